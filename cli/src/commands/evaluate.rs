@@ -1,0 +1,142 @@
+//! `cipherscore evaluate`
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use cipherscore_concrete::keys::read_evaluation_keys;
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_concrete::values::{read_value, write_value};
+use cipherscore_engine::circuit::{ValidCircuit, evaluate};
+use cipherscore_engine::evaluation_keys::PreparedKeys;
+use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
+use cipherscore_producer::files::{Access, write_atomically};
+use clap::Args;
+use serde::Serialize;
+
+use super::{open_server, read_bounded, report};
+use crate::progress;
+
+/// Largest ciphertext file, in bytes.
+const MAX_INPUT_BYTES: usize = 1 << 30;
+/// Room for what Cap'n Proto adds around the keys, in bytes.
+const KEY_STRUCTURE_BYTES: usize = 1 << 20;
+
+/// Evaluate a model on encrypted rows, without seeing them.
+///
+/// Files are in Concrete's own formats: what the real FHEModelClient serialises goes in, what
+/// comes out it can decrypt. With several inputs or outputs, files are given row by row.
+#[derive(Args)]
+pub(crate) struct Evaluate {
+    /// server.zip, raw or imported.
+    #[arg(long, value_name = "ZIP")]
+    server: PathBuf,
+
+    /// The data owner's evaluation key.
+    #[arg(long, value_name = "FILE")]
+    evaluation_key: PathBuf,
+
+    /// Encrypted rows.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
+
+    /// Where the encrypted outputs go, in the order of the inputs.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    output: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Evaluated {
+    rows: usize,
+    bootstraps_per_row: usize,
+    prepare_seconds: f64,
+    evaluate_seconds: f64,
+}
+
+impl Evaluate {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let artifact = open_server(&self.server)?;
+        let circuit = artifact.circuit.optimise()?;
+        let rows = self.count_rows(&artifact)?;
+
+        let spinner = progress::spinner(json, "preparing the evaluation key");
+        let prepare = Instant::now();
+        let keys = self.prepare(&circuit)?;
+        let prepare_seconds = prepare.elapsed().as_secs_f64();
+        spinner.finish_and_clear();
+
+        let started = Instant::now();
+        let bootstraps_per_row = circuit.circuit().cost().bootstraps;
+        let bar = progress::bar(json, (rows * bootstraps_per_row.max(1)) as u64, "evaluating");
+        let signature = circuit.signature();
+        let inputs = self.input.chunks_exact(signature.inputs.len());
+        let outputs = self.output.chunks_exact(signature.outputs.len());
+        for (inputs, outputs) in inputs.zip(outputs) {
+            evaluate_row(&circuit, &keys, inputs, outputs, &bar)?;
+        }
+        bar.finish_and_clear();
+        let evaluate_seconds = started.elapsed().as_secs_f64();
+        let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
+        report(json, &evaluated, |evaluated| {
+            println!(
+                "{} rows evaluated in {:.3} s ({} bootstraps each), keys prepared in {:.3} s",
+                evaluated.rows,
+                evaluated.evaluate_seconds,
+                evaluated.bootstraps_per_row,
+                evaluated.prepare_seconds
+            );
+        })
+    }
+
+    fn count_rows(&self, artifact: &ServerArtifact) -> anyhow::Result<usize> {
+        let signature = artifact.signature();
+        let (inputs, outputs) = (signature.inputs.len(), signature.outputs.len());
+        let rows = self.input.len() / inputs;
+        anyhow::ensure!(
+            (self.input.len(), self.output.len()) == (rows * inputs, rows * outputs),
+            "{} input and {} output files; each row needs {inputs} and {outputs}",
+            self.input.len(),
+            self.output.len()
+        );
+        Ok(rows)
+    }
+
+    fn prepare(&self, circuit: &ValidCircuit) -> anyhow::Result<PreparedKeys> {
+        let keyset = &circuit.signature().keyset;
+        let limit = MAX_EVALUATION_KEY_BYTES.min(keyset.seeded_bytes()) + KEY_STRUCTURE_BYTES;
+        let bytes = read_bounded(&self.evaluation_key, limit)?;
+        let keys = read_evaluation_keys(&bytes, keyset)
+            .with_context(|| self.evaluation_key.display().to_string())?;
+        drop(bytes);
+        Ok(PreparedKeys::new(keyset, keys)?)
+    }
+}
+
+fn evaluate_row(
+    circuit: &ValidCircuit,
+    keys: &PreparedKeys,
+    inputs: &[PathBuf],
+    outputs: &[PathBuf],
+    bar: &indicatif::ProgressBar,
+) -> anyhow::Result<()> {
+    let signature = circuit.signature();
+    let read = |(path, gate): (&PathBuf, _)| {
+        let bytes = read_bounded(path, MAX_INPUT_BYTES)?;
+        read_value(gate, &bytes).with_context(|| path.display().to_string())
+    };
+    let inputs = inputs.iter().zip(&signature.inputs).map(read).collect::<Result<Vec<_>, _>>()?;
+    let results = evaluate(circuit, keys, &inputs, &|| {
+        bar.inc(1);
+        ControlFlow::Continue(())
+    })?;
+    for ((path, gate), result) in outputs.iter().zip(&signature.outputs).zip(results) {
+        write(path, &write_value(gate, Compression::None, result.words()))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_atomically(path, Access::Default, |file| file.write_all(bytes))
+        .with_context(|| path.display().to_string())
+}

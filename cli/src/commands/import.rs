@@ -1,0 +1,66 @@
+//! `cipherscore import`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cipherscore_concrete::server::Origin;
+use cipherscore_engine::artifact::ModelId;
+use cipherscore_producer::files::{Access, write_atomically};
+use clap::Args;
+use serde::Serialize;
+
+use super::{open_server, report, size};
+use crate::progress;
+
+/// Turn Concrete ML's server.zip into a portable one without machine code.
+///
+/// The machine code runs once, in a locked child process without keys, data, files or network;
+/// what it would compute is recorded as data. The result works on any platform. This needs Linux
+/// on x86-64, for which Concrete compiles.
+#[derive(Args)]
+pub(crate) struct Import {
+    /// server.zip saved by FHEModelDev.save(via_mlir=False).
+    server_zip: PathBuf,
+
+    /// The portable zip to write.
+    #[arg(short, long, value_name = "ZIP")]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Imported {
+    model_id: ModelId,
+    output: PathBuf,
+    bytes: usize,
+    bootstraps: usize,
+    keyswitches: usize,
+}
+
+impl Import {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let spinner = progress::spinner(json, "recording the circuit");
+        let artifact = open_server(&self.server_zip)?;
+        spinner.finish_and_clear();
+        anyhow::ensure!(
+            artifact.origin == Origin::Raw,
+            "{} is imported already",
+            self.server_zip.display()
+        );
+        let zip = artifact.to_imported_zip()?;
+        write_atomically(&self.output, Access::Default, |file| file.write_all(&zip))
+            .with_context(|| self.output.display().to_string())?;
+        let cost = artifact.circuit.circuit().cost();
+        let imported = Imported {
+            model_id: artifact.model_id,
+            output: self.output,
+            bytes: zip.len(),
+            bootstraps: cost.bootstraps,
+            keyswitches: cost.keyswitches,
+        };
+        report(json, &imported, |imported| {
+            println!("{}: {}", imported.output.display(), size(imported.bytes));
+            println!("model id    {}", imported.model_id);
+            println!("bootstraps  {}", imported.bootstraps);
+        })
+    }
+}

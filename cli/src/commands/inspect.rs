@@ -1,0 +1,240 @@
+//! `cipherscore inspect`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::server::{Origin, ServerArtifact};
+use cipherscore_concrete::specs::ClientSpecs;
+use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, ModelId, names};
+use cipherscore_engine::circuit::Cost;
+use cipherscore_engine::parameters::Gate;
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{read_bounded, recorder, report, size};
+
+/// Show what a client.zip or server.zip holds, and what it costs to evaluate.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// Zips to show.
+    #[arg(required = true, value_name = "ZIP")]
+    zips: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Inspected {
+    file: PathBuf,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_id: Option<ModelId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<ModelReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<CostReport>,
+    circuit: String,
+    inputs: Vec<GateReport>,
+    outputs: Vec<GateReport>,
+    keys: KeysReport,
+    security: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    versions: Value,
+}
+
+#[derive(Serialize)]
+struct ModelReport {
+    class: String,
+    features: usize,
+    scores: usize,
+}
+
+#[derive(Serialize)]
+struct CostReport {
+    compiled: Cost,
+    optimised: Cost,
+}
+
+#[derive(Serialize)]
+struct GateReport {
+    shape: Vec<usize>,
+    bits: u32,
+    signed: bool,
+    lwe_dimension: usize,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct KeysReport {
+    secret_key_dimensions: Vec<usize>,
+    bootstrap_keys: Vec<String>,
+    keyswitch_keys: Vec<String>,
+    evaluation_key_bytes: usize,
+    prepared_bytes: usize,
+}
+
+impl Inspect {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let inspected: Vec<_> =
+            self.zips.into_iter().map(inspect).collect::<anyhow::Result<_>>()?;
+        report(json, &inspected, |inspected| inspected.iter().for_each(Inspected::print))
+    }
+}
+
+fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
+    let zip = read_bounded(&file, MAX_ZIP_BYTES)?;
+    let named = || file.display().to_string();
+    let archive = Archive::read(&zip).with_context(named)?;
+    let versions = archive.get(names::VERSIONS).and_then(|json| serde_json::from_slice(json).ok());
+    let versions = versions.unwrap_or_default();
+    if archive.get(names::PROCESSING).is_some() {
+        let client = ClientArtifact::open(&zip).with_context(named)?;
+        let model = ModelReport {
+            class: client.model().class_name.clone(),
+            features: client.features(),
+            scores: client.scores().1,
+        };
+        let base = describe(file, "client", client.specs(), versions);
+        return Ok(Inspected { model: Some(model), ..base });
+    }
+    let server = ServerArtifact::open(&zip, &recorder()?).with_context(named)?;
+    let kind = match server.origin {
+        Origin::Raw => "server, as compiled by Concrete",
+        Origin::Imported => "server, imported",
+    };
+    let compiled = server.circuit.circuit().cost();
+    let optimised = server.circuit.optimise()?.circuit().cost();
+    let base = describe(file, kind, &server.specs, versions);
+    let cost = Some(CostReport { compiled, optimised });
+    Ok(Inspected { model_id: Some(server.model_id), cost, ..base })
+}
+
+fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Value) -> Inspected {
+    let signature = &specs.signature;
+    let keyset = &signature.keyset;
+    let secret = |key: usize| keyset.dimension(key);
+    Inspected {
+        file,
+        kind,
+        model_id: None,
+        model: None,
+        cost: None,
+        circuit: specs.circuit_name.clone(),
+        inputs: signature.inputs.iter().map(GateReport::new).collect(),
+        outputs: signature.outputs.iter().map(GateReport::new).collect(),
+        keys: KeysReport {
+            secret_key_dimensions: keyset.secret_keys.iter().map(|key| key.lwe_dimension).collect(),
+            bootstrap_keys: keyset
+                .bootstrap_keys
+                .iter()
+                .map(|key| {
+                    format!(
+                        "{} -> {} (k = {}, N = {}, {} levels of base 2^{})",
+                        secret(key.input_key),
+                        secret(key.output_key),
+                        key.glwe_dimension,
+                        key.polynomial_size,
+                        key.level_count,
+                        key.base_log
+                    )
+                })
+                .collect(),
+            keyswitch_keys: keyset
+                .keyswitch_keys
+                .iter()
+                .map(|key| {
+                    format!(
+                        "{} -> {} ({} levels of base 2^{})",
+                        secret(key.input_key),
+                        secret(key.output_key),
+                        key.level_count,
+                        key.base_log
+                    )
+                })
+                .collect(),
+            evaluation_key_bytes: keyset.seeded_bytes(),
+            prepared_bytes: keyset.prepared_bytes(),
+        },
+        security: match signature.require_security() {
+            Ok(()) => "at least 128 bits (noise checked against Concrete's 128-bit curve)".into(),
+            Err(error) => format!("REFUSED by our client: {error}"),
+        },
+        versions,
+    }
+}
+
+impl GateReport {
+    fn new(gate: &Gate) -> Self {
+        let words = gate.len() * gate.words_per_ciphertext(gate.compression);
+        Self {
+            shape: gate.shape.clone(),
+            bits: gate.encoding.width,
+            signed: gate.encoding.signed,
+            lwe_dimension: gate.lwe_dimension,
+            bytes: 8 * words,
+        }
+    }
+
+    fn print(&self, what: &str) {
+        let signed = if self.signed { "signed" } else { "unsigned" };
+        println!(
+            "  {what:<16}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
+            self.shape,
+            self.bits,
+            self.lwe_dimension,
+            size(self.bytes)
+        );
+    }
+}
+
+impl Inspected {
+    fn print(&self) {
+        println!("{}", self.file.display());
+        println!("  {:<16}{}", "kind", self.kind);
+        if let Some(id) = &self.model_id {
+            println!("  {:<16}{id}", "model id");
+        }
+        if let Some(model) = &self.model {
+            println!(
+                "  {:<16}{}, {} features, {} scores",
+                "model", model.class, model.features, model.scores
+            );
+        }
+        if let Some(CostReport { compiled, optimised }) = &self.cost {
+            let line = |what, compiled: usize, optimised: usize| {
+                println!("  {what:<16}{optimised} (of {compiled} compiled)");
+            };
+            line("bootstraps", compiled.bootstraps, optimised.bootstraps);
+            line("keyswitches", compiled.keyswitches, optimised.keyswitches);
+            line("tables", compiled.tables, optimised.tables);
+        }
+        println!("  {:<16}{}", "circuit", self.circuit);
+        self.inputs.iter().for_each(|gate| gate.print("input"));
+        self.outputs.iter().for_each(|gate| gate.print("output"));
+        println!("  {:<16}{:?}", "secret keys", self.keys.secret_key_dimensions);
+        for key in &self.keys.bootstrap_keys {
+            println!("  {:<16}{key}", "bootstrap key");
+        }
+        for key in &self.keys.keyswitch_keys {
+            println!("  {:<16}{key}", "keyswitch key");
+        }
+        println!(
+            "  {:<16}{} to transfer, {} prepared",
+            "evaluation key",
+            size(self.keys.evaluation_key_bytes),
+            size(self.keys.prepared_bytes)
+        );
+        println!("  {:<16}{}", "security", self.security);
+        println!(
+            "  {:<16}set when the model was compiled; the zip does not record it",
+            "failure prob."
+        );
+        if let Value::Object(versions) = &self.versions {
+            let versions: Vec<_> = versions
+                .iter()
+                .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
+                .collect();
+            println!("  {:<16}{}", "made with", versions.join(", "));
+        }
+    }
+}

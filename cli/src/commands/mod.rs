@@ -1,0 +1,86 @@
+//! One module for each command, and what they share.
+
+pub(crate) mod decrypt;
+pub(crate) mod encrypt;
+pub(crate) mod evaluate;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod keygen;
+pub(crate) mod predict;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::recorder::RecorderCommand;
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_engine::artifact::MAX_ZIP_BYTES;
+use cipherscore_producer::files::{Access, write_atomically};
+use serde::Serialize;
+
+/// First argument that makes this program the recorder of a circuit.
+pub(crate) const RECORDER_COMMAND: &str = "record-circuit";
+
+/// Standard input or output in place of a file.
+const STANDARD: &str = "-";
+
+/// Reads a file that must not be larger than `limit` bytes.
+fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let read = file.take(limit as u64 + 1).read_to_end(&mut bytes);
+    let read = read.with_context(|| path.display().to_string())?;
+    anyhow::ensure!(read <= limit, "{}: larger than {limit} bytes", path.display());
+    Ok(bytes)
+}
+
+fn open_client(path: &Path) -> anyhow::Result<ClientArtifact> {
+    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
+    ClientArtifact::open(&zip).with_context(|| path.display().to_string())
+}
+
+fn open_server(path: &Path) -> anyhow::Result<ServerArtifact> {
+    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
+    ServerArtifact::open(&zip, &recorder()?).with_context(|| path.display().to_string())
+}
+
+/// This program, as the recorder.
+fn recorder() -> anyhow::Result<RecorderCommand> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(RecorderCommand::new(program, vec![RECORDER_COMMAND.into()]))
+}
+
+fn open_input(path: &Path) -> anyhow::Result<Box<dyn Read>> {
+    if path == Path::new(STANDARD) {
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+/// Writes the output file whole or not at all; standard output as it comes.
+fn write_output(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if path == Path::new(STANDARD) {
+        return write(&mut io::stdout().lock());
+    }
+    write_atomically(path, Access::Default, write).with_context(|| path.display().to_string())
+}
+
+/// Prints a report as JSON, or whatever `human` prints of it.
+fn report<T: Serialize>(json: bool, report: &T, human: impl FnOnce(&T)) -> anyhow::Result<()> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(report)?),
+        false => human(report),
+    }
+    Ok(())
+}
+
+/// Bytes as people read them.
+fn size(bytes: usize) -> String {
+    indicatif::HumanBytes(bytes as u64).to_string()
+}

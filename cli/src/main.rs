@@ -1,0 +1,72 @@
+//! `cipherscore`: encrypted scoring on one machine, command by command.
+
+mod commands;
+mod passphrase;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Score rows with models that never see them.
+///
+/// A model owner compiles a trained model with Concrete ML into client.zip and server.zip. A data
+/// owner makes keys from client.zip, encrypts rows, and decrypts scores; whoever holds server.zip
+/// evaluates the model on ciphertexts, with the data owner's evaluation key, without seeing a
+/// value. The fastest way to see all of it: `cipherscore predict`.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Threads to compute on; all processors by default.
+    #[arg(long, global = true, value_name = "N", env = "CIPHERSCORE_THREADS")]
+    threads: Option<std::num::NonZeroUsize>,
+
+    /// Print results on standard output as JSON, and no progress bar.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Import(commands::import::Import),
+    Inspect(commands::inspect::Inspect),
+    Keygen(commands::keygen::Keygen),
+    Encrypt(commands::encrypt::Encrypt),
+    Evaluate(commands::evaluate::Evaluate),
+    Decrypt(commands::decrypt::Decrypt),
+    Predict(commands::predict::Predict),
+}
+
+fn main() -> ExitCode {
+    // Before anything else is set up: the child that runs a stranger's machine code must hold
+    // nothing. It is started by this program only, so it is no subcommand that anybody sees.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == commands::RECORDER_COMMAND) {
+        return cipherscore_concrete::recorder::child_main();
+    }
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    }
+    let json = arguments.json;
+    match arguments.command {
+        Command::Import(command) => command.run(json),
+        Command::Inspect(command) => command.run(json),
+        Command::Keygen(command) => command.run(json),
+        Command::Encrypt(command) => command.run(json),
+        Command::Evaluate(command) => command.run(json),
+        Command::Decrypt(command) => command.run(json),
+        Command::Predict(command) => command.run(json),
+    }
+}

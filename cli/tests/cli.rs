@@ -1,0 +1,345 @@
+//! The commands as a user runs them, on what the real Concrete ML made.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn testdata(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
+}
+
+fn case(name: &str, file: &str) -> PathBuf {
+    testdata("concrete").join(name).join(file)
+}
+
+/// Arguments of the command line, paths and words mixed.
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => { [$(OsString::from(&$argument)),*] };
+}
+
+fn command(arguments: &[OsString]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherscore"));
+    command.args(arguments).env_remove("CIPHERSCORE_PASSPHRASE");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn run(arguments: &[OsString]) -> Output {
+    let output = command(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    output
+}
+
+fn json(arguments: &[OsString]) -> Value {
+    serde_json::from_slice(&run(arguments).stdout).unwrap()
+}
+
+/// What a command that must fail says.
+fn refusal(arguments: &[OsString]) -> String {
+    let output = command(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
+    said
+}
+
+fn lines(csv: &str) -> (String, Vec<Vec<f64>>) {
+    let mut lines = csv.lines();
+    let header = lines.next().unwrap().to_owned();
+    let numbers = |line: &str| line.split(',').map(|number| number.parse().unwrap()).collect();
+    (header, lines.map(numbers).collect())
+}
+
+fn expected(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(case(name, "expected.json")).unwrap()).unwrap()
+}
+
+fn numbers(rows: &Value) -> Vec<Vec<f64>> {
+    serde_json::from_value(rows.clone()).unwrap()
+}
+
+fn close(found: &[Vec<f64>], expected: &[Vec<f64>]) -> bool {
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-6 * b.abs() + 2.0 * f64::EPSILON;
+    found.len() == expected.len()
+        && found.iter().zip(expected).all(|(found, expected)| {
+            found.len() == expected.len() && found.iter().zip(expected).all(near)
+        })
+}
+
+/// Every committed model, by one run under encryption: integers `==`, scores within 1e-6.
+#[test]
+fn predict_gives_concrete_mls_integers_and_scores() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(testdata("concrete")).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.join("expected.json").exists() {
+            continue;
+        }
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let temporary = TempDir::new().unwrap();
+        let (keys, expected) = (temporary.path().join("keys"), expected(&name));
+        run(&arguments!["keygen", "--client", folder.join("client.zip"), "--keys", keys]);
+        let predict = |extra: &[OsString]| {
+            let rows = folder.join("rows.csv");
+            let all = arguments![
+                "predict",
+                "--artifact",
+                folder,
+                "--keys",
+                keys,
+                "--input",
+                rows,
+                "--output",
+                "-"
+            ];
+            lines(&text(&run(&[&all[..], extra].concat()).stdout))
+        };
+        let (_, integers) = predict(&arguments!["--integers"]);
+        assert_eq!(integers, numbers(&expected["outputs"]), "{name}");
+        let (header, scores) = predict(&[]);
+        assert!(close(&scores, &numbers(&expected["scores"])), "{name}: {scores:?}");
+        let first = if expected["kind"] == "classifier" { "proba_0" } else { "prediction" };
+        assert!(header.starts_with(first), "{name}: {header}");
+        count += 1;
+    }
+    assert!(count >= 22);
+}
+
+/// The two roles apart, on files, by an imported artifact, with an encrypted client key.
+#[test]
+fn the_long_way_on_files() {
+    let name = "decision_tree_classifier";
+    let temporary = TempDir::new().unwrap();
+    let path = |file: &str| temporary.path().join(file);
+    let (client, raw) = (case(name, "client.zip"), case(name, "server.zip"));
+
+    let imported = json(&arguments!["import", raw, "-o", path("portable.zip"), "--json"]);
+    let shown = json(&arguments!["inspect", raw, path("portable.zip"), client, "--json"]);
+    assert_eq!(shown[0]["model_id"], imported["model_id"]);
+    assert_eq!(shown[1]["model_id"], imported["model_id"]);
+    assert_eq!(shown[0]["cost"], shown[1]["cost"]);
+    assert_eq!(shown[2]["model"]["class"], "DecisionTreeClassifier");
+    let (small, large) = (file_size(&path("portable.zip")), file_size(&raw));
+    assert!(small < large, "imported {small} bytes, original {large}");
+    assert!(
+        refusal(&arguments!["import", path("portable.zip"), "-o", path("again.zip")])
+            .contains("is imported already")
+    );
+
+    std::fs::write(path("passphrase"), "correct horse\n").unwrap();
+    run(&arguments![
+        "keygen",
+        "--client",
+        client,
+        "--keys",
+        path("keys"),
+        "--encrypt",
+        "--passphrase-file",
+        path("passphrase")
+    ]);
+    assert!(std::fs::read(path("keys/client.key")).unwrap().starts_with(b"age-encryption.org"));
+    require_private(&path("keys/client.key"));
+
+    let rows = case(name, "rows.csv");
+    let encrypt = arguments![
+        "encrypt",
+        "--client",
+        client,
+        "--keys",
+        path("keys"),
+        "--input",
+        rows,
+        "--output",
+        path("in/")
+    ];
+    assert!(refusal(&encrypt).contains("a passphrase is needed"));
+    std::fs::write(path("wrong"), "battery staple").unwrap();
+    let wrong = [&encrypt[..], &arguments!["--passphrase-file", path("wrong")][..]].concat();
+    assert!(refusal(&wrong).contains("cannot be decrypted"));
+    let right = [&encrypt[..], &arguments!["--passphrase-file", path("passphrase")][..]].concat();
+    run(&right);
+
+    let inputs: Vec<_> = (0..3).map(|row| path(&format!("in/row-{row:06}-0.bin"))).collect();
+    let outputs: Vec<_> = (0..3).map(|row| path(&format!("out{row}.bin"))).collect();
+    run(&arguments![
+        "evaluate",
+        "--server",
+        path("portable.zip"),
+        "--evaluation-key",
+        path("keys/evaluation.key"),
+        "--input",
+        inputs[0],
+        inputs[1],
+        inputs[2],
+        "--output",
+        outputs[0],
+        outputs[1],
+        outputs[2],
+        "--threads",
+        "2"
+    ]);
+    run(&arguments![
+        "decrypt",
+        "--client",
+        client,
+        "--keys",
+        path("keys"),
+        "--passphrase-file",
+        path("passphrase"),
+        "--input",
+        outputs[0],
+        outputs[1],
+        outputs[2],
+        "--output",
+        path("scores.csv")
+    ]);
+    let (_, scores) = lines(&std::fs::read_to_string(path("scores.csv")).unwrap());
+    assert!(close(&scores, &numbers(&expected(name)["scores"])), "{scores:?}");
+}
+
+fn file_size(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
+}
+
+#[cfg(unix)]
+fn require_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn keys_are_private_and_not_replaced_by_accident() {
+    let temporary = TempDir::new().unwrap();
+    let keys = temporary.path().join("keys");
+    let client = case("ridge", "client.zip");
+    let keygen = arguments!["keygen", "--client", client, "--keys", keys];
+    run(&keygen);
+    require_private(&keys.join("client.key"));
+    let first = std::fs::read(keys.join("client.key")).unwrap();
+    assert!(refusal(&keygen).contains("already holds keys"));
+    assert_eq!(std::fs::read(keys.join("client.key")).unwrap(), first);
+    run(&[&keygen[..], &arguments!["--force"][..]].concat());
+    assert_ne!(std::fs::read(keys.join("client.key")).unwrap(), first);
+}
+
+#[test]
+fn keys_of_other_models_and_damaged_folders_are_refused() {
+    let temporary = TempDir::new().unwrap();
+    let keys = temporary.path().join("keys");
+    let (ridge, tree) = ("ridge", "decision_tree_classifier");
+    run(&arguments!["keygen", "--client", case(ridge, "client.zip"), "--keys", keys]);
+    let predict = |name: &str| {
+        let folder = testdata("concrete").join(name);
+        let output = temporary.path().join("scores.csv");
+        refusal(&arguments![
+            "predict",
+            "--artifact",
+            folder,
+            "--keys",
+            keys,
+            "--input",
+            case(name, "rows.csv"),
+            "--output",
+            output
+        ])
+    };
+    assert!(predict(tree).contains("the client key does not belong to this artifact"));
+    std::fs::write(keys.join("evaluation.key"), b"other").unwrap();
+    assert!(predict(ridge).contains("the folder is damaged"));
+    std::fs::remove_file(keys.join("keys.json")).unwrap();
+    assert!(predict(ridge).contains("holds no complete keys"));
+    assert!(!temporary.path().join("scores.csv").exists(), "nothing half-written stays");
+
+    let output = temporary.path().join("out.bin");
+    let said = refusal(&arguments![
+        "evaluate",
+        "--server",
+        case(tree, "server.zip"),
+        "--evaluation-key",
+        case("linear_regression", "golden/evaluation_keys.bin"),
+        "--input",
+        case("linear_regression", "golden/input.bin"),
+        "--output",
+        output
+    ]);
+    assert!(said.contains("number of bootstrap keys is 0"), "{said}");
+}
+
+/// Linear circuits have no noise of their own: the bytes are those of the real server.
+#[test]
+fn linear_results_are_bit_for_bit_the_real_servers() {
+    for name in ["linear_regression", "logistic_regression_multiclass"] {
+        let temporary = TempDir::new().unwrap();
+        let output = temporary.path().join("result.bin");
+        run(&arguments![
+            "evaluate",
+            "--server",
+            case(name, "server.zip"),
+            "--evaluation-key",
+            case(name, "golden/evaluation_keys.bin"),
+            "--input",
+            case(name, "golden/input.bin"),
+            "--output",
+            output
+        ]);
+        let (ours, theirs) = (
+            std::fs::read(&output).unwrap(),
+            std::fs::read(case(name, "golden/result.bin")).unwrap(),
+        );
+        assert_eq!(payload(&ours), payload(&theirs), "{name}");
+    }
+}
+
+/// The words of a value; the layout of segments around them is each writer's own.
+fn payload(value: &[u8]) -> Vec<u8> {
+    use cipherscore_concrete::concrete_capnp::value;
+    let message = capnp::serialize::read_message(value, capnp::message::ReaderOptions::new());
+    let message = message.unwrap();
+    let value: value::Reader<'_> = message.get_root().unwrap();
+    value.get_payload().unwrap().get_data().unwrap().get(0).unwrap().to_vec()
+}
+
+#[test]
+fn wrong_rows_are_named() {
+    let temporary = TempDir::new().unwrap();
+    let input = temporary.path().join("rows.csv");
+    let predict = |csv: &str| {
+        std::fs::write(&input, csv).unwrap();
+        let folder = testdata("concrete/ridge");
+        let output = temporary.path().join("scores.csv");
+        refusal(&arguments!["predict", "--artifact", folder, "--input", input, "--output", output])
+    };
+    assert!(predict("a,b\n1,2\n").contains("the header has 2 columns"));
+    let rows = std::fs::read_to_string(case("ridge", "rows.csv")).unwrap();
+    let header = rows.lines().next().unwrap();
+    let last = header.rsplit(',').next().unwrap();
+    let columns = header.split(',').count();
+    let bad = format!("{header}\n{}oops\n", "1,".repeat(columns - 1));
+    let said = predict(&bad);
+    assert!(said.contains(&format!("line 2, column {last}: \"oops\"")), "{said}");
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let said = refusal(&arguments!["inspect", "no-such.zip"]);
+    assert!(said.contains("no-such.zip: No such file"), "{said}");
+    let mlir = testdata("concrete/via_mlir/server.zip");
+    assert!(refusal(&arguments!["inspect", mlir]).contains("Convert it once"));
+}
+
+#[test]
+fn help_shows_every_command_and_not_the_recorder() {
+    let help = text(&run(&arguments!["--help"]).stdout);
+    for name in ["import", "inspect", "keygen", "encrypt", "evaluate", "decrypt", "predict"] {
+        assert!(help.contains(name), "{name}");
+    }
+    assert!(!help.contains("record-circuit"));
+}

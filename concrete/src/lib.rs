@@ -1,0 +1,26 @@
+//! Concrete ML's formats, read and written without Python.
+//!
+//! * [`specs`]: `client.specs.json`, keys and gates.
+//! * [`processing`]: `serialized_processing.json`, quantisers and post-processing.
+//! * [`keys`], [`values`]: Cap'n Proto keys and ciphertexts, as Concrete serialises them.
+//! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
+//! * [`server`], [`client`]: the two zips, opened.
+
+pub mod client;
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    missing_docs,
+    rust_2018_idioms,
+    reason = "generated from schema/concrete.capnp"
+)]
+pub mod concrete_capnp;
+pub mod keys;
+pub mod processing;
+pub mod recorder;
+pub mod server;
+pub mod specs;
+pub mod values;
+mod wire;
+
+pub use wire::WireError;

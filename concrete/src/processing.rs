@@ -1,0 +1,233 @@
+//! `serialized_processing.json`: the clear part of a model.
+//!
+//! Concrete ML names the model's class by a serialised Python type. Only its name is read, from
+//! the `schema.json` of the skops archive; nothing is ever unpickled or imported.
+
+use cipherscore_engine::artifact::Archive;
+use cipherscore_engine::model::{Link, Model, PostProcessing, Quantiser, ZeroPoint};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+/// Largest `serialized_processing.json`, in bytes.
+pub const MAX_PROCESSING_BYTES: usize = 64 << 20;
+
+/// Quantised integers of at most this many bits.
+const MAX_BITS: u32 = 32;
+
+/// Why a `serialized_processing.json` cannot be used.
+#[derive(Debug, Error)]
+pub enum ProcessingError {
+    /// Not JSON, or not of this form.
+    #[error("serialized_processing.json cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Above [`MAX_PROCESSING_BYTES`].
+    #[error("serialized_processing.json of {0} bytes is above the limit of {MAX_PROCESSING_BYTES}")]
+    TooLarge(usize),
+    /// A field that makes no sense.
+    #[error("serialized_processing.json is inconsistent: {0}")]
+    Inconsistent(String),
+    /// A model family that this program does not know.
+    #[error("models of class {0} are not supported yet; linear and tree models are")]
+    UnknownClass(String),
+    /// Something that Concrete ML can do and this program cannot.
+    #[error("serialized_processing.json asks for {0}, which is not supported")]
+    Unsupported(String),
+}
+
+fn inconsistent<T>(what: impl Into<String>) -> Result<T, ProcessingError> {
+    Err(ProcessingError::Inconsistent(what.into()))
+}
+
+/// Reads `serialized_processing.json`.
+pub fn parse_processing(json: &[u8]) -> Result<Model, ProcessingError> {
+    if json.len() > MAX_PROCESSING_BYTES {
+        return Err(ProcessingError::TooLarge(json.len()));
+    }
+    let processing: json::Processing = serde_json::from_slice(json)?;
+    if processing.is_training {
+        return Err(ProcessingError::Unsupported("encrypted training".into()));
+    }
+    match processing.ciphertext_format.as_str() {
+        "concrete" => {}
+        other => {
+            return Err(ProcessingError::Unsupported(format!("ciphertexts of format {other}")));
+        }
+    }
+    let class_name = class_name(&processing.model_type)?;
+    let post_processing = post_processing(&class_name, &processing.model_post_processing_params)?;
+    let inputs =
+        processing.input_quantizers.into_iter().map(quantiser).collect::<Result<_, _>>()?;
+    let [output] = <[_; 1]>::try_from(processing.output_quantizers).map_err(|quantisers| {
+        ProcessingError::Inconsistent(format!("{} output quantisers", quantisers.len()))
+    })?;
+    let model = Model { class_name, inputs, output: quantiser(output)?, post_processing };
+    match model.inputs.is_empty() {
+        true => inconsistent("no input quantiser"),
+        false => Ok(model),
+    }
+}
+
+/// The class in the hex-encoded skops archive.
+fn class_name(model_type: &json::Typed<String>) -> Result<String, ProcessingError> {
+    #[derive(Deserialize)]
+    struct Schema {
+        #[serde(rename = "__class__")]
+        class: String,
+    }
+    let bytes = unhex(&model_type.serialized_value)
+        .ok_or_else(|| ProcessingError::Inconsistent("model_type is not hexadecimal".into()))?;
+    let unreadable = |error: &dyn std::fmt::Display| {
+        ProcessingError::Inconsistent(format!("model_type is not a skops archive: {error}"))
+    };
+    let archive = Archive::read(&bytes).map_err(|error| unreadable(&error))?;
+    let schema = archive.require("schema.json").map_err(|error| unreadable(&error))?;
+    Ok(serde_json::from_slice::<Schema>(schema)?.class)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+    if rest.is_empty() { bytes } else { None }
+}
+
+fn post_processing(class: &str, parameters: &Value) -> Result<PostProcessing, ProcessingError> {
+    Ok(match class {
+        "LinearRegression" | "Ridge" | "Lasso" | "ElasticNet" | "LinearSVR" | "SGDRegressor" => {
+            PostProcessing::Linear(Link::Identity)
+        }
+        "PoissonRegressor" | "GammaRegressor" => PostProcessing::Linear(Link::Log),
+        "TweedieRegressor" => PostProcessing::Linear(tweedie_link(parameters)?),
+        "LogisticRegression" | "LinearSVC" => PostProcessing::LinearClassifier,
+        // The zip does not say with which loss the model was trained; like Concrete ML's own
+        // client, this assumes the default, log_loss.
+        "SGDClassifier" => PostProcessing::OneVersusRest,
+        "DecisionTreeClassifier" | "RandomForestClassifier" => {
+            PostProcessing::TreeSum { classifier: true }
+        }
+        "DecisionTreeRegressor" | "RandomForestRegressor" => {
+            PostProcessing::TreeSum { classifier: false }
+        }
+        "XGBClassifier" => PostProcessing::BoostedClassifier,
+        "XGBRegressor" => PostProcessing::BoostedRegressor,
+        other => return Err(ProcessingError::UnknownClass(other.into())),
+    })
+}
+
+/// `auto` is the identity up to power 0 (normal distribution), the logarithm beyond.
+fn tweedie_link(parameters: &Value) -> Result<Link, ProcessingError> {
+    #[derive(Deserialize)]
+    struct Parameters {
+        link: String,
+        power: Number,
+    }
+    let Parameters { link, power } = Parameters::deserialize(parameters)?;
+    match (link.as_str(), power.0 <= 0.0) {
+        ("identity", _) | ("auto", true) => Ok(Link::Identity),
+        ("log", _) | ("auto", false) => Ok(Link::Log),
+        (other, _) => Err(ProcessingError::Unsupported(format!("a link named {other}"))),
+    }
+}
+
+fn quantiser(quantiser: json::Typed<json::Quantiser>) -> Result<Quantiser, ProcessingError> {
+    let json::Quantiser { n_bits, scale, zero_point, offset, is_narrow, no_clipping } =
+        quantiser.serialized_value;
+    let (Some(Number(scale)), Some(zero_point), Some(offset)) = (scale, zero_point, offset) else {
+        return inconsistent("a quantiser without scale, zero point or offset");
+    };
+    if !scale.is_finite() || scale == 0.0 {
+        return inconsistent(format!("a quantiser of scale {scale}"));
+    }
+    let zero_point = match zero_point {
+        json::Zero::Scalar(Number(value)) => ZeroPoint::Scalar(value),
+        json::Zero::Array(array) => ZeroPoint::PerOutput(flatten(&array.serialized_value)?),
+    };
+    let clip = match (no_clipping, n_bits) {
+        (true, _) => None,
+        (false, Some(bits @ 1..=MAX_BITS)) => {
+            let offset = i64::from(offset);
+            Some((i64::from(is_narrow) - offset, (1i64 << bits) - 1 - offset))
+        }
+        (false, bits) => return inconsistent(format!("a quantiser of {bits:?} bits")),
+    };
+    Ok(Quantiser { scale, zero_point, clip })
+}
+
+fn flatten(array: &Value) -> Result<Vec<f64>, ProcessingError> {
+    fn collect(value: &Value, numbers: &mut Vec<f64>) -> bool {
+        match value {
+            Value::Array(items) => items.iter().all(|item| collect(item, numbers)),
+            Value::Number(number) => number.as_f64().map(|number| numbers.push(number)).is_some(),
+            _ => false,
+        }
+    }
+    let mut numbers = Vec::new();
+    match collect(array, &mut numbers) && !numbers.is_empty() {
+        true => Ok(numbers),
+        false => inconsistent("a zero point that is not an array of numbers"),
+    }
+}
+
+/// A number, plain or wrapped with its numpy type.
+#[derive(Deserialize)]
+#[serde(from = "json::PlainOrTyped")]
+struct Number(f64);
+
+impl From<json::PlainOrTyped> for Number {
+    fn from(number: json::PlainOrTyped) -> Self {
+        match number {
+            json::PlainOrTyped::Plain(value) => Self(value),
+            json::PlainOrTyped::Typed(json::Typed { serialized_value }) => Self(serialized_value),
+        }
+    }
+}
+
+/// The file, field by field. Fields that do not matter to a client are not named.
+mod json {
+    use super::{Deserialize, Number, Value};
+
+    #[derive(Deserialize)]
+    pub(super) struct Processing {
+        pub(super) model_type: Typed<String>,
+        #[serde(default)]
+        pub(super) model_post_processing_params: Value,
+        pub(super) input_quantizers: Vec<Typed<Quantiser>>,
+        pub(super) output_quantizers: Vec<Typed<Quantiser>>,
+        #[serde(default)]
+        pub(super) is_training: bool,
+        pub(super) ciphertext_format: String,
+    }
+
+    /// How Concrete ML wraps what JSON has no type for.
+    #[derive(Deserialize)]
+    pub(super) struct Typed<T> {
+        pub(super) serialized_value: T,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct Quantiser {
+        pub(super) n_bits: Option<u32>,
+        pub(super) scale: Option<Number>,
+        pub(super) zero_point: Option<Zero>,
+        pub(super) offset: Option<i32>,
+        #[serde(default)]
+        pub(super) is_narrow: bool,
+        #[serde(default)]
+        pub(super) no_clipping: bool,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    pub(super) enum Zero {
+        Scalar(Number),
+        Array(Typed<Value>),
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    pub(super) enum PlainOrTyped {
+        Plain(f64),
+        Typed(Typed<f64>),
+    }
+}

@@ -1,0 +1,173 @@
+//! Bytes of one exchange between the real `FHEModelClient` and `FHEModelServer`.
+//!
+//! Keys and ciphertexts are Concrete's; what we write must be readable by it, so the same
+//! content must give the same bytes up to the layout of Cap'n Proto segments. That is tested by
+//! comparing canonical forms.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod cases;
+
+use cases::Case;
+use cipherscore_concrete::concrete_capnp::{keyset, value};
+use cipherscore_concrete::values::{read_value, write_value};
+use cipherscore_concrete::{WireError, keys};
+use cipherscore_engine::client_keys::ClientKeys;
+use cipherscore_engine::evaluation_keys::EvaluationKeys;
+use cipherscore_engine::parameters::Compression;
+use zeroize::Zeroizing;
+
+fn golden() -> Vec<Case> {
+    let cases: Vec<_> =
+        cases::all().into_iter().filter(|case| case.folder.join("golden").exists()).collect();
+    assert_eq!(cases.len(), 2);
+    cases
+}
+
+/// The real client's secret keys, out of its complete keyset.
+fn client_keys(case: &Case) -> ClientKeys {
+    let bytes = case.read("golden/secret_keys.bin");
+    let message =
+        capnp::serialize::read_message(bytes.as_slice(), capnp::message::ReaderOptions::new())
+            .unwrap();
+    let keyset: keyset::Reader<'_> = message.get_root().unwrap();
+    let list = keyset.get_client().unwrap().get_lwe_secret_keys().unwrap();
+    let words = list.iter().map(|key| {
+        let bytes = key.get_payload().unwrap().get_data().unwrap().get(0).unwrap();
+        let chunks = bytes.chunks_exact(8);
+        Zeroizing::new(chunks.map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect())
+    });
+    ClientKeys::from_words(words.collect(), case.client().keyset()).unwrap()
+}
+
+/// A value's content, whatever its segments.
+fn canonical(bytes: &[u8]) -> Vec<u8> {
+    let options = capnp::message::ReaderOptions::new();
+    let message = capnp::serialize::read_message(bytes, options).unwrap();
+    let value: value::Reader<'_> = message.get_root().unwrap();
+    let one_segment = capnp::message::HeapAllocator::new()
+        .first_segment_words(u32::try_from(bytes.len() / 8 + 64).unwrap());
+    let mut copy = capnp::message::Builder::new(one_segment);
+    copy.set_root_canonical(value).unwrap();
+    capnp::serialize::write_message_to_words(&copy)
+}
+
+#[test]
+fn ciphertexts_of_the_real_client_decrypt_to_its_integers() {
+    for case in golden() {
+        let client = case.client();
+        let input = read_value(client.input(), &case.read("golden/input.bin")).unwrap();
+        let integers = client_keys(&case).decrypt(&input, client.input()).unwrap();
+        assert_eq!(integers, case.expected().quantized[0], "{}", case.name);
+    }
+}
+
+#[test]
+fn results_of_the_real_server_decrypt_to_its_integers() {
+    for case in golden() {
+        let client = case.client();
+        let result = read_value(client.output(), &case.read("golden/result.bin")).unwrap();
+        let integers = client_keys(&case).decrypt(&result, client.output()).unwrap();
+        assert_eq!(integers, case.expected().outputs[0], "{}", case.name);
+    }
+}
+
+#[test]
+fn what_we_write_has_the_content_that_concrete_writes() {
+    for case in golden() {
+        let client = case.client();
+        let theirs = case.read("golden/result.bin");
+        let words = read_value(client.output(), &theirs).unwrap();
+        let ours = write_value(client.output(), Compression::None, words.words());
+        assert_eq!(canonical(&ours), canonical(&theirs), "{}", case.name);
+
+        // Seeded: the payload is what was encrypted, so it is taken from the real bytes.
+        let theirs = case.read("golden/input.bin");
+        let options = capnp::message::ReaderOptions::new();
+        let message = capnp::serialize::read_message(theirs.as_slice(), options).unwrap();
+        let value: value::Reader<'_> = message.get_root().unwrap();
+        let payload = value.get_payload().unwrap().get_data().unwrap().get(0).unwrap();
+        let words: Vec<u64> =
+            payload.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
+        let ours = write_value(client.input(), Compression::Seed, &words);
+        assert_eq!(canonical(&ours), canonical(&theirs), "{}", case.name);
+    }
+}
+
+#[test]
+fn evaluation_keys_of_a_linear_model_are_64_bytes_as_concretes() {
+    for case in golden() {
+        let client = case.client();
+        let theirs = case.read("golden/evaluation_keys.bin");
+        assert_eq!(theirs.len(), 64);
+        let keys = keys::read_evaluation_keys(&theirs, client.keyset()).unwrap();
+        assert_eq!(keys, EvaluationKeys::default());
+        assert_eq!(keys::write_evaluation_keys(&keys, client.keyset()), theirs);
+    }
+}
+
+#[test]
+fn client_keys_are_read_back() {
+    for case in golden() {
+        let client = case.client();
+        let keys = client_keys(&case);
+        let bytes = keys::write_client_keys(&keys);
+        let read = keys::read_client_keys(&bytes, client.keyset()).unwrap();
+        assert!(keys.words().eq(read.words()), "{}", case.name);
+    }
+}
+
+/// One way to spoil a message, and what is said about it.
+type Spoiler = (fn(&mut Vec<u8>), &'static str);
+
+#[test]
+fn hostile_values_are_refused() {
+    let case = &golden()[0];
+    let client = case.client();
+    let bytes = case.read("golden/input.bin");
+    let spoilers: [Spoiler; 4] = [
+        (|b| b.truncate(40), "not readable as Cap'n Proto"),
+        (|b| b.clear(), "not readable as Cap'n Proto"),
+        (|b| b.push(0), "length in bytes"),
+        // A root pointer far outside its segment.
+        (|b| b[16..24].copy_from_slice(&0x0000_0003_7fff_fff0u64.to_le_bytes()), "not readable"),
+    ];
+    for (spoil, message) in spoilers {
+        let mut spoilt = bytes.clone();
+        spoil(&mut spoilt);
+        let refused = read_value(client.input(), &spoilt).unwrap_err().to_string();
+        assert!(refused.contains(message), "{refused}");
+    }
+    // Every single byte of structure changed: refused or the same shape, never a panic.
+    for position in 0..bytes.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut spoilt = bytes.clone();
+            spoilt[position] ^= flip;
+            if let Ok(value) = read_value(client.input(), &spoilt) {
+                assert_eq!(value.len(), client.input().len());
+            }
+        }
+    }
+}
+
+#[test]
+fn values_of_another_gate_are_refused_by_field() {
+    let cases = golden();
+    let bytes = cases[0].read("golden/input.bin");
+    let refused = |change: fn(&mut cipherscore_engine::parameters::Gate)| {
+        let mut gate = cases[0].client().input().clone();
+        change(&mut gate);
+        match read_value(&gate, &bytes).unwrap_err() {
+            WireError::Mismatch { field, .. } => field,
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(refused(|gate| gate.shape = vec![1, 7]), "abstract shape");
+    assert_eq!(refused(|gate| gate.key = 1), "key id");
+    assert_eq!(refused(|gate| gate.lwe_dimension = 1000), "LWE dimension");
+    assert_eq!(refused(|gate| gate.variance *= 1.0 + 1e-15), "variance");
+    assert_eq!(refused(|gate| gate.encoding.width += 1), "width in bits");
+    assert_eq!(refused(|gate| gate.encoding.signed ^= true), "signedness");
+    let client = cases[0].client();
+    assert!(read_value(client.output(), &bytes).is_err(), "an input is not an output");
+}

@@ -1,0 +1,155 @@
+//! `model.json`: what an artifact is, and of which model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// Version of the artifact format that is written.
+pub const ARTIFACT_FORMAT_VERSION: u32 = 1;
+
+/// SHA-256: any language can recompute it with its standard library.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text that is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Error, PartialEq)]
+#[error("not a SHA-256 digest of 64 lower-case hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let lower_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 64 || !text.as_bytes().iter().all(lower_hex) {
+            return Err(InvalidDigest);
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)
+                .map_err(|_| InvalidDigest)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Digest of the *original* `server.zip`, kept through import: a retrained model with equal
+/// parameters is another model.
+pub type ModelId = Digest;
+
+/// Engine that an artifact is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A TFHE circuit.
+    Circuit,
+}
+
+/// `model.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`ARTIFACT_FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Engine.
+    pub kind: Kind,
+    /// The model.
+    pub model_id: ModelId,
+    /// Digest of the circuit file, so that damage is seen before it is evaluated.
+    pub circuit_sha256: Digest,
+}
+
+/// Why a `model.json` is refused.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// Not JSON of this form.
+    #[error("model.json cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Written by a newer cipherscore.
+    #[error(
+        "artifact format version {0} is newer than this program ({ARTIFACT_FORMAT_VERSION}); upgrade it"
+    )]
+    UnknownVersion(u32),
+    /// The circuit is not the one that was packed.
+    #[error(
+        "circuit.bin has digest {found}, where model.json says {expected}: the artifact is damaged"
+    )]
+    WrongDigest {
+        /// Digest of what is there.
+        found: Digest,
+        /// Digest of what should be there.
+        expected: Digest,
+    },
+}
+
+impl Manifest {
+    /// Describes a circuit artifact.
+    pub fn of_circuit(model_id: ModelId, circuit: &[u8]) -> Self {
+        Self {
+            format_version: ARTIFACT_FORMAT_VERSION,
+            kind: Kind::Circuit,
+            model_id,
+            circuit_sha256: Digest::of(circuit),
+        }
+    }
+
+    /// Reads `model.json` and checks that it describes `circuit`.
+    pub fn parse(json: &[u8], circuit: &[u8]) -> Result<Self, ManifestError> {
+        /// Read first: the other fields of a newer version are not known.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } = serde_json::from_slice(json)?;
+        if format_version != ARTIFACT_FORMAT_VERSION {
+            return Err(ManifestError::UnknownVersion(format_version));
+        }
+        let manifest: Self = serde_json::from_slice(json)?;
+        let (found, expected) = (Digest::of(circuit), manifest.circuit_sha256);
+        match found == expected {
+            true => Ok(manifest),
+            false => Err(ManifestError::WrongDigest { found, expected }),
+        }
+    }
+
+    /// Writes `model.json`.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a struct of strings and numbers");
+        json.push(b'\n');
+        json
+    }
+}

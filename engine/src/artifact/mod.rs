@@ -1,0 +1,29 @@
+//! The zips: `client.zip` and `server.zip`, and who they are.
+
+mod archive;
+mod manifest;
+
+pub use archive::{Archive, ArchiveError, MAX_ENTRIES, MAX_UNPACKED_BYTES, MAX_ZIP_BYTES};
+pub use manifest::{
+    ARTIFACT_FORMAT_VERSION, Digest, InvalidDigest, Kind, Manifest, ManifestError, ModelId,
+};
+
+/// Names of the files inside an artifact.
+pub mod names {
+    /// Who the artifact is ([`Manifest`](super::Manifest)).
+    pub const MANIFEST: &str = "model.json";
+    /// The circuit, in our format.
+    pub const CIRCUIT: &str = "circuit.bin";
+    /// Keys and gates, as Concrete wrote them.
+    pub const CLIENT_SPECS: &str = "client.specs.json";
+    /// Quantisers and post-processing, as Concrete ML wrote them.
+    pub const PROCESSING: &str = "serialized_processing.json";
+    /// Versions of the packages that made the artifact.
+    pub const VERSIONS: &str = "versions.json";
+    /// Machine code of a raw Concrete artifact.
+    pub const SHARED_OBJECT: &str = "sharedlib.so";
+    /// Uncompiled form of a Concrete artifact that was saved with `via_mlir=True`.
+    pub const MLIR: &str = "circuit.mlir";
+    /// "1" when a Concrete artifact only simulates encryption.
+    pub const IS_SIMULATED: &str = "is_simulated";
+}

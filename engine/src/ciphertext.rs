@@ -1,0 +1,146 @@
+//! Ciphertexts and seeds, as words.
+
+use std::fmt;
+
+use tfhe::core_crypto::commons::math::random::CompressionSeed;
+use tfhe::core_crypto::prelude::*;
+use tfhe_csprng::generators::aes_ctr::{AesCtrParams, TableIndex};
+use tfhe_csprng::seeders::{Seed as CsprngSeed, SeedKind};
+
+use crate::parameters::Gate;
+
+/// Words of a seeded ciphertext: seed (low, high) and body.
+pub const SEEDED_WORDS: usize = 3;
+
+/// The mask of a seeded ciphertext or key is expanded from this.
+///
+/// Two words, low first, as Concrete stores them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u64; 2]);
+
+impl Seed {
+    pub(crate) fn from_u128(seed: u128) -> Self {
+        let word = |shift| u64::try_from((seed >> shift) & u128::from(u64::MAX)).expect("64 bits");
+        Self([word(0), word(64)])
+    }
+
+    /// The stream that Concrete expands from the seed.
+    ///
+    /// Concrete's generator starts at byte 1 of the AES-CTR stream. `CompressionSeed::from(Seed)`
+    /// has started at byte 0 since tfhe 1.6: everything loads with it, and decrypts to garbage.
+    pub(crate) fn compression_seed(self) -> CompressionSeed {
+        let seed = CsprngSeed(u128::from(self.0[0]) | u128::from(self.0[1]) << 64);
+        AesCtrParams { seed: SeedKind::Ctr(seed), first_index: TableIndex::SECOND }.into()
+    }
+}
+
+/// LWE ciphertexts of one dimension, one after the other, mask before body.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ciphertexts {
+    lwe_dimension: usize,
+    words: Vec<u64>,
+}
+
+impl Ciphertexts {
+    /// Takes `lwe_dimension + 1` words for each ciphertext.
+    ///
+    /// # Panics
+    ///
+    /// If the words are not a whole number of ciphertexts.
+    pub fn new(lwe_dimension: usize, words: Vec<u64>) -> Self {
+        assert!(words.len().is_multiple_of(lwe_dimension + 1), "not whole ciphertexts");
+        Self { lwe_dimension, words }
+    }
+
+    /// Expands seeded ciphertexts, [`SEEDED_WORDS`] words each.
+    ///
+    /// # Panics
+    ///
+    /// If the words are not a whole number of seeded ciphertexts.
+    pub fn decompress(lwe_dimension: usize, seeded: &[u64]) -> Self {
+        let (seeded, rest) = seeded.as_chunks::<SEEDED_WORDS>();
+        assert!(rest.is_empty(), "not whole seeded ciphertexts");
+        let size = lwe_dimension + 1;
+        let mut words = vec![0u64; seeded.len() * size];
+        for (output, &[low, high, body]) in words.chunks_exact_mut(size).zip(seeded) {
+            let seeded = SeededLweCiphertext::from_scalar(
+                body,
+                LweSize(size),
+                Seed([low, high]).compression_seed(),
+                CiphertextModulus::new_native(),
+            );
+            let mut output = LweCiphertext::from_container(output, CiphertextModulus::new_native());
+            decompress_seeded_lwe_ciphertext::<_, _, DefaultRandomGenerator>(&mut output, &seeded);
+        }
+        Self { lwe_dimension, words }
+    }
+
+    /// Number of ciphertexts.
+    pub fn len(&self) -> usize {
+        self.words.len() / (self.lwe_dimension + 1)
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Dimension of the key that they are under.
+    pub fn lwe_dimension(&self) -> usize {
+        self.lwe_dimension
+    }
+
+    /// One ciphertext.
+    pub fn get(&self, index: usize) -> &[u64] {
+        let size = self.lwe_dimension + 1;
+        &self.words[index * size..(index + 1) * size]
+    }
+
+    /// All words.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+impl fmt::Debug for Ciphertexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ciphertexts({} of LWE dimension {})", self.len(), self.lwe_dimension)
+    }
+}
+
+impl Gate {
+    /// Words in which this gate's ciphertexts travel in the given form.
+    pub fn words_per_ciphertext(&self, compression: crate::parameters::Compression) -> usize {
+        match compression {
+            crate::parameters::Compression::None => self.lwe_dimension + 1,
+            crate::parameters::Compression::Seed => SEEDED_WORDS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AES-128 in counter mode, computed with OpenSSL and so independently of tfhe: the key is
+    /// the seed (words 1 and 2, little-endian), block i is the encryption of i (little-endian);
+    /// the first byte of the stream is skipped, then every 8 bytes are a little-endian word.
+    #[test]
+    fn the_stream_of_a_seed_starts_at_its_second_byte() {
+        let ciphertext = Ciphertexts::decompress(4, &[1, 2, 42]);
+        assert_eq!(ciphertext.get(0), EXPECTED_STREAM);
+    }
+
+    const EXPECTED_STREAM: &[u64] = &[
+        0xd909_5637_0d90_8c0c,
+        0xc6d9_604f_0af3_40c4,
+        0xe9d1_b1d9_1ebb_e7aa,
+        0xe75f_4017_2b90_96fe,
+        42,
+    ];
+
+    #[test]
+    fn seeds_keep_their_words() {
+        assert_eq!(Seed::from_u128(u128::from(u64::MAX) << 64 | 7), Seed([7, u64::MAX]));
+    }
+}

@@ -1,0 +1,261 @@
+//! Evaluates a circuit on ciphertexts.
+//!
+//! Roots run as soon as everything they depend on is there, on the current rayon pool; there are
+//! no barriers between levels. A root's ciphertext is dropped after its last use, so memory
+//! follows the width of the circuit and not its size.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::{Affine, Root, ValidCircuit};
+use crate::ciphertext::Ciphertexts;
+use crate::evaluation_keys::{PreparedKeys, Scratch};
+
+/// Looks on: called after every bootstrap, from any thread. `Break` ends the evaluation, which
+/// is how deadlines and cancellation reach it.
+pub type Observer<'a> = &'a (dyn Fn() -> ControlFlow<()> + Sync);
+
+/// Why a circuit was not evaluated.
+#[derive(Debug, Error, PartialEq)]
+pub enum EvaluateError {
+    /// Inputs of another shape than the circuit's.
+    #[error("input {input}: {found}, where {expected} are specified")]
+    Input {
+        /// Which input; the number of inputs when that is wrong.
+        input: usize,
+        /// What was given.
+        found: String,
+        /// What was needed.
+        expected: String,
+    },
+    /// Keys of other parameters.
+    #[error("the evaluation keys were prepared for other parameters than the circuit's")]
+    Keys,
+    /// The observer ended it.
+    #[error("evaluation was cancelled")]
+    Cancelled,
+}
+
+/// Evaluates `circuit` on one row.
+///
+/// `inputs` are the decompressed ciphertexts of each input, in order; the result has those of
+/// each output.
+pub fn evaluate(
+    circuit: &ValidCircuit,
+    keys: &PreparedKeys,
+    inputs: &[Ciphertexts],
+    observer: Observer<'_>,
+) -> Result<Vec<Ciphertexts>, EvaluateError> {
+    check_inputs(circuit, inputs)?;
+    if keys.parameters() != &circuit.signature().keyset {
+        return Err(EvaluateError::Keys);
+    }
+    let dependents = Dependents::of(circuit);
+    let run = Run::new(circuit, keys, inputs, observer, &dependents);
+    rayon::scope(|scope| {
+        for root in dependents.ready() {
+            run.spawn(scope, root);
+        }
+    });
+    if run.stopped.load(Ordering::Relaxed) {
+        return Err(EvaluateError::Cancelled);
+    }
+    Ok(run.outputs())
+}
+
+fn check_inputs(circuit: &ValidCircuit, inputs: &[Ciphertexts]) -> Result<(), EvaluateError> {
+    let gates = &circuit.signature().inputs;
+    if gates.len() != inputs.len() {
+        return Err(EvaluateError::Input {
+            input: inputs.len(),
+            found: format!("{} inputs", inputs.len()),
+            expected: format!("{} inputs", gates.len()),
+        });
+    }
+    let describe = |count, dimension| format!("{count} ciphertexts of LWE dimension {dimension}");
+    for (index, (gate, input)) in gates.iter().zip(inputs).enumerate() {
+        if (gate.len(), gate.lwe_dimension) != (input.len(), input.lwe_dimension()) {
+            return Err(EvaluateError::Input {
+                input: index,
+                found: describe(input.len(), input.lwe_dimension()),
+                expected: describe(gate.len(), gate.lwe_dimension),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Who waits for whom: the circuit's terms turned around.
+struct Dependents {
+    /// For each root, the roots computed from it.
+    of_root: Vec<Vec<u32>>,
+    /// For each root, on how many roots it waits.
+    waits_for: Vec<u32>,
+    /// For each root, how many roots and output ciphertexts read it.
+    uses: Vec<u32>,
+}
+
+impl Dependents {
+    fn of(circuit: &ValidCircuit) -> Self {
+        let roots = &circuit.circuit().roots;
+        let mut of_root = vec![Vec::new(); roots.len()];
+        let mut waits_for = vec![0; roots.len()];
+        let mut uses = vec![0; roots.len()];
+        for (index, root) in (0u32..).zip(roots) {
+            for term in root.input().into_iter().flat_map(|input| &input.terms) {
+                of_root[term.root as usize].push(index);
+                waits_for[index as usize] += 1;
+                uses[term.root as usize] += 1;
+            }
+        }
+        for term in circuit.circuit().outputs.iter().flatten().flat_map(|affine| &affine.terms) {
+            uses[term.root as usize] += 1;
+        }
+        Self { of_root, waits_for, uses }
+    }
+
+    fn ready(&self) -> impl Iterator<Item = u32> {
+        (0u32..).zip(&self.waits_for).filter(|(_, waits)| **waits == 0).map(|(root, _)| root)
+    }
+}
+
+type Words = Arc<Vec<u64>>;
+
+/// The state of one evaluation.
+struct Run<'a> {
+    circuit: &'a ValidCircuit,
+    keys: &'a PreparedKeys,
+    inputs: &'a [Ciphertexts],
+    observer: Observer<'a>,
+    dependents: &'a Dependents,
+    /// Ciphertext of each root, from its computation to its last use.
+    values: Vec<Mutex<Option<Words>>>,
+    missing: Vec<AtomicU32>,
+    uses_left: Vec<AtomicU32>,
+    /// Buffers of bootstraps that are not running.
+    scratch: Mutex<Vec<Scratch>>,
+    stopped: AtomicBool,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        circuit: &'a ValidCircuit,
+        keys: &'a PreparedKeys,
+        inputs: &'a [Ciphertexts],
+        observer: Observer<'a>,
+        dependents: &'a Dependents,
+    ) -> Self {
+        let counters = |counts: &[u32]| counts.iter().map(|&count| AtomicU32::new(count)).collect();
+        Self {
+            circuit,
+            keys,
+            inputs,
+            observer,
+            dependents,
+            values: dependents.uses.iter().map(|_| Mutex::new(None)).collect(),
+            missing: counters(&dependents.waits_for),
+            uses_left: counters(&dependents.uses),
+            scratch: Mutex::new(Vec::new()),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    fn spawn<'scope>(&'scope self, scope: &rayon::Scope<'scope>, root: u32) {
+        scope.spawn(move |scope| self.chain(scope, root));
+    }
+
+    /// Computes a root, then goes on with one root that it made ready and leaves the others to
+    /// the pool: what was just computed is still in this core's cache.
+    fn chain<'scope>(&'scope self, scope: &rayon::Scope<'scope>, root: u32) {
+        let mut next = Some(root);
+        while let Some(root) = next.take() {
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            let words = self.compute(root);
+            if self.dependents.uses[root as usize] > 0 {
+                *lock(&self.values[root as usize]) = Some(Arc::new(words));
+            }
+            for &dependent in &self.dependents.of_root[root as usize] {
+                // AcqRel: whoever starts the dependent sees the values of all that it waits for.
+                let ready = self.missing[dependent as usize].fetch_sub(1, Ordering::AcqRel) == 1;
+                if let Some(ready) = ready.then(|| next.replace(dependent)).flatten() {
+                    self.spawn(scope, ready);
+                }
+            }
+        }
+    }
+
+    fn compute(&self, root: u32) -> Vec<u64> {
+        match &self.circuit.circuit().roots[root as usize] {
+            Root::Input { argument, index } => {
+                self.inputs[*argument as usize].get(*index as usize).to_vec()
+            }
+            Root::Keyswitch { input, key } => {
+                let key = *key as usize;
+                let dimension = self.keys.parameters().keyswitch_keys[key].input_key;
+                self.keys.keyswitch(key, &self.affine(input, self.dimension(dimension)))
+            }
+            Root::Bootstrap { input, table, key } => {
+                let key = *key as usize;
+                let dimension = self.keys.parameters().bootstrap_keys[key].input_key;
+                let input = self.affine(input, self.dimension(dimension));
+                let table = &self.circuit.circuit().tables[*table as usize];
+                let mut scratch = lock(&self.scratch).pop().unwrap_or_default();
+                let output = self.keys.bootstrap(key, &input, table, &mut scratch);
+                lock(&self.scratch).push(scratch);
+                if (self.observer)().is_break() {
+                    self.stopped.store(true, Ordering::Relaxed);
+                }
+                output
+            }
+        }
+    }
+
+    fn dimension(&self, secret_key: usize) -> usize {
+        self.keys.parameters().dimension(secret_key)
+    }
+
+    fn affine(&self, affine: &Affine, lwe_dimension: usize) -> Vec<u64> {
+        let mut sum = vec![0u64; lwe_dimension + 1];
+        sum[lwe_dimension] = affine.constant;
+        for term in &affine.terms {
+            let coefficient = term.coefficient.cast_unsigned();
+            for (sum, word) in sum.iter_mut().zip(self.take(term.root).iter()) {
+                *sum = sum.wrapping_add(word.wrapping_mul(coefficient));
+            }
+        }
+        sum
+    }
+
+    /// A root's ciphertext; gone after its last use.
+    fn take(&self, root: u32) -> Words {
+        let mut value = lock(&self.values[root as usize]);
+        let last = self.uses_left[root as usize].fetch_sub(1, Ordering::Relaxed) == 1;
+        let words = if last { value.take() } else { value.clone() };
+        words.expect("a root is computed before what depends on it, and kept until its last use")
+    }
+
+    fn outputs(&self) -> Vec<Ciphertexts> {
+        let gates = &self.circuit.signature().outputs;
+        let outputs = self.circuit.circuit().outputs.iter().zip(gates);
+        outputs
+            .map(|(affines, gate)| {
+                let words: Vec<_> = affines
+                    .par_iter()
+                    .flat_map_iter(|affine| self.affine(affine, gate.lwe_dimension))
+                    .collect();
+                Ciphertexts::new(gate.lwe_dimension, words)
+            })
+            .collect()
+    }
+}
+
+/// A panic elsewhere ends the whole evaluation; the data behind the lock is still consistent.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

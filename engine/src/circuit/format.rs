@@ -1,0 +1,148 @@
+//! The circuit file: magic, version, then the circuit in bincode.
+//!
+//! ```text
+//! 0   8  "CSCIRCUT"
+//! 8   2  version, little-endian
+//! 10  .. bincode 2: little-endian, variable-length integers, signed ones zigzag
+//! ```
+
+use bincode::config::{self, Config};
+use thiserror::Error;
+
+use super::Circuit;
+
+/// Version that is written; older ones are still read.
+pub const CIRCUIT_FORMAT_VERSION: u16 = 1;
+/// Largest circuit file, in bytes.
+pub const MAX_CIRCUIT_BYTES: usize = 64 << 20;
+
+const MAGIC: &[u8; 8] = b"CSCIRCUT";
+const HEADER_BYTES: usize = MAGIC.len() + 2;
+
+/// Why bytes are not a circuit file.
+#[derive(Debug, Error)]
+pub enum FormatError {
+    /// Other bytes.
+    #[error("not a circuit file")]
+    NotACircuit,
+    /// Written by a newer cipherscore.
+    #[error(
+        "circuit format version {0} is newer than this program ({CIRCUIT_FORMAT_VERSION}); upgrade it"
+    )]
+    UnknownVersion(u16),
+    /// Above [`MAX_CIRCUIT_BYTES`].
+    #[error("circuit file of {0} bytes is above the limit of {MAX_CIRCUIT_BYTES}")]
+    TooLarge(usize),
+    /// Damaged or hostile.
+    #[error("circuit file is damaged: {0}")]
+    Damaged(String),
+}
+
+fn layout() -> impl Config {
+    // The limit also bounds what a length prefix may claim before anything is allocated.
+    config::standard().with_limit::<MAX_CIRCUIT_BYTES>()
+}
+
+impl Circuit {
+    /// Serialises the circuit.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+        let mut bytes = Vec::from(MAGIC);
+        bytes.extend(CIRCUIT_FORMAT_VERSION.to_le_bytes());
+        bincode::serde::encode_into_std_write(self, &mut bytes, layout())
+            .map_err(|error| FormatError::Damaged(error.to_string()))?;
+        match bytes.len() {
+            len if len > MAX_CIRCUIT_BYTES => Err(FormatError::TooLarge(len)),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Reads a circuit. The result is well formed, not yet valid.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+        if bytes.len() > MAX_CIRCUIT_BYTES {
+            return Err(FormatError::TooLarge(bytes.len()));
+        }
+        let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return Err(FormatError::NotACircuit);
+        };
+        let (magic, version) = header.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(FormatError::NotACircuit);
+        }
+        match u16::from_le_bytes([version[0], version[1]]) {
+            CIRCUIT_FORMAT_VERSION => {}
+            other => return Err(FormatError::UnknownVersion(other)),
+        }
+        let (circuit, read) = bincode::serde::decode_from_slice(body, layout())
+            .map_err(|error| FormatError::Damaged(error.to_string()))?;
+        if read != body.len() {
+            return Err(FormatError::Damaged(format!("{} bytes too many", body.len() - read)));
+        }
+        Ok(circuit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::circuit::{Affine, Root, Term};
+
+    fn sample() -> Circuit {
+        Circuit {
+            roots: vec![
+                Root::Input { argument: 0, index: 3 },
+                Root::Keyswitch { input: Affine::of_root(0), key: 1 },
+            ],
+            tables: vec![vec![1, 2]],
+            outputs: vec![vec![Affine {
+                constant: 5,
+                terms: vec![Term { root: 1, coefficient: -2 }],
+            }]],
+        }
+    }
+
+    /// Bytes of version 1, byte by byte. They must stay readable for ever.
+    const GOLDEN: &[u8] = &[
+        b'C', b'S', b'C', b'I', b'R', b'C', b'U', b'T', 1, 0, // magic, version
+        2, // two roots
+        0, 0, 3, // Input, argument 0, index 3
+        1, 0, 1, 0, 2,
+        1, // Keyswitch, constant 0, one term: root 0, coefficient zigzag(1); key 1
+        1, 2, 1, 2, // one table of two words
+        1, 1, 5, 1, 1, 3, // one output, one affine: constant 5, one term: root 1, zigzag(-2)
+    ];
+
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(sample().to_bytes().unwrap(), GOLDEN);
+        assert_eq!(Circuit::from_bytes(GOLDEN).unwrap(), sample());
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        for len in 0..GOLDEN.len() {
+            assert!(Circuit::from_bytes(&GOLDEN[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn trailing_bytes_other_magic_and_newer_versions_are_refused() {
+        let changed = |at: usize, value: u8| {
+            let mut bytes = GOLDEN.to_vec();
+            bytes[at] = value;
+            Circuit::from_bytes(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(changed(0, b'X'), "not a circuit file");
+        assert!(changed(8, 2).contains("version 2 is newer"));
+        let mut longer = GOLDEN.to_vec();
+        longer.push(0);
+        assert!(Circuit::from_bytes(&longer).unwrap_err().to_string().contains("1 bytes too many"));
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut bytes = GOLDEN[..HEADER_BYTES].to_vec();
+        bytes.extend([253]); // a u64 follows
+        bytes.extend(u64::MAX.to_le_bytes());
+        assert!(matches!(Circuit::from_bytes(&bytes), Err(FormatError::Damaged(_))));
+    }
+}

@@ -1,0 +1,120 @@
+//! A TFHE circuit as data: no code, no keys, no secrets.
+//!
+//! A circuit is a list of *roots* in an order in which they can be evaluated, and outputs that
+//! are affine combinations of roots:
+//!
+//! ```text
+//! root   = Input(argument, index) | Keyswitch(affine, key) | Bootstrap(affine, table, key)
+//! affine = constant + sum of coefficient * root          (modulo 2^64)
+//! ```
+//!
+//! Files are strangers' bytes: [`Circuit`] is what was read, [`ValidCircuit`] what was checked
+//! against a [`Signature`](crate::parameters::Signature) and may be evaluated.
+
+mod execute;
+mod format;
+mod optimise;
+mod validate;
+
+use serde::{Deserialize, Serialize};
+
+pub use execute::{EvaluateError, Observer, evaluate};
+pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES};
+pub use validate::{InvalidCircuit, MAX_ROOTS, MAX_TABLES, MAX_TERMS, ValidCircuit};
+
+/// `coefficient * root`, modulo 2^64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Term {
+    /// Index of an earlier root.
+    pub root: u32,
+    /// Integer factor, never zero.
+    pub coefficient: i64,
+}
+
+/// `constant + sum of terms`, modulo 2^64; the constant is an encoded plaintext.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Affine {
+    /// Added to the body.
+    pub constant: u64,
+    /// Terms by strictly increasing root.
+    pub terms: Vec<Term>,
+}
+
+impl Affine {
+    /// The root itself.
+    pub fn of_root(root: u32) -> Self {
+        Self { constant: 0, terms: vec![Term { root, coefficient: 1 }] }
+    }
+}
+
+/// A ciphertext that is not an affine combination of others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Root {
+    /// Ciphertext `index` (row-major) of input `argument`.
+    Input {
+        /// Which input.
+        argument: u32,
+        /// Which of its ciphertexts.
+        index: u32,
+    },
+    /// The affine under another secret key.
+    Keyswitch {
+        /// What is switched.
+        input: Affine,
+        /// Index of the keyswitch key.
+        key: u32,
+    },
+    /// The table's entry at the affine's phase, with fresh noise.
+    Bootstrap {
+        /// What selects the entry.
+        input: Affine,
+        /// Index of the table.
+        table: u32,
+        /// Index of the bootstrap key.
+        key: u32,
+    },
+}
+
+impl Root {
+    /// The affine that the root is computed from; none for an input.
+    pub fn input(&self) -> Option<&Affine> {
+        match self {
+            Self::Input { .. } => None,
+            Self::Keyswitch { input, .. } | Self::Bootstrap { input, .. } => Some(input),
+        }
+    }
+}
+
+/// A circuit as read or recorded, not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Circuit {
+    /// Roots; each refers to earlier ones only.
+    pub roots: Vec<Root>,
+    /// Body of the accumulator of a bootstrap: N words each, expanded over the whole half torus.
+    pub tables: Vec<Vec<u64>>,
+    /// For each output, its ciphertexts in row-major order.
+    pub outputs: Vec<Vec<Affine>>,
+}
+
+/// Operations of a circuit, which is what its evaluation costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cost {
+    /// Programmable bootstraps: nearly all the time.
+    pub bootstraps: usize,
+    /// Keyswitches.
+    pub keyswitches: usize,
+    /// Different tables.
+    pub tables: usize,
+}
+
+impl Circuit {
+    /// Counts operations.
+    pub fn cost(&self) -> Cost {
+        let count = |wanted: fn(&Root) -> bool| self.roots.iter().filter(|r| wanted(r)).count();
+        Cost {
+            bootstraps: count(|root| matches!(root, Root::Bootstrap { .. })),
+            keyswitches: count(|root| matches!(root, Root::Keyswitch { .. })),
+            tables: self.tables.len(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Evaluation on ciphertexts, bytes to bytes: no network, no clock, no async.
+//!
+//! * [`parameters`]: keys and gates of an artifact, checked.
+//! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
+//! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
+//! * [`client_keys`]: the data owner's secrets: generate, encrypt, decrypt.
+//! * [`ciphertext`]: ciphertexts and seeds as words.
+//! * [`model`]: quantisation before encryption, post-processing after decryption.
+//! * [`artifact`]: the zips.
+
+pub mod artifact;
+pub mod ciphertext;
+pub mod circuit;
+pub mod client_keys;
+pub mod evaluation_keys;
+pub mod model;
+pub mod parameters;

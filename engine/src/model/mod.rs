@@ -1,0 +1,105 @@
+//! What happens in the clear, at the data owner's: features to integers before encryption,
+//! integers to scores after decryption.
+
+mod post_processing;
+mod quantiser;
+
+use thiserror::Error;
+
+pub use post_processing::{Link, PostProcessing};
+pub use quantiser::{Quantiser, ZeroPoint};
+
+/// A row or an output that the model cannot take.
+#[derive(Debug, Error, PartialEq)]
+pub enum ModelError {
+    /// Too many or too few features.
+    #[error("a row of {found} features, where the model has {expected}")]
+    Features {
+        /// Features of the row.
+        found: usize,
+        /// Features of the model.
+        expected: usize,
+    },
+    /// NaN or infinity.
+    #[error("feature {feature} is {value}, which cannot be quantised")]
+    NotFinite {
+        /// Position of the feature.
+        feature: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// The quantised value is beyond 64 bits.
+    #[error("feature {feature} is {value}, far out of the range that the model was trained on")]
+    OutOfRange {
+        /// Position of the feature.
+        feature: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// The output's shape does not fit the model's family.
+    #[error("an output of shape {shape:?} does not fit {family}")]
+    Shape {
+        /// Shape of the integers.
+        shape: Vec<usize>,
+        /// What was expected.
+        family: &'static str,
+    },
+}
+
+/// What the scores of a row are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoreKind {
+    /// `predict_proba`: one probability for each class.
+    Probabilities,
+    /// `predict`: one value for each target.
+    Predictions,
+}
+
+/// The clear part of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Class of the trained model, such as `XGBClassifier`.
+    pub class_name: String,
+    /// One quantiser for all features, or one for each.
+    pub inputs: Vec<Quantiser>,
+    /// Turns output integers into reals.
+    pub output: Quantiser,
+    /// Turns these reals into scores.
+    pub post_processing: PostProcessing,
+}
+
+impl Model {
+    /// Quantises one row, as Concrete ML's `quantize_input`.
+    pub fn quantise(&self, row: &[f64]) -> Result<Vec<i64>, ModelError> {
+        if self.inputs.len() != 1 && self.inputs.len() != row.len() {
+            return Err(ModelError::Features { found: row.len(), expected: self.inputs.len() });
+        }
+        let quantisers = self.inputs.iter().cycle();
+        row.iter()
+            .zip(quantisers)
+            .enumerate()
+            .map(|(feature, (&value, quantiser))| match quantiser.quantise(value) {
+                _ if !value.is_finite() => Err(ModelError::NotFinite { feature, value }),
+                Some(integer) => Ok(integer),
+                None => Err(ModelError::OutOfRange { feature, value }),
+            })
+            .collect()
+    }
+
+    /// Scores of one row from its output integers, in row-major order of `shape` (which begins
+    /// with the number of rows, 1): `predict_proba` of a classifier, `predict` of a regressor.
+    pub fn scores(&self, integers: &[i64], shape: &[usize]) -> Result<Vec<f64>, ModelError> {
+        let outputs = self.post_processing.outputs(shape)?;
+        let values: Vec<f64> = integers
+            .iter()
+            .enumerate()
+            .map(|(index, &integer)| self.output.dequantise(integer, index))
+            .collect();
+        Ok(self.post_processing.apply(&values, outputs))
+    }
+
+    /// What [`Model::scores`] returns.
+    pub fn score_kind(&self) -> ScoreKind {
+        self.post_processing.score_kind()
+    }
+}

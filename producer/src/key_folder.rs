@@ -1,0 +1,252 @@
+//! The folder with a data owner's keys.
+//!
+//! | file | content | mode |
+//! |---|---|---|
+//! | `client.key` | secret keys, Concrete's `ClientKeyset`; wrapped in age when a passphrase is set | 0600 |
+//! | `evaluation.key` | evaluation keys, Concrete's `ServerKeyset` | default |
+//! | `keys.json` | evaluation key id; written last, it marks the folder complete | default |
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use age::secrecy::SecretString;
+use cipherscore_concrete::{WireError, keys};
+use cipherscore_engine::artifact::Digest;
+use cipherscore_engine::client_keys::ClientKeys;
+use cipherscore_engine::parameters::KeysetParameters;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::files::{Access, write_atomically};
+
+const CLIENT_KEY: &str = "client.key";
+const EVALUATION_KEY: &str = "evaluation.key";
+const INDEX: &str = "keys.json";
+
+/// First bytes of every age file.
+const AGE_MAGIC: &[u8] = b"age-encryption.org/v1";
+/// Largest client key file, in bytes: 256 keys of the largest dimension, and some structure.
+const MAX_CLIENT_KEY_BYTES: u64 = 160 << 20;
+
+/// Why a key folder cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyFolderError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are keys already.
+    #[error(
+        "{0} already holds keys. Use them, choose another folder, or replace them with --force: \
+         nothing encrypted under the old ones can be decrypted afterwards"
+    )]
+    Exists(PathBuf),
+    /// There are no keys, or their generation was interrupted.
+    #[error("{0} holds no complete keys; make them with `cipherscore keygen --keys {0}`")]
+    Missing(PathBuf),
+    /// `keys.json` is not ours.
+    #[error("{path}: {source}")]
+    Index {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The evaluation key is not the one that was made with the client key.
+    #[error("{path} has digest {found}, where keys.json says {expected}: the folder is damaged")]
+    WrongDigest {
+        /// Which file.
+        path: PathBuf,
+        /// Digest of what is there.
+        found: Digest,
+        /// Digest of what should be there.
+        expected: Digest,
+    },
+    /// A file is not a key of these parameters.
+    #[error("{path}: {source}")]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: WireError,
+    },
+    /// The client key is encrypted and there is no passphrase.
+    #[error("{0} is encrypted: a passphrase is needed")]
+    NoPassphrase(PathBuf),
+    /// The passphrase is wrong or the file damaged.
+    #[error("{path} cannot be decrypted: {reason}")]
+    Passphrase {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whoever encrypts and whoever evaluates must mean the same key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    evaluation_key_id: Digest,
+}
+
+/// A folder with keys.
+#[derive(Debug, Clone)]
+pub struct KeyFolder {
+    path: PathBuf,
+}
+
+impl KeyFolder {
+    /// Names a folder; nothing is read or written yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where `evaluation.key` is.
+    pub fn evaluation_key_path(&self) -> PathBuf {
+        self.path.join(EVALUATION_KEY)
+    }
+
+    /// Refuses a folder that already holds a client key.
+    pub fn require_vacant(&self) -> Result<(), KeyFolderError> {
+        match self.path.join(CLIENT_KEY).exists() {
+            true => Err(KeyFolderError::Exists(self.path.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// Stores keys, replacing those that are there. Returns the evaluation key id.
+    pub fn store(
+        &self,
+        client_keys: &ClientKeys,
+        evaluation_keys: &[u8],
+        passphrase: Option<SecretString>,
+    ) -> Result<Digest, KeyFolderError> {
+        create_private_folder(&self.path).map_err(|source| self.io(&self.path, source))?;
+        let index_path = self.path.join(INDEX);
+        // Until the new index is written, the folder counts as incomplete.
+        match std::fs::remove_file(&index_path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(self.io(&index_path, source));
+            }
+            _ => {}
+        }
+        let plain = keys::write_client_keys(client_keys);
+        self.write(CLIENT_KEY, Access::Owner, |file| match passphrase {
+            None => file.write_all(&plain),
+            Some(passphrase) => {
+                let mut writer =
+                    age::Encryptor::with_user_passphrase(passphrase).wrap_output(file)?;
+                writer.write_all(&plain)?;
+                writer.finish().map(|_| ())
+            }
+        })?;
+        self.write(EVALUATION_KEY, Access::Default, |file| file.write_all(evaluation_keys))?;
+        let index = Index { evaluation_key_id: Digest::of(evaluation_keys) };
+        self.write(INDEX, Access::Default, |file| {
+            serde_json::to_writer_pretty(&mut *file, &index)?;
+            file.write_all(b"\n")
+        })?;
+        Ok(index.evaluation_key_id)
+    }
+
+    /// Reads the client key. `passphrase` is asked only when the file is encrypted.
+    pub fn client_keys(
+        &self,
+        parameters: &KeysetParameters,
+        passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
+    ) -> Result<ClientKeys, KeyFolderError> {
+        self.index()?;
+        let path = self.path.join(CLIENT_KEY);
+        let stored = self.read_client_key(&path)?;
+        let plain = match stored.starts_with(AGE_MAGIC) {
+            false => stored,
+            true => {
+                let passphrase = passphrase().map_err(|source| self.io(&path, source))?;
+                let passphrase = passphrase.ok_or(KeyFolderError::NoPassphrase(path.clone()))?;
+                open_age(&stored, passphrase)
+                    .map_err(|reason| KeyFolderError::Passphrase { path: path.clone(), reason })?
+            }
+        };
+        keys::read_client_keys(&plain, parameters)
+            .map_err(|source| KeyFolderError::Key { path, source })
+    }
+
+    /// Reads the serialised evaluation keys and checks their digest.
+    pub fn evaluation_keys(&self) -> Result<Vec<u8>, KeyFolderError> {
+        let expected = self.index()?.evaluation_key_id;
+        let path = self.evaluation_key_path();
+        let bytes = std::fs::read(&path).map_err(|source| self.io(&path, source))?;
+        let found = Digest::of(&bytes);
+        match found == expected {
+            true => Ok(bytes),
+            false => Err(KeyFolderError::WrongDigest { path, found, expected }),
+        }
+    }
+
+    fn index(&self) -> Result<Index, KeyFolderError> {
+        let path = self.path.join(INDEX);
+        let json = std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => KeyFolderError::Missing(self.path.clone()),
+            _ => self.io(&path, source),
+        })?;
+        serde_json::from_slice(&json).map_err(|source| KeyFolderError::Index { path, source })
+    }
+
+    fn read_client_key(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFolderError> {
+        let read = || {
+            let file = std::fs::File::open(path)?;
+            let size = file.metadata()?.len();
+            if size > MAX_CLIENT_KEY_BYTES {
+                return Err(io::Error::other(format!("larger than {MAX_CLIENT_KEY_BYTES} bytes")));
+            }
+            // Room for all of it at once: a growing buffer would leave copies behind.
+            let capacity = usize::try_from(size).map_err(io::Error::other)?;
+            let mut bytes = Zeroizing::new(Vec::with_capacity(capacity + 1));
+            file.take(size).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|source| self.io(path, source))
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        access: Access,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), KeyFolderError> {
+        let path = self.path.join(name);
+        write_atomically(&path, access, write).map_err(|source| self.io(&path, source))
+    }
+
+    fn io(&self, path: &Path, source: io::Error) -> KeyFolderError {
+        KeyFolderError::Io { path: path.to_owned(), source }
+    }
+}
+
+fn open_age(stored: &[u8], passphrase: SecretString) -> Result<Zeroizing<Vec<u8>>, String> {
+    let decryptor = age::Decryptor::new(stored).map_err(|error| error.to_string())?;
+    let identity = age::scrypt::Identity::new(passphrase);
+    let identities = std::iter::once(&identity as &dyn age::Identity);
+    let mut reader = decryptor.decrypt(identities).map_err(|error| error.to_string())?;
+    // Never longer than its encryption, so that the buffer does not grow.
+    let mut plain = Zeroizing::new(Vec::with_capacity(stored.len()));
+    reader.read_to_end(&mut plain).map_err(|error| error.to_string())?;
+    Ok(plain)
+}
+
+#[cfg(unix)]
+fn create_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn create_private_folder(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}

@@ -1,0 +1,204 @@
+"""The models of this folder, and the data that they are trained on."""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Tuple
+
+import numpy
+from sklearn import datasets
+
+from concrete.ml import sklearn as models
+
+
+def call_text(function: Callable, arguments: Dict[str, Any]) -> str:
+    """Write a call as Python source, so that a reader can repeat it."""
+    return f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+
+
+@dataclass
+class Data:
+    """A data set that scikit-learn ships or makes, so that nothing has to be downloaded."""
+
+    loader: Callable
+    arguments: Dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "sklearn.datasets." + call_text(self.loader, self.arguments)
+
+    def load(self) -> Tuple[numpy.ndarray, numpy.ndarray, List[str]]:
+        """Return features, targets and the names of the features."""
+        loaded = self.loader(**self.arguments)
+        if isinstance(loaded, tuple):
+            features, targets = loaded[:2]
+            return features, targets, [f"f{i}" for i in range(features.shape[1])]
+        names = [name.replace(",", " ") for name in loaded.feature_names]
+        return loaded.data, loaded.target, names
+
+
+BREAST_CANCER = Data(datasets.load_breast_cancer)
+DIABETES = Data(datasets.load_diabetes)
+IRIS = Data(datasets.load_iris)
+WINE = Data(datasets.load_wine)
+
+
+def synthetic_classes(n_features: int, n_classes: int) -> Data:
+    """A classification problem whose features have about the same scale, as SGD needs."""
+    arguments = dict(
+        n_samples=300,
+        n_features=n_features,
+        n_informative=n_features - 2,
+        n_classes=n_classes,
+        random_state=0,
+    )
+    return Data(datasets.make_classification, arguments)
+
+
+def synthetic_regression(n_features: int, noise: float) -> Data:
+    """A regression problem whose features have about the same scale, as SGD needs."""
+    arguments = dict(n_samples=300, n_features=n_features, noise=noise, random_state=0)
+    return Data(datasets.make_regression, arguments)
+
+
+@dataclass
+class Case:
+    """One model: what is trained on which data, and how it is saved."""
+
+    name: str
+    model_class: type
+    arguments: Dict[str, Any]
+    data: Data
+    #: Rows taken from the test set, then rows on rounding ties, then rows out of range.
+    rows: Tuple[int, int, int] = (5, 1, 2)
+    #: Also keep a key, a ciphertext and a result of the real client and server.
+    golden: bool = False
+    #: Save the circuit before compilation, which nobody can evaluate without Concrete's compiler.
+    via_mlir: bool = False
+
+    @property
+    def constructor(self) -> str:
+        """The call that makes the model."""
+        return call_text(self.model_class, self.arguments)
+
+
+# A row of a tree takes seconds in FHE, one of a linear model takes milliseconds.
+TREE_ROWS = (1, 1, 1)
+
+CASES = [
+    Case(
+        "logistic_regression_binary",
+        models.LogisticRegression,
+        dict(n_bits=8, random_state=0),
+        BREAST_CANCER,
+    ),
+    Case(
+        "logistic_regression_multiclass",
+        models.LogisticRegression,
+        dict(n_bits=7, random_state=0),
+        IRIS,
+        golden=True,
+    ),
+    Case("linear_regression", models.LinearRegression, dict(n_bits=8), DIABETES, golden=True),
+    Case("ridge", models.Ridge, dict(n_bits=6, alpha=0.5), synthetic_regression(6, 3.0)),
+    Case("lasso", models.Lasso, dict(n_bits=5, alpha=0.05), DIABETES),
+    Case(
+        "elastic_net",
+        models.ElasticNet,
+        dict(n_bits={"op_inputs": 6, "op_weights": 4}, alpha=0.1),
+        synthetic_regression(12, 1.0),
+    ),
+    Case(
+        "linear_svc",
+        models.LinearSVC,
+        dict(n_bits=6, random_state=0, dual=False),
+        synthetic_classes(8, 2),
+    ),
+    Case(
+        "linear_svc_multiclass",
+        models.LinearSVC,
+        dict(n_bits=5, random_state=0, dual=False),
+        synthetic_classes(6, 3),
+    ),
+    Case("linear_svr", models.LinearSVR, dict(n_bits=7, random_state=0, C=10.0), DIABETES),
+    Case(
+        "sgd_classifier",
+        models.SGDClassifier,
+        dict(n_bits=8, random_state=0),
+        synthetic_classes(5, 2),
+    ),
+    Case(
+        "sgd_classifier_multiclass",
+        models.SGDClassifier,
+        dict(n_bits=6, random_state=0),
+        synthetic_classes(6, 4),
+    ),
+    Case(
+        "sgd_regressor",
+        models.SGDRegressor,
+        dict(n_bits=7, random_state=0),
+        synthetic_regression(4, 2.0),
+    ),
+    Case("poisson_regressor", models.PoissonRegressor, dict(n_bits=8, alpha=1e-4), DIABETES),
+    Case("gamma_regressor", models.GammaRegressor, dict(n_bits=4, alpha=1e-3), DIABETES),
+    Case(
+        "tweedie_regressor",
+        models.TweedieRegressor,
+        dict(n_bits=6, power=1.5, link="log", alpha=1e-3),
+        DIABETES,
+    ),
+    Case(
+        "decision_tree_classifier",
+        models.DecisionTreeClassifier,
+        dict(n_bits=4, max_depth=3, random_state=0),
+        IRIS,
+        TREE_ROWS,
+    ),
+    Case(
+        "decision_tree_regressor",
+        models.DecisionTreeRegressor,
+        dict(n_bits={"op_inputs": 5, "op_leaves": 3}, max_depth=3, random_state=0),
+        DIABETES,
+        TREE_ROWS,
+    ),
+    Case(
+        "random_forest_classifier",
+        models.RandomForestClassifier,
+        dict(n_bits=4, n_estimators=3, max_depth=2, random_state=0),
+        WINE,
+        TREE_ROWS,
+    ),
+    Case(
+        "random_forest_regressor",
+        models.RandomForestRegressor,
+        dict(n_bits=3, n_estimators=4, max_depth=2, random_state=0),
+        synthetic_regression(4, 2.0),
+        TREE_ROWS,
+    ),
+    Case(
+        "xgb_classifier_binary",
+        models.XGBClassifier,
+        dict(n_bits=5, n_estimators=3, max_depth=2, random_state=0),
+        BREAST_CANCER,
+        TREE_ROWS,
+    ),
+    Case(
+        "xgb_classifier_multiclass",
+        models.XGBClassifier,
+        dict(n_bits=4, n_estimators=2, max_depth=2, random_state=0),
+        IRIS,
+        TREE_ROWS,
+    ),
+    Case(
+        "xgb_regressor",
+        models.XGBRegressor,
+        dict(n_bits=5, n_estimators=4, max_depth=2, random_state=0),
+        DIABETES,
+        TREE_ROWS,
+    ),
+    Case(
+        "via_mlir",
+        models.DecisionTreeClassifier,
+        dict(n_bits=3, max_depth=2, random_state=0),
+        IRIS,
+        TREE_ROWS,
+        via_mlir=True,
+    ),
+]

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""Make the reference data of this folder with the real Concrete ML.
+
+Each case is a model that Concrete ML trained, compiled and saved, together with a few rows and
+everything that Concrete ML itself computes for them. A reader that shares no code with Concrete ML
+is right when it reproduces these numbers.
+
+    pip install concrete-ml==1.9.0        # Python 3.11
+    python generate.py                    # every case, into the folder of this script
+    python generate.py ridge lasso        # only these
+    python generate.py --output DIR       # somewhere else
+
+Before a case is kept, its zips (as rewritten here, see `rewrite_zip`) are run through the real
+`FHEModelClient` and `FHEModelServer`, so that the expected values are those of the encrypted path
+too, and every file is searched for paths of the generating machine.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import site
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import numpy
+from cases import CASES, Case
+from sklearn.base import is_classifier
+from sklearn.model_selection import train_test_split
+
+from concrete import fhe
+from concrete.ml.deployment import FHEModelClient, FHEModelDev, FHEModelServer
+
+CONCRETE_ML_VERSION = "1.9.0"
+
+# Of no use to anyone who evaluates a circuit, and full of paths of the generating machine.
+DROPPED_MEMBERS = {"compilation_feedback.json", "staticlib.a"}
+
+# Zip files cannot hold an earlier time; a fixed one keeps equal content equal.
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+# How much the scores of the encrypted path may differ from those of the clear one. The integers
+# are equal, only the order of floating-point operations may not be.
+SCORE_TOLERANCE = 1e-12
+
+
+def quantizer_of(model: Any, feature: int) -> Any:
+    """Trees have a quantizer for each feature, linear models one for all."""
+    quantizers = model.input_quantizers
+    return quantizers[feature] if len(quantizers) > 1 else quantizers[0]
+
+
+def tie_value(quantizer: Any, near: int) -> float:
+    """Find a value that the quantizer puts exactly between `near` and `near + 1`.
+
+    Rounding halves to even and rounding them away from zero differ only there. Where no
+    floating-point number gives an exact tie, the nearest candidate is returned.
+    """
+    lowest = -quantizer.offset
+    highest = 2**quantizer.n_bits - 1 - quantizer.offset
+    target = min(max(near, lowest), highest - 1) + 0.5
+    start = quantizer.scale * (target - quantizer.zero_point)
+    candidates = [start]
+    for direction in (numpy.inf, -numpy.inf):
+        value = start
+        for _ in range(8):
+            value = numpy.nextafter(value, direction)
+            candidates.append(value)
+    exact = (v for v in candidates if v / quantizer.scale + quantizer.zero_point == target)
+    return float(next(exact, start))
+
+
+def tie_row(model: Any, row: numpy.ndarray) -> numpy.ndarray:
+    """Move each feature of a row to a tie near its own value, below even and odd integers."""
+    quantized = model.quantize_input(row.reshape(1, -1))[0]
+    return numpy.array(
+        [tie_value(quantizer_of(model, i), int(q) + i % 2) for i, q in enumerate(quantized)]
+    )
+
+
+def outside_row(model: Any, features: int, parity: int) -> numpy.ndarray:
+    """Make a row whose features lie alternately above and below all that was seen in training."""
+    row = []
+    for i in range(features):
+        quantizer = quantizer_of(model, i)
+        margin = 0.5 * (quantizer.rmax - quantizer.rmin) + 1.0
+        above = (i + parity) % 2 == 0
+        row.append(quantizer.rmax + margin if above else quantizer.rmin - margin)
+    return numpy.array(row)
+
+
+def make_rows(case: Case, model: Any, test: numpy.ndarray) -> numpy.ndarray:
+    """Rows of the test set, then ties, then rows out of range."""
+    plain, ties, outside = case.rows
+    rows = list(test[:plain])
+    rows += [tie_row(model, test[plain + i]) for i in range(ties)]
+    rows += [outside_row(model, test.shape[1], i) for i in range(outside)]
+    return numpy.array(rows, dtype=numpy.float64)
+
+
+def circuit_output_shape(client_zip: Path) -> List[int]:
+    """Read the shape of the circuit's only output, for one row."""
+    with zipfile.ZipFile(client_zip) as archive:
+        specs = json.loads(archive.read("client.specs.json"))
+    (circuit,) = specs["circuits"]
+    (output,) = circuit["outputs"]
+    return output["typeInfo"]["lweCiphertext"]["abstractShape"]["dimensions"]
+
+
+def expected_values(
+    case: Case, model: Any, n_bits: Any, rows: numpy.ndarray, shape: List[int]
+) -> Dict[str, Any]:
+    """Collect all that Concrete ML computes for the rows without encryption."""
+    quantized = model.quantize_input(rows)
+    outputs = [model._inference(q.reshape(1, -1)) for q in quantized]
+    for output in outputs:
+        assert list(output.shape) == shape, f"{case.name}: {output.shape} is not {shape}"
+    classifier = is_classifier(model)
+    predict = model.predict_proba if classifier else model.predict
+    scores = predict(rows, fhe="disable").reshape(len(rows), -1)
+    assert numpy.isfinite(scores).all(), f"{case.name}: scores are not finite"
+    return {
+        "case": case.name,
+        "model_class": case.model_class.__name__,
+        "constructor": case.constructor,
+        "data": str(case.data),
+        "kind": "classifier" if classifier else "regressor",
+        "n_bits": n_bits,
+        "quantized": quantized.tolist(),
+        "outputs": [[int(v) for v in output.flatten(order="C")] for output in outputs],
+        "output_shape": shape,
+        "scores": scores.astype(numpy.float64).tolist(),
+    }
+
+
+def file_offset(segments: List[Tuple[int, int, int]], address: int) -> int:
+    """Translate an address of a loaded ELF into an offset in its file."""
+    for start, offset, size in segments:
+        if start <= address < start + size:
+            return address - start + offset
+    raise ValueError(f"no segment of the ELF holds the address {address:#x}")
+
+
+def blank_run_paths(elf: bytes) -> bytes:
+    """Overwrite the library search paths of an x86-64 ELF with zeros.
+
+    Concrete's linker writes the folder of its own installation there. Only bytes of the string
+    table change, so that everything else stays what Concrete made; an empty path is ignored by the
+    loader.
+    """
+    assert elf[:6] == b"\x7fELF\x02\x01", "not a little-endian 64-bit ELF"
+    (table,) = struct.unpack_from("<Q", elf, 32)
+    entry_size, entries = struct.unpack_from("<HH", elf, 54)
+    segments, dynamic = [], []
+    for header in range(table, table + entries * entry_size, entry_size):
+        kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", elf, header)
+        if kind == 1:  # PT_LOAD
+            segments.append((address, offset, size))
+        elif kind == 2:  # PT_DYNAMIC
+            dynamic = list(struct.iter_unpack("<QQ", elf[offset : offset + size]))
+    strings = file_offset(segments, dict(dynamic)[5])  # DT_STRTAB
+    blanked = bytearray(elf)
+    for tag, value in dynamic:
+        if tag in (15, 29):  # DT_RPATH, DT_RUNPATH
+            start = strings + value
+            end = blanked.index(0, start)
+            blanked[start:end] = bytes(end - start)
+    return bytes(blanked)
+
+
+def rewrite_zip(source: Path, target: Path) -> None:
+    """Copy a zip without what tells about the generating machine, in a fixed order and time."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(set(old.namelist()) - DROPPED_MEMBERS):
+            content = old.read(name)
+            if name == "sharedlib.so":
+                content = blank_run_paths(content)
+            info = zipfile.ZipInfo(name, ZIP_TIME)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3  # Unix
+            info.external_attr = 0o644 << 16
+            new.writestr(info, content, compresslevel=9)
+
+
+def machine_paths() -> List[str]:
+    """Folders of this machine that must not be seen in any file."""
+    paths = {
+        str(Path.home()),
+        tempfile.gettempdir(),
+        os.getcwd(),
+        str(Path(__file__).resolve().parent),
+        sys.prefix,
+        sys.base_prefix,
+        str(Path(fhe.__file__).parent),
+        "site-packages",
+    }
+    paths.update(site.getsitepackages())
+    return sorted(path for path in paths if len(path) > 1)
+
+
+def contents(folder: Path) -> Iterator[Tuple[str, bytes]]:
+    """Yield name and bytes of every file of a folder, and of every member of its zips."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        yield str(path.relative_to(folder)), path.read_bytes()
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    yield f"{path.name}:{name}", archive.read(name)
+
+
+def refuse_machine_paths(folder: Path) -> None:
+    """Fail when a file holds a path of this machine, as text or as Concrete ML's hexadecimal."""
+    for path in machine_paths():
+        needle = path.encode()
+        for name, content in contents(folder):
+            if needle in content or needle.hex().encode() in content:
+                raise ValueError(f"{folder.name}/{name} holds a path of this machine: {path}")
+
+
+def write_rows(path: Path, names: List[str], rows: numpy.ndarray) -> None:
+    """Write the rows so that reading them gives the same floating-point numbers."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([repr(float(value)) for value in row] for row in rows)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one field a line, which keeps differences readable."""
+    fields = [f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items()]
+    path.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+
+
+def check_in_fhe(folder: Path, rows: numpy.ndarray, expected: Dict[str, Any]) -> None:
+    """Run the rows through the real client and server, and fail if they give other values."""
+    with tempfile.TemporaryDirectory() as keys:
+        client = FHEModelClient(str(folder), keys)
+        server = FHEModelServer(str(folder))
+        evaluation_keys = fhe.EvaluationKeys.deserialize(client.get_serialized_evaluation_keys())
+        for i, row in enumerate(rows):
+            message = client.quantize_encrypt_serialize(row.reshape(1, -1))
+            answer = server.run(message, evaluation_keys)
+            integers = numpy.asarray(client.deserialize_decrypt(answer)).flatten().tolist()
+            scores = client.deserialize_decrypt_dequantize(answer).flatten()
+            assert integers == expected["outputs"][i], f"{folder.name}: row {i}: {integers}"
+            numpy.testing.assert_allclose(scores, expected["scores"][i], rtol=SCORE_TOLERANCE)
+
+
+def write_golden(folder: Path, row: numpy.ndarray) -> None:
+    """Keep one exchange of the real client and server, byte for byte, with its secret key."""
+    golden = folder / "golden"
+    golden.mkdir()
+    with tempfile.TemporaryDirectory() as keys:
+        client = FHEModelClient(str(folder), keys)
+        evaluation_keys = client.get_serialized_evaluation_keys()
+        message = client.quantize_encrypt_serialize(row.reshape(1, -1))
+        answer = FHEModelServer(str(folder)).run(message, evaluation_keys)
+        integers = numpy.asarray(client.deserialize_decrypt(answer)).flatten().tolist()
+        secret_keys = client.client.keys.serialize()
+    (golden / "evaluation_keys.bin").write_bytes(evaluation_keys)
+    (golden / "secret_keys.bin").write_bytes(secret_keys)
+    (golden / "input.bin").write_bytes(message)
+    (golden / "result.bin").write_bytes(answer)
+    write_json(golden / "golden.json", {"row": 0, "outputs": integers})
+    (golden / "README.md").write_text(
+        "One exchange of the real `FHEModelClient` and `FHEModelServer` about row 0 of\n"
+        "`rows.csv`. `secret_keys.bin` is a Concrete keyset with the client's secret key: a\n"
+        "throw-away key made for this test, which has never protected anything.\n",
+        encoding="utf-8",
+    )
+
+
+def generate(case: Case, folder: Path) -> None:
+    """Train, compile and save a case, and write what is expected of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    features, targets, names = case.data.load()
+    train, test, train_targets, _ = train_test_split(features, targets, random_state=0)
+    model = case.model_class(**case.arguments)
+    n_bits = model.n_bits
+    model.fit(train, train_targets)
+    rows = make_rows(case, model, test)
+    # The circuit's integers are as wide as the values seen at compilation: show it the rows that
+    # lie out of range too, whose sums may need a bit more than those of the training set.
+    model.compile(numpy.vstack([train, rows]))
+    with tempfile.TemporaryDirectory() as saved:
+        FHEModelDev(saved, model).save(via_mlir=case.via_mlir)
+        for name in ("client.zip", "server.zip"):
+            rewrite_zip(Path(saved) / name, folder / name)
+    if not case.via_mlir:
+        shape = circuit_output_shape(folder / "client.zip")
+        expected = expected_values(case, model, n_bits, rows, shape)
+        write_rows(folder / "rows.csv", names, rows)
+        write_json(folder / "expected.json", expected)
+        check_in_fhe(folder, rows, expected)
+    if case.golden:
+        write_golden(folder, rows[0])
+    refuse_machine_paths(folder)
+
+
+def generate_all(cases: List[Case], output: Path) -> None:
+    """Generate cases one after the other, each into its own folder."""
+    for case in cases:
+        start = time.monotonic()
+        generate(case, output / case.name)
+        size = sum(p.stat().st_size for p in (output / case.name).rglob("*") if p.is_file())
+        seconds = time.monotonic() - start
+        print(f"{case.name}: {size} bytes, {seconds:.1f} s", flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", nargs="*", help="names of cases (default: all)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent)
+    options = parser.parse_args()
+    found = version("concrete-ml")
+    if found != CONCRETE_ML_VERSION:
+        sys.exit(f"this needs concrete-ml=={CONCRETE_ML_VERSION}, found {found}")
+    by_name = {case.name: case for case in CASES}
+    unknown = set(options.case) - set(by_name)
+    if unknown:
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    try:
+        generate_all([by_name[name] for name in options.case or by_name], options.output)
+    except Exception:  # pylint: disable=broad-exception-caught
+        # Once Concrete's runtime has evaluated a circuit, its own exit handler ends the process
+        # with code 0, whatever was raised: a refused case would look like a good one.
+        traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

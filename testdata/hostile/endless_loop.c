@@ -1,0 +1,3 @@
+/* Attack: never ends. */
+#include "runtime.h"
+void _mlir_concrete_main(void **args) { for (;;) __asm__ volatile(""); }

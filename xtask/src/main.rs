@@ -1,0 +1,116 @@
+//! Development tasks: `cargo xtask test`, `cargo xtask check`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail, ensure};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
+  check              dependency direction, and where unsafe code may be";
+
+/// What a crate must not depend on, directly or not.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    // Mathematics, bytes to bytes: no network, no async runtime, no other room.
+    (
+        "cipherscore-engine",
+        &[
+            "tokio",
+            "lapin",
+            "redis",
+            "socket2",
+            "cipherscore-concrete",
+            "cipherscore-producer",
+            "cipherscore",
+        ],
+    ),
+    (
+        "cipherscore-concrete",
+        &["tokio", "lapin", "redis", "socket2", "cipherscore-producer", "cipherscore"],
+    ),
+    ("cipherscore-producer", &["cipherscore"]),
+];
+
+/// The only folders whose modules may allow unsafe code.
+const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((task, rest)) if task == "test" => test(rest),
+        Some((task, [])) if task == "check" => check(),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(arguments: &[String]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["test", "--release", "--workspace", "--locked"])
+        .args(arguments)
+        .status()?;
+    ensure!(status.success(), "tests failed");
+    Ok(())
+}
+
+fn check() -> anyhow::Result<()> {
+    for (package, forbidden) in FORBIDDEN {
+        let found = dependencies(package)?;
+        ensure!(found.len() > 1, "cargo tree shows no dependencies of {package}");
+        for name in *forbidden {
+            ensure!(!found.contains(*name), "{package} must not depend on {name}");
+        }
+    }
+    let mut sources = Vec::new();
+    collect_sources(&root(), &mut sources)?;
+    for source in sources {
+        let text = std::fs::read_to_string(&source)?;
+        let name = source.strip_prefix(root())?.to_string_lossy().into_owned();
+        let allows = text.lines().any(|line| line.contains("allow(unsafe_code"));
+        if allows && !UNSAFE_ALLOWED.iter().any(|folder| name.starts_with(folder)) {
+            bail!("{name} allows unsafe code; only {UNSAFE_ALLOWED:?} may");
+        }
+    }
+    println!("dependency direction and unsafe code: as they should be");
+    Ok(())
+}
+
+/// Names of all crates that a package is built from.
+fn dependencies(package: &str) -> anyhow::Result<BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--package", package])
+        .output()?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    // The package itself comes first.
+    Ok(text.lines().skip(1).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+}
+
+fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let skipped = ["target", ".git", "xtask"];
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() && !skipped.iter().any(|skip| name == *skip) {
+            collect_sources(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
