@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", commands::printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

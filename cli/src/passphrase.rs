@@ -1,5 +1,6 @@
 //! The passphrase of the client key: from a file, the environment, or the terminal.
 
+use std::env::VarError;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
@@ -19,6 +20,11 @@ pub(crate) struct PassphraseSource {
 }
 
 impl PassphraseSource {
+    /// Whether there is one without asking.
+    pub(crate) fn is_given(&self) -> bool {
+        self.passphrase_file.is_some() || std::env::var_os(ENVIRONMENT).is_some()
+    }
+
     /// The passphrase of an existing key; none when there is nobody to ask.
     pub(crate) fn existing(&self) -> io::Result<Option<SecretString>> {
         match self.given()? {
@@ -54,7 +60,10 @@ impl PassphraseSource {
             }
             None => match std::env::var(ENVIRONMENT) {
                 Ok(text) => text,
-                Err(_) => return Ok(None),
+                Err(VarError::NotPresent) => return Ok(None),
+                Err(VarError::NotUnicode(_)) => {
+                    return Err(io::Error::other(format!("{ENVIRONMENT} is not UTF-8")));
+                }
             },
         };
         let text = Zeroizing::new(text);

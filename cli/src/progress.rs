@@ -21,13 +21,21 @@ pub(crate) fn bar(json: bool, length: u64, what: &'static str) -> ProgressBar {
     bar
 }
 
-/// A counter of rows, of which nobody knows how many will come.
-pub(crate) fn rows(json: bool) -> ProgressBar {
-    let style = "{spinner} {pos} rows, {per_sec} [{elapsed_precise}] {msg}";
-    let counter = visible(json, ProgressBar::no_length());
-    counter.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    counter.enable_steady_tick(Duration::from_millis(100));
-    counter
+/// Progress over rows of `bootstraps` steps each, and one more for the rest of a row. Without a
+/// number of rows, as of standard input, only the time is shown.
+pub(crate) fn rows(json: bool, rows: Option<u64>, bootstraps: usize) -> ProgressBar {
+    let steps = rows.map(|rows| rows * (bootstraps as u64 + 1));
+    let (bar, style) = match steps {
+        Some(steps) => {
+            let style = "{msg} {wide_bar} {percent} % [{elapsed_precise}, {eta_precise} left]";
+            (ProgressBar::new(steps), style)
+        }
+        None => (ProgressBar::no_length(), "{spinner} {msg} [{elapsed_precise}]"),
+    };
+    let bar = visible(json, bar);
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 fn visible(json: bool, bar: ProgressBar) -> ProgressBar {

@@ -252,8 +252,14 @@ fn keys_of_other_models_and_damaged_folders_are_refused() {
         ])
     };
     assert!(predict(tree).contains("the client key does not belong to this artifact"));
+    let others = temporary.path().join("others");
+    run(&arguments!["keygen", "--client", case(ridge, "client.zip"), "--keys", others]);
+    let own = std::fs::read(keys.join("client.key")).unwrap();
+    std::fs::copy(others.join("client.key"), keys.join("client.key")).unwrap();
+    assert!(predict(ridge).contains("client.key has digest"));
+    std::fs::write(keys.join("client.key"), own).unwrap();
     std::fs::write(keys.join("evaluation.key"), b"other").unwrap();
-    assert!(predict(ridge).contains("the folder is damaged"));
+    assert!(predict(ridge).contains("evaluation.key has digest"));
     std::fs::remove_file(keys.join("keys.json")).unwrap();
     assert!(predict(ridge).contains("holds no complete keys"));
     assert!(!temporary.path().join("scores.csv").exists(), "nothing half-written stays");
@@ -305,6 +311,64 @@ fn payload(value: &[u8]) -> Vec<u8> {
     let message = message.unwrap();
     let value: value::Reader<'_> = message.get_root().unwrap();
     value.get_payload().unwrap().get_data().unwrap().get(0).unwrap().to_vec()
+}
+
+/// Redundancy that Concrete leaves in its circuits: padded nodes and repeated comparisons.
+#[test]
+fn ensembles_lose_most_of_their_bootstraps() {
+    for (name, compiled, at_most) in [
+        ("xgb50x4_breast_cancer", 5_000, 930),
+        ("rf50x4_breast_cancer", 6_350, 2_251),
+        ("xgbr50x3_diabetes", 3_200, 1_303),
+    ] {
+        let zip = testdata("ensembles").join(name).join("server.zip");
+        let cost = &json(&arguments!["inspect", zip, "--json"])[0]["cost"];
+        assert_eq!(cost["compiled"]["bootstraps"], compiled, "{name}");
+        let optimised = cost["optimised"]["bootstraps"].as_u64().unwrap();
+        assert!(optimised <= at_most, "{name}: {optimised}");
+    }
+}
+
+/// Whoever gives a passphrase wants an encrypted key.
+#[test]
+fn a_given_passphrase_is_used() {
+    let temporary = TempDir::new().unwrap();
+    let client = case("ridge", "client.zip");
+    let keygen = |folder: &str| {
+        let keys = temporary.path().join(folder);
+        arguments!["keygen", "--client", client, "--keys", keys]
+    };
+    let encrypted = |folder: &str| {
+        let path = temporary.path().join(folder).join("client.key");
+        std::fs::read(path).unwrap().starts_with(b"age-encryption.org")
+    };
+    let passphrase = temporary.path().join("passphrase");
+    std::fs::write(&passphrase, "correct horse").unwrap();
+    run(&[&keygen("file")[..], &arguments!["--passphrase-file", passphrase][..]].concat());
+    assert!(encrypted("file"));
+    let mut by_environment = command(&keygen("environment"));
+    by_environment.env("CIPHERSCORE_PASSPHRASE", "correct horse");
+    assert!(by_environment.output().unwrap().status.success());
+    assert!(encrypted("environment"));
+    std::fs::write(&passphrase, "").unwrap();
+    let empty = [&keygen("empty")[..], &arguments!["--passphrase-file", passphrase][..]].concat();
+    assert!(refusal(&empty).contains("the passphrase is empty"));
+}
+
+#[test]
+fn a_report_does_not_mix_with_scores() {
+    let rows = case("ridge", "rows.csv");
+    let said = refusal(&arguments![
+        "predict",
+        "--artifact",
+        testdata("concrete/ridge"),
+        "--input",
+        rows,
+        "--output",
+        "-",
+        "--json"
+    ]);
+    assert!(said.contains("--json prints on standard output"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 /// Largest `serialized_processing.json`, in bytes.
-pub const MAX_PROCESSING_BYTES: usize = 64 << 20;
+pub const MAX_PROCESSING_BYTES: usize = 4 << 20;
+
+/// Largest archive with a class name, unpacked, in bytes.
+const MAX_CLASS_BYTES: usize = 64 << 10;
 
 /// Quantised integers of at most this many bits.
 const MAX_BITS: u32 = 32;
@@ -80,7 +83,8 @@ fn class_name(model_type: &json::Typed<String>) -> Result<String, ProcessingErro
     let unreadable = |error: &dyn std::fmt::Display| {
         ProcessingError::Inconsistent(format!("model_type is not a skops archive: {error}"))
     };
-    let archive = Archive::read(&bytes).map_err(|error| unreadable(&error))?;
+    let archive =
+        Archive::read_within(&bytes, MAX_CLASS_BYTES).map_err(|error| unreadable(&error))?;
     let schema = archive.require("schema.json").map_err(|error| unreadable(&error))?;
     Ok(serde_json::from_slice::<Schema>(schema)?.class)
 }
@@ -92,7 +96,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { bytes } else { None }
 }
 
-fn post_processing(class: &str, parameters: &Value) -> Result<PostProcessing, ProcessingError> {
+fn post_processing(
+    class: &str,
+    parameters: &json::PostProcessing,
+) -> Result<PostProcessing, ProcessingError> {
     Ok(match class {
         "LinearRegression" | "Ridge" | "Lasso" | "ElasticNet" | "LinearSVR" | "SGDRegressor" => {
             PostProcessing::Linear(Link::Identity)
@@ -116,13 +123,10 @@ fn post_processing(class: &str, parameters: &Value) -> Result<PostProcessing, Pr
 }
 
 /// `auto` is the identity up to power 0 (normal distribution), the logarithm beyond.
-fn tweedie_link(parameters: &Value) -> Result<Link, ProcessingError> {
-    #[derive(Deserialize)]
-    struct Parameters {
-        link: String,
-        power: Number,
-    }
-    let Parameters { link, power } = Parameters::deserialize(parameters)?;
+fn tweedie_link(parameters: &json::PostProcessing) -> Result<Link, ProcessingError> {
+    let json::PostProcessing { link: Some(link), power: Some(power) } = parameters else {
+        return inconsistent("a TweedieRegressor without link or power");
+    };
     match (link.as_str(), power.0 <= 0.0) {
         ("identity", _) | ("auto", true) => Ok(Link::Identity),
         ("log", _) | ("auto", false) => Ok(Link::Log),
@@ -191,12 +195,19 @@ mod json {
     pub(super) struct Processing {
         pub(super) model_type: Typed<String>,
         #[serde(default)]
-        pub(super) model_post_processing_params: Value,
+        pub(super) model_post_processing_params: PostProcessing,
         pub(super) input_quantizers: Vec<Typed<Quantiser>>,
         pub(super) output_quantizers: Vec<Typed<Quantiser>>,
         #[serde(default)]
         pub(super) is_training: bool,
         pub(super) ciphertext_format: String,
+    }
+
+    /// Parameters of the families that have any.
+    #[derive(Deserialize, Default)]
+    pub(super) struct PostProcessing {
+        pub(super) link: Option<String>,
+        pub(super) power: Option<Number>,
     }
 
     /// How Concrete ML wraps what JSON has no type for.

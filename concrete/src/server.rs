@@ -78,19 +78,22 @@ impl ServerArtifact {
     pub fn open(zip: &[u8], recorder: &RecorderCommand) -> Result<Self, ServerZipError> {
         let archive = Archive::read(zip)?;
         let has = |name| archive.get(name).is_some();
-        let (origin, model_id, circuit) = if has(names::CIRCUIT) {
-            let circuit = archive.require(names::CIRCUIT)?;
-            let manifest = Manifest::parse(archive.require(names::MANIFEST)?, circuit)?;
-            (Origin::Imported, manifest.model_id, Circuit::from_bytes(circuit)?)
-        } else if has(names::SHARED_OBJECT) {
-            (Origin::Raw, Digest::of(zip), record_raw(&archive, recorder)?)
-        } else if has(names::MLIR) {
-            return Err(ServerZipError::ViaMlir);
-        } else {
-            return Err(ServerZipError::NoCircuit);
-        };
+        if !has(names::CIRCUIT) && !has(names::SHARED_OBJECT) {
+            return Err(match has(names::MLIR) {
+                true => ServerZipError::ViaMlir,
+                false => ServerZipError::NoCircuit,
+            });
+        }
         let specs_json = archive.require(names::CLIENT_SPECS)?.to_vec();
         let specs = ClientSpecs::parse(&specs_json)?;
+        let (origin, model_id, circuit) = match archive.get(names::CIRCUIT) {
+            Some(circuit) => {
+                let manifest = archive.require(names::MANIFEST)?;
+                let manifest = Manifest::parse(manifest, circuit, &specs_json)?;
+                (Origin::Imported, manifest.model_id, Circuit::from_bytes(circuit)?)
+            }
+            None => (Origin::Raw, Digest::of(zip), record_raw(&archive, &specs, recorder)?),
+        };
         let circuit = circuit.validate(Arc::new(specs.signature.clone()))?;
         let versions = archive.get(names::VERSIONS).map(<[u8]>::to_vec);
         Ok(Self { origin, model_id, specs, circuit, versions, specs_json })
@@ -110,7 +113,8 @@ impl ServerArtifact {
     pub fn to_imported_zip(&self) -> Result<Vec<u8>, ServerZipError> {
         let circuit = self.circuit.circuit().to_bytes()?;
         let mut archive = Archive::default();
-        archive.insert(names::MANIFEST, self.manifest(&circuit).to_json());
+        let manifest = Manifest::of_circuit(self.model_id, &circuit, &self.specs_json);
+        archive.insert(names::MANIFEST, manifest.to_json());
         archive.insert(names::CLIENT_SPECS, self.specs_json.clone());
         if let Some(versions) = &self.versions {
             archive.insert(names::VERSIONS, versions.clone());
@@ -118,17 +122,16 @@ impl ServerArtifact {
         archive.insert(names::CIRCUIT, circuit);
         Ok(archive.to_zip()?)
     }
-
-    fn manifest(&self, circuit: &[u8]) -> Manifest {
-        Manifest::of_circuit(self.model_id, circuit)
-    }
 }
 
-fn record_raw(archive: &Archive, recorder: &RecorderCommand) -> Result<Circuit, ServerZipError> {
+fn record_raw(
+    archive: &Archive,
+    specs: &ClientSpecs,
+    recorder: &RecorderCommand,
+) -> Result<Circuit, ServerZipError> {
     if archive.get(names::IS_SIMULATED) == Some(b"1") {
         return Err(ServerZipError::Simulated);
     }
-    let specs = ClientSpecs::parse(archive.require(names::CLIENT_SPECS)?)?;
     let shared_object = archive.require(names::SHARED_OBJECT)?;
     Ok(record(recorder, shared_object, &specs.circuit_name, &specs.signature)?)
 }

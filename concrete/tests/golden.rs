@@ -171,3 +171,62 @@ fn values_of_another_gate_are_refused_by_field() {
     let client = cases[0].client();
     assert!(read_value(client.output(), &bytes).is_err(), "an input is not an output");
 }
+
+/// Evaluation keys of a small keyset, and client keys: every byte of structure changed in turn.
+#[test]
+fn hostile_keys_are_refused_or_read_as_what_they_are() {
+    use cipherscore_engine::parameters::{
+        BootstrapKeyParameters, KeysetParameters, KeyswitchKeyParameters, SecretKeyParameters,
+    };
+    let parameters = KeysetParameters {
+        secret_keys: [64, 8].map(|lwe_dimension| SecretKeyParameters { lwe_dimension }).to_vec(),
+        bootstrap_keys: vec![BootstrapKeyParameters {
+            input_key: 1,
+            output_key: 0,
+            level_count: 1,
+            base_log: 8,
+            glwe_dimension: 2,
+            polynomial_size: 32,
+            variance: 1e-20,
+        }],
+        keyswitch_keys: vec![KeyswitchKeyParameters {
+            input_key: 0,
+            output_key: 1,
+            level_count: 2,
+            base_log: 4,
+            variance: 1e-20,
+        }],
+    };
+    let client_keys = ClientKeys::generate(&parameters);
+    let evaluation_keys = client_keys.evaluation_keys(&parameters, &|| {}).unwrap();
+    let evaluation = keys::write_evaluation_keys(&evaluation_keys, &parameters);
+    let client = keys::write_client_keys(&client_keys);
+    assert_eq!(keys::read_evaluation_keys(&evaluation, &parameters).unwrap(), evaluation_keys);
+
+    let mut refused = 0;
+    for position in 0..evaluation.len().max(client.len()) {
+        for flip in [0x01, 0x40, 0xff] {
+            let spoil = |bytes: &[u8]| {
+                let mut spoilt = bytes.to_vec();
+                if let Some(byte) = spoilt.get_mut(position) {
+                    *byte ^= flip;
+                }
+                spoilt
+            };
+            refused += match keys::read_evaluation_keys(&spoil(&evaluation), &parameters) {
+                Ok(keys) => {
+                    assert_eq!(keys.bootstrap_keys.len(), 1);
+                    0
+                }
+                Err(_) => 1,
+            };
+            if let Ok(keys) = keys::read_client_keys(&spoil(&client), &parameters) {
+                assert!(keys.words().flatten().all(|&word| word <= 1));
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+    for len in 0..evaluation.len() {
+        assert!(keys::read_evaluation_keys(&evaluation[..len], &parameters).is_err(), "{len}");
+    }
+}

@@ -9,7 +9,10 @@ use std::io::{Cursor, Write};
 use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::artifact::{Archive, MAX_ENTRIES, MAX_UNPACKED_BYTES, names};
+use cipherscore_engine::artifact::{
+    Archive, Digest, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, names,
+};
+use cipherscore_engine::circuit::{Affine, Circuit};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -72,6 +75,14 @@ fn too_many_entries() {
     let names: Vec<_> = (0..=MAX_ENTRIES).map(|index| format!("file{index}")).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
     assert!(open_server(&zip_of(&files)).contains("more than 64 entries"));
+}
+
+/// A directory of millions of entries is refused before it is parsed.
+#[test]
+fn directory_bomb() {
+    let mut entry = b"PK\x01\x02".to_vec();
+    entry.resize(46, 0);
+    assert!(open_server(&entry.repeat(1 << 20)).contains("more than 64 entries"));
 }
 
 #[test]
@@ -140,6 +151,55 @@ fn specs_that_lie() {
     let deep = "[".repeat(100_000);
     let found = specs("\"tfhers_specs\": ", &format!("\"tfhers_specs\": {deep}"));
     assert!(found.contains("recursion limit exceeded"), "{found}");
+}
+
+#[test]
+fn dimensions_that_overflow() {
+    // The output's own dimension, which is used before it is compared with the key's.
+    let zip = case("ridge").read("server.zip");
+    let message = open_server(&edited(
+        &zip,
+        names::CLIENT_SPECS,
+        "Dimension\": 1",
+        &format!("Dimension\": {}, \"was\": 1", u64::MAX),
+    ));
+    assert!(message.contains("is stored in shape"), "{message}");
+}
+
+/// An imported artifact, and one that was tampered with file by file.
+#[test]
+fn wrong_digest() {
+    let case = case("ridge");
+    let specs = Archive::read(&case.read("client.zip")).unwrap();
+    let specs = specs.require(names::CLIENT_SPECS).unwrap();
+    let signature = case.client().specs().signature.clone();
+    let outputs = vec![vec![Affine::default(); signature.outputs[0].len()]];
+    let circuit = Circuit { outputs, ..Circuit::default() }.to_bytes().unwrap();
+    let manifest = Manifest::of_circuit(Digest::of(b"original"), &circuit, specs).to_json();
+    let zip = |circuit: &[u8], specs: &[u8], manifest: &[u8]| {
+        zip_of(&[
+            (names::CIRCUIT, circuit),
+            (names::CLIENT_SPECS, specs),
+            (names::MANIFEST, manifest),
+        ])
+    };
+    let never = RecorderCommand::new("/nonexistent", vec![]);
+    let honest = ServerArtifact::open(&zip(&circuit, specs, &manifest), &never).unwrap();
+    assert_eq!(honest.model_id, Digest::of(b"original"));
+
+    let mut other = circuit.clone();
+    *other.last_mut().unwrap() ^= 1;
+    assert!(open_server(&zip(&other, specs, &manifest)).contains("circuit.bin has digest"));
+    let spaced = [specs, b" "].concat();
+    assert!(open_server(&zip(&circuit, &spaced, &manifest)).contains("specs.json has digest"));
+    let newer = String::from_utf8(manifest.clone())
+        .unwrap()
+        .replace("\"format_version\": 1", "\"format_version\": 2");
+    assert!(open_server(&zip(&circuit, specs, newer.as_bytes())).contains("version 2 is newer"));
+    assert!(
+        open_server(&zip_of(&[(names::CIRCUIT, &circuit), (names::CLIENT_SPECS, specs)]))
+            .contains("no model.json")
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tfhe::core_crypto::prelude::*;
 use tfhe_csprng::generators::aes_ctr::{AesCtrParams, TableIndex};
 use tfhe_csprng::seeders::{Seed as CsprngSeed, SeedKind};
 
-use crate::parameters::Gate;
+use crate::parameters::{Compression, Gate};
 
 /// Words of a seeded ciphertext: seed (low, high) and body.
 pub const SEEDED_WORDS: usize = 3;
@@ -109,11 +109,12 @@ impl fmt::Debug for Ciphertexts {
 }
 
 impl Gate {
-    /// Words in which this gate's ciphertexts travel in the given form.
-    pub fn words_per_ciphertext(&self, compression: crate::parameters::Compression) -> usize {
+    /// Words in which one of this gate's ciphertexts travels in the given form.
+    pub fn words_per_ciphertext(&self, compression: Compression) -> usize {
         match compression {
-            crate::parameters::Compression::None => self.lwe_dimension + 1,
-            crate::parameters::Compression::Seed => SEEDED_WORDS,
+            // Asked before a stranger's dimension is checked, so that it must not overflow.
+            Compression::None => self.lwe_dimension.saturating_add(1),
+            Compression::Seed => SEEDED_WORDS,
         }
     }
 }

@@ -61,16 +61,8 @@ pub enum NotConformant {
 
 impl EvaluationKeys {
     fn check(&self, parameters: &KeysetParameters) -> Result<(), NotConformant> {
-        let bootstrap = parameters
-            .bootstrap_keys
-            .iter()
-            .map(|key| key.seeded_words(parameters.dimension(key.input_key)));
-        check_sizes("bootstrap", &self.bootstrap_keys, bootstrap)?;
-        let keyswitch = parameters
-            .keyswitch_keys
-            .iter()
-            .map(|key| key.seeded_words(parameters.dimension(key.input_key)));
-        check_sizes("keyswitch", &self.keyswitch_keys, keyswitch)
+        check_sizes("bootstrap", &self.bootstrap_keys, parameters.bootstrap_key_words())?;
+        check_sizes("keyswitch", &self.keyswitch_keys, parameters.keyswitch_key_words())
     }
 }
 

@@ -13,8 +13,12 @@ pub const MAX_LWE_DIMENSION: usize = 1 << 16;
 pub const MAX_POLYNOMIAL_SIZE: usize = 1 << 16;
 /// Ciphertexts that one gate may carry.
 pub const MAX_GATE_CIPHERTEXTS: usize = 1 << 20;
+/// Bytes of the ciphertexts of all gates together, uncompressed.
+pub const MAX_GATE_BYTES: usize = 1 << 30;
 /// Bytes that all evaluation keys of one keyset may take when serialised.
 pub const MAX_EVALUATION_KEY_BYTES: usize = 4 << 30;
+/// Bytes that all evaluation keys of one keyset may take when prepared.
+pub const MAX_PREPARED_KEY_BYTES: usize = 16 << 30;
 
 /// A parameter set that this engine refuses.
 #[derive(Debug, Error, PartialEq)]
@@ -159,10 +163,12 @@ impl Signature {
         if self.inputs.len() + self.outputs.len() > MAX_KEYS {
             return invalid(format!("more than {MAX_KEYS} inputs and outputs"));
         }
+        let mut bytes = 0;
         for gate in self.inputs.iter().chain(&self.outputs) {
             self.keyset.validate_gate(gate)?;
+            bytes += 8 * gate.len() * (gate.lwe_dimension + 1);
         }
-        Ok(())
+        require_at_most("ciphertexts", bytes, MAX_GATE_BYTES)
     }
 
     /// Refuses parameters under which encryption would hide less than it promises.
@@ -211,20 +217,19 @@ fn require_noise(what: &str, dimension: usize, variance: f64) -> Result<(), Inva
 impl KeysetParameters {
     /// Bytes of the seeded evaluation keys, seeds included, container overhead not.
     pub fn seeded_bytes(&self) -> usize {
-        8 * self.bootstrap_words().chain(self.keyswitch_words()).sum::<usize>()
+        const SEED_WORDS: usize = 2;
+        let words = self.bootstrap_key_words().chain(self.keyswitch_key_words());
+        8 * words.map(|words| SEED_WORDS + words).sum::<usize>()
     }
 
     /// Bytes of the evaluation keys once prepared: bootstrap keys in the Fourier domain
     /// (as many bytes as uncompressed ones), keyswitch keys uncompressed.
     pub fn prepared_bytes(&self) -> usize {
-        let bootstrap = self
-            .bootstrap_keys
-            .iter()
-            .map(|key| key.seeded_words(self.dimension(key.input_key)) * (key.glwe_dimension + 1));
-        let keyswitch = self.keyswitch_keys.iter().map(|key| {
-            key.seeded_words(self.dimension(key.input_key)) * (self.dimension(key.output_key) + 1)
-        });
-        8 * bootstrap.chain(keyswitch).sum::<usize>()
+        let bootstrap = self.bootstrap_keys.iter().map(|key| key.glwe_dimension + 1);
+        let keyswitch = self.keyswitch_keys.iter().map(|key| self.dimension(key.output_key) + 1);
+        let bootstrap = self.bootstrap_key_words().zip(bootstrap);
+        let keyswitch = self.keyswitch_key_words().zip(keyswitch);
+        8 * bootstrap.chain(keyswitch).map(|(words, expansion)| words * expansion).sum::<usize>()
     }
 
     /// LWE dimension of a secret key.
@@ -232,12 +237,14 @@ impl KeysetParameters {
         self.secret_keys[key].lwe_dimension
     }
 
-    fn bootstrap_words(&self) -> impl Iterator<Item = usize> {
-        self.bootstrap_keys.iter().map(|key| 2 + key.seeded_words(self.dimension(key.input_key)))
+    /// Words of each seeded bootstrap key, without its seed.
+    pub fn bootstrap_key_words(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.bootstrap_keys.iter().map(|key| key.seeded_words(self.dimension(key.input_key)))
     }
 
-    fn keyswitch_words(&self) -> impl Iterator<Item = usize> {
-        self.keyswitch_keys.iter().map(|key| 2 + key.seeded_words(self.dimension(key.input_key)))
+    /// Words of each seeded keyswitch key, without its seed.
+    pub fn keyswitch_key_words(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.keyswitch_keys.iter().map(|key| key.seeded_words(self.dimension(key.input_key)))
     }
 
     fn validate(&self) -> Result<(), InvalidParameters> {
@@ -258,13 +265,8 @@ impl KeysetParameters {
             self.validate_keys(key.input_key, key.output_key)?;
             validate_gadget(key.level_count, key.base_log, key.variance)?;
         }
-        if self.seeded_bytes() > MAX_EVALUATION_KEY_BYTES {
-            return invalid(format!(
-                "evaluation keys of {} bytes are above the limit of {MAX_EVALUATION_KEY_BYTES}",
-                self.seeded_bytes()
-            ));
-        }
-        Ok(())
+        require_at_most("evaluation keys", self.seeded_bytes(), MAX_EVALUATION_KEY_BYTES)?;
+        require_at_most("prepared evaluation keys", self.prepared_bytes(), MAX_PREPARED_KEY_BYTES)
     }
 
     fn validate_bootstrap(&self, key: &BootstrapKeyParameters) -> Result<(), InvalidParameters> {
@@ -311,6 +313,13 @@ impl KeysetParameters {
             return invalid(format!("integers of {} bits", gate.encoding.width));
         }
         validate_variance(gate.variance)
+    }
+}
+
+fn require_at_most(what: &str, bytes: usize, limit: usize) -> Result<(), InvalidParameters> {
+    match bytes <= limit {
+        true => Ok(()),
+        false => invalid(format!("{what} of {bytes} bytes are above the limit of {limit}")),
     }
 }
 

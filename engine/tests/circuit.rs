@@ -6,11 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use cipherscore_engine::ciphertext::Ciphertexts;
 use cipherscore_engine::circuit::{
-    Affine, Circuit, EvaluateError, InvalidCircuit, MAX_TABLES, Root, Term, ValidCircuit, evaluate,
+    Affine, Circuit, EvaluateError, InvalidCircuit, MAX_TABLES, Root, Step, Term, ValidCircuit,
+    evaluate,
 };
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluation_keys::{NotConformant, PreparedKeys};
@@ -161,7 +163,7 @@ fn run(circuit: &ValidCircuit, inputs: &[&[i64]]) -> Vec<i64> {
         .map(|(values, gate)| encrypted(values, gate))
         .collect();
     let outputs =
-        evaluate(circuit, &KEYS.prepared, &inputs, &|| ControlFlow::Continue(())).unwrap();
+        evaluate(circuit, &KEYS.prepared, &inputs, &|_| ControlFlow::Continue(())).unwrap();
     KEYS.client.decrypt(&outputs[0], &signature.outputs[0]).unwrap()
 }
 
@@ -229,7 +231,7 @@ fn folding_is_a_bootstrap_of_a_trivial_ciphertext() {
         let inputs = signature().inputs.clone();
         let inputs = [encrypted(&[0, 0], &inputs[0]), encrypted(&[0], &inputs[1])];
         let outputs =
-            evaluate(&plain, &KEYS.prepared, &inputs, &|| ControlFlow::Continue(())).unwrap();
+            evaluate(&plain, &KEYS.prepared, &inputs, &|_| ControlFlow::Continue(())).unwrap();
         let folded = plain.optimise().unwrap().circuit().outputs[0][0].clone();
         assert!(folded.terms.is_empty());
         let (body, mask) = outputs[0].get(0).split_last().unwrap();
@@ -243,14 +245,53 @@ fn evaluation_refuses_other_inputs_and_can_be_cancelled() {
     let circuit = redundant().validate(signature()).unwrap();
     let gates = &signature().inputs;
     let inputs = [encrypted(&[0, 0], &gates[0]), encrypted(&[0], &gates[1])];
-    let go_on = || ControlFlow::Continue(());
+    let go_on = |_| ControlFlow::Continue(());
     let swapped = [inputs[1].clone(), inputs[0].clone()];
     for wrong in [&inputs[..1], &swapped[..]] {
         let refused = evaluate(&circuit, &KEYS.prepared, wrong, &go_on);
         assert!(matches!(refused, Err(EvaluateError::Input { .. })));
     }
-    let cancelled = evaluate(&circuit, &KEYS.prepared, &inputs, &|| ControlFlow::Break(()));
+    let cancelled = evaluate(&circuit, &KEYS.prepared, &inputs, &|_| ControlFlow::Break(()));
     assert_eq!(cancelled, Err(EvaluateError::Cancelled));
+
+    // Circuits without bootstraps too.
+    let switches = Circuit {
+        roots: vec![input(0, 0), switch(terms(&[(0, 1)], 0))],
+        tables: vec![],
+        outputs: vec![vec![Affine::of_root(0); 2]],
+    };
+    let switches = switches.validate(signature()).unwrap();
+    let at_keyswitch = |_| ControlFlow::Break(());
+    let cancelled = evaluate(&switches, &KEYS.prepared, &inputs, &at_keyswitch);
+    assert_eq!(cancelled, Err(EvaluateError::Cancelled));
+}
+
+#[test]
+fn a_panic_ends_the_evaluation() {
+    /// Enough to go on for seconds, while printing a panic takes a fraction of one.
+    const ROOTS: u32 = 20_000;
+    let switches: Vec<_> =
+        (0..ROOTS).map(|constant| switch(terms(&[(0, 1)], constant.into()))).collect();
+    let bootstraps = (1..=ROOTS).map(|root| bootstrap(root, 0));
+    let circuit = Circuit {
+        roots: [input(0, 0)].into_iter().chain(switches).chain(bootstraps).collect(),
+        tables: vec![table(|x| x)],
+        outputs: vec![vec![Affine::of_root(ROOTS + 1); 2]],
+    };
+    let circuit = circuit.validate(signature()).unwrap();
+    let gates = &signature().inputs;
+    let inputs = [encrypted(&[0, 0], &gates[0]), encrypted(&[0], &gates[1])];
+    let seen = AtomicUsize::new(0);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        evaluate(&circuit, &KEYS.prepared, &inputs, &|step| {
+            if step == Step::Bootstrap && seen.fetch_add(1, Ordering::Relaxed) == 0 {
+                panic!("a bug in an observer");
+            }
+            ControlFlow::Continue(())
+        })
+    }));
+    assert!(panicked.is_err());
+    assert!(seen.load(Ordering::Relaxed) < ROOTS as usize, "the others ran on");
 }
 
 #[test]
@@ -320,7 +361,17 @@ fn hostile_parameters_are_refused() {
         change(&mut changed);
         changed.validate().unwrap_err().to_string()
     };
-    let cases: [(Spoiler<Signature>, &str); 9] = [
+    let cases: [(Spoiler<Signature>, &str); 11] = [
+        // A small file must not make a machine run out of memory.
+        (|s| s.inputs[0].shape = vec![1 << 20], "ciphertexts of 4303368216 bytes are above"),
+        (
+            |s| {
+                s.keyset.secret_keys = vec![SecretKeyParameters { lwe_dimension: 1 << 16 }; 2];
+                s.keyset.bootstrap_keys.clear();
+                s.keyset.keyswitch_keys[0].level_count = 15;
+            },
+            "prepared evaluation keys of 515403939840 bytes are above",
+        ),
         (|s| s.keyset.secret_keys[0].lwe_dimension = 0, "LWE dimension 0 is out of range"),
         (|s| s.keyset.bootstrap_keys[0].output_key = 2, "no secret key 2"),
         (

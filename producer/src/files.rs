@@ -1,5 +1,6 @@
 //! Output files that appear whole or not at all.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -15,22 +16,34 @@ pub enum Access {
 }
 
 /// Writes a file by `write` into a temporary one beside it, which is then renamed.
+///
+/// A link is followed. A pipe or a device is written to as it is: there is nothing to keep whole.
 pub fn write_atomically<E: From<io::Error>>(
     path: &Path,
     access: Access,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
-    let folder = match path.parent() {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
+        let mut file = OpenOptions::new().write(true).open(&target)?;
+        return write(&mut file);
+    }
+    let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let mut file = new_file(folder, access)?;
-    let mut buffered = io::BufWriter::new(file.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
+    match access {
+        // A buffer would leave a copy of a secret behind.
+        Access::Owner => write(file.as_file_mut())?,
+        Access::Default => {
+            let mut buffered = io::BufWriter::new(file.as_file_mut());
+            write(&mut buffered)?;
+            buffered.flush()?;
+        }
+    }
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file.persist(&target).map_err(|error| error.error)?;
     Ok(())
 }
 
@@ -49,4 +62,43 @@ fn new_file(folder: &Path, access: Access) -> io::Result<NamedTempFile> {
 #[cfg(not(unix))]
 fn new_file(folder: &Path, _access: Access) -> io::Result<NamedTempFile> {
     NamedTempFile::new_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_hello(path: &Path) -> io::Result<()> {
+        write_atomically(path, Access::Default, |file| file.write_all(b"hello"))
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_hello(&path).unwrap();
+        let failed = write_atomically(&path, Access::Default, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("disk on fire"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "disk on fire");
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        write_hello(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_atomically(&link, Access::Default, |file| file.write_all(b"new")).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+
+        write_hello(Path::new("/dev/null")).unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
 }

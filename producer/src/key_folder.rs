@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `client.key` | secret keys, Concrete's `ClientKeyset`; wrapped in age when a passphrase is set | 0600 |
 //! | `evaluation.key` | evaluation keys, Concrete's `ServerKeyset` | default |
-//! | `keys.json` | evaluation key id; written last, it marks the folder complete | default |
+//! | `keys.json` | digests of both; written last, it marks the folder complete | default |
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub enum KeyFolderError {
     )]
     Exists(PathBuf),
     /// There are no keys, or their generation was interrupted.
-    #[error("{0} holds no complete keys; make them with `cipherscore keygen --keys {0}`")]
+    #[error("{0} holds no complete keys; make them with `cipherscore keygen`")]
     Missing(PathBuf),
     /// `keys.json` is not ours.
     #[error("{path}: {source}")]
@@ -57,7 +57,10 @@ pub enum KeyFolderError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The evaluation key is not the one that was made with the client key.
+    /// Making them was interrupted.
+    #[error("{0} holds a client key, but its making was interrupted; replace it with --force")]
+    Interrupted(PathBuf),
+    /// A key is not the one that was stored here.
     #[error("{path} has digest {found}, where keys.json says {expected}: the folder is damaged")]
     WrongDigest {
         /// Which file.
@@ -88,11 +91,13 @@ pub enum KeyFolderError {
     },
 }
 
-/// Whoever encrypts and whoever evaluates must mean the same key.
+/// Whoever encrypts and whoever evaluates must mean the same keys.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
     evaluation_key_id: Digest,
+    /// Of the file as it is stored, encrypted or not.
+    client_key_sha256: Digest,
 }
 
 /// A folder with keys.
@@ -114,9 +119,10 @@ impl KeyFolder {
 
     /// Refuses a folder that already holds a client key.
     pub fn require_vacant(&self) -> Result<(), KeyFolderError> {
-        match self.path.join(CLIENT_KEY).exists() {
-            true => Err(KeyFolderError::Exists(self.path.clone())),
-            false => Ok(()),
+        match (self.path.join(CLIENT_KEY).exists(), self.path.join(INDEX).exists()) {
+            (true, true) => Err(KeyFolderError::Exists(self.path.clone())),
+            (true, false) => Err(KeyFolderError::Interrupted(self.path.clone())),
+            (false, _) => Ok(()),
         }
     }
 
@@ -137,17 +143,16 @@ impl KeyFolder {
             _ => {}
         }
         let plain = keys::write_client_keys(client_keys);
-        self.write(CLIENT_KEY, Access::Owner, |file| match passphrase {
-            None => file.write_all(&plain),
-            Some(passphrase) => {
-                let mut writer =
-                    age::Encryptor::with_user_passphrase(passphrase).wrap_output(file)?;
-                writer.write_all(&plain)?;
-                writer.finish().map(|_| ())
-            }
-        })?;
+        let stored = match passphrase {
+            None => plain,
+            Some(passphrase) => self.seal(&plain, passphrase)?,
+        };
+        self.write(CLIENT_KEY, Access::Owner, |file| file.write_all(&stored))?;
         self.write(EVALUATION_KEY, Access::Default, |file| file.write_all(evaluation_keys))?;
-        let index = Index { evaluation_key_id: Digest::of(evaluation_keys) };
+        let index = Index {
+            evaluation_key_id: Digest::of(evaluation_keys),
+            client_key_sha256: Digest::of(&stored),
+        };
         self.write(INDEX, Access::Default, |file| {
             serde_json::to_writer_pretty(&mut *file, &index)?;
             file.write_all(b"\n")
@@ -161,9 +166,10 @@ impl KeyFolder {
         parameters: &KeysetParameters,
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
     ) -> Result<ClientKeys, KeyFolderError> {
-        self.index()?;
+        let expected = self.index()?.client_key_sha256;
         let path = self.path.join(CLIENT_KEY);
         let stored = self.read_client_key(&path)?;
+        require_digest(&path, &stored, expected)?;
         let plain = match stored.starts_with(AGE_MAGIC) {
             false => stored,
             true => {
@@ -182,11 +188,26 @@ impl KeyFolder {
         let expected = self.index()?.evaluation_key_id;
         let path = self.evaluation_key_path();
         let bytes = std::fs::read(&path).map_err(|source| self.io(&path, source))?;
-        let found = Digest::of(&bytes);
-        match found == expected {
-            true => Ok(bytes),
-            false => Err(KeyFolderError::WrongDigest { path, found, expected }),
-        }
+        require_digest(&path, &bytes, expected)?;
+        Ok(bytes)
+    }
+
+    /// Encrypts with a passphrase. age keeps the last chunk of its input (at most 64 KiB) in a
+    /// buffer that it does not wipe.
+    fn seal(
+        &self,
+        plain: &[u8],
+        passphrase: SecretString,
+    ) -> Result<Zeroizing<Vec<u8>>, KeyFolderError> {
+        let seal = || {
+            let mut sealed = Zeroizing::new(Vec::new());
+            let encryptor = age::Encryptor::with_user_passphrase(passphrase);
+            let mut writer = encryptor.wrap_output(&mut *sealed)?;
+            writer.write_all(plain)?;
+            writer.finish()?;
+            Ok(sealed)
+        };
+        seal().map_err(|source| self.io(&self.path.join(CLIENT_KEY), source))
     }
 
     fn index(&self) -> Result<Index, KeyFolderError> {
@@ -226,6 +247,14 @@ impl KeyFolder {
 
     fn io(&self, path: &Path, source: io::Error) -> KeyFolderError {
         KeyFolderError::Io { path: path.to_owned(), source }
+    }
+}
+
+fn require_digest(path: &Path, bytes: &[u8], expected: Digest) -> Result<(), KeyFolderError> {
+    let found = Digest::of(bytes);
+    match found == expected {
+        true => Ok(()),
+        false => Err(KeyFolderError::WrongDigest { path: path.to_owned(), found, expected }),
     }
 }
 

@@ -6,8 +6,8 @@ use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_engine::model::{ModelError, ScoreKind};
 use thiserror::Error;
 
-/// Features of one row, in bytes of text.
-const MAX_FEATURE_NAME: usize = 64;
+/// How much of a stranger's text an error repeats, in characters.
+const MAX_SHOWN: usize = 64;
 
 /// Why rows cannot be read.
 #[derive(Debug, Error)]
@@ -23,6 +23,9 @@ pub enum RowError {
         /// Features of the model.
         expected: usize,
     },
+    /// A line without anything, where it could be meant as a row without a value.
+    #[error("line {0} is empty: a row of one feature needs its value")]
+    Empty(u64),
     /// Something else than a finite number.
     #[error("line {line}, column {column}: {text:?} is not a finite number")]
     NotANumber {
@@ -39,6 +42,8 @@ pub enum RowError {
 pub struct RowReader<R> {
     reader: csv::Reader<R>,
     header: csv::StringRecord,
+    /// Line after the last record, from 1.
+    next_line: u64,
 }
 
 impl<R: Read> RowReader<R> {
@@ -47,7 +52,7 @@ impl<R: Read> RowReader<R> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
         let header = reader.headers()?.clone();
         match header.len() == features {
-            true => Ok(Self { reader, header }),
+            true => Ok(Self { next_line: reader.position().line(), reader, header }),
             false => Err(RowError::Columns { found: header.len(), expected: features }),
         }
     }
@@ -57,6 +62,12 @@ impl<R: Read> RowReader<R> {
         let mut rows = Vec::new();
         let mut record = csv::StringRecord::new();
         while rows.len() < count && self.reader.read_record(&mut record)? {
+            // Lines without text are skipped on the way here. With one feature they may be rows.
+            let next_line = self.reader.position().line();
+            if self.header.len() == 1 && next_line > self.next_line + 1 {
+                return Err(RowError::Empty(self.next_line));
+            }
+            self.next_line = next_line;
             rows.push(self.numbers(&record)?);
         }
         Ok(rows)
@@ -76,7 +87,7 @@ impl<R: Read> RowReader<R> {
 }
 
 fn shorten(text: &str) -> String {
-    text.chars().take(MAX_FEATURE_NAME).collect()
+    text.chars().take(MAX_SHOWN).collect()
 }
 
 /// What a line of output holds.
@@ -157,6 +168,15 @@ mod tests {
     fn numbers_are_read_as_written() {
         assert_eq!(rows("a,b\n1, -2.5e3\n0.1,7\n").unwrap(), [[1.0, -2500.0], [0.1, 7.0]]);
         assert!(rows("a,b\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_empty_line_is_not_lost_where_it_may_be_a_row() {
+        let read = |text: &str| RowReader::new(text.as_bytes(), 1)?.take(usize::MAX);
+        assert_eq!(read("a\n1\n2\n").unwrap(), [[1.0], [2.0]]);
+        assert_eq!(read("a\n1\n\n").unwrap(), [[1.0]]);
+        let refused = read("a\n1\n\n3\n").unwrap_err().to_string();
+        assert_eq!(refused, "line 3 is empty: a row of one feature needs its value");
     }
 
     #[test]

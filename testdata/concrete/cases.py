@@ -202,3 +202,30 @@ CASES = [
         via_mlir=True,
     ),
 ]
+
+# Ensembles of the size that people use. They take minutes to evaluate, so tests look at their
+# circuits only; benchmarks evaluate them.
+ENSEMBLE_ROWS = (3, 0, 0)
+ENSEMBLES = [
+    Case(
+        "xgb50x4_breast_cancer",
+        models.XGBClassifier,
+        dict(n_estimators=50, max_depth=4, random_state=0),
+        BREAST_CANCER,
+        ENSEMBLE_ROWS,
+    ),
+    Case(
+        "rf50x4_breast_cancer",
+        models.RandomForestClassifier,
+        dict(n_estimators=50, max_depth=4, random_state=0),
+        BREAST_CANCER,
+        ENSEMBLE_ROWS,
+    ),
+    Case(
+        "xgbr50x3_diabetes",
+        models.XGBRegressor,
+        dict(n_estimators=50, max_depth=3, random_state=0),
+        DIABETES,
+        ENSEMBLE_ROWS,
+    ),
+]

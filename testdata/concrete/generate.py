@@ -9,6 +9,7 @@ is right when it reproduces these numbers.
     python generate.py                    # every case, into the folder of this script
     python generate.py ridge lasso        # only these
     python generate.py --output DIR       # somewhere else
+    python generate.py --ensembles        # the large ones, into ../ensembles
 
 Before a case is kept, its zips (as rewritten here, see `rewrite_zip`) are run through the real
 `FHEModelClient` and `FHEModelServer`, so that the expected values are those of the encrypted path
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy
-from cases import CASES, Case
+from cases import CASES, ENSEMBLES, Case
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 
@@ -320,17 +321,21 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", nargs="*", help="names of cases (default: all)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--output", type=Path, help="(default: where the cases are kept)")
+    parser.add_argument("--ensembles", action="store_true", help="the large ensembles instead")
     options = parser.parse_args()
+    here = Path(__file__).resolve().parent
+    cases, kept = (ENSEMBLES, here.parent / "ensembles") if options.ensembles else (CASES, here)
     found = version("concrete-ml")
     if found != CONCRETE_ML_VERSION:
         sys.exit(f"this needs concrete-ml=={CONCRETE_ML_VERSION}, found {found}")
-    by_name = {case.name: case for case in CASES}
+    by_name = {case.name: case for case in cases}
     unknown = set(options.case) - set(by_name)
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     try:
-        generate_all([by_name[name] for name in options.case or by_name], options.output)
+        names = options.case or by_name
+        generate_all([by_name[name] for name in names], options.output or kept)
     except Exception:  # pylint: disable=broad-exception-caught
         # Once Concrete's runtime has evaluated a circuit, its own exit handler ends the process
         # with code 0, whatever was raised: a refused case would look like a good one.

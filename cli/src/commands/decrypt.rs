@@ -7,8 +7,9 @@ use cipherscore_concrete::values::read_value;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::rows::{Columns, ScoreWriter};
 use clap::Args;
+use serde::Serialize;
 
-use super::{open_client, read_bounded, write_output};
+use super::{open_client, read_bounded, report, require_separate_json, write_output};
 use crate::passphrase::PassphraseSource;
 
 /// Largest output file, in bytes.
@@ -42,7 +43,8 @@ pub(crate) struct Decrypt {
 }
 
 impl Decrypt {
-    pub(crate) fn run(self, _json: bool) -> anyhow::Result<()> {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        require_separate_json(json, &self.output)?;
         let artifact = open_client(&self.client)?;
         let keys = KeyFolder::new(&self.keys)
             .client_keys(artifact.keyset(), || self.passphrase.existing())?;
@@ -59,6 +61,14 @@ impl Decrypt {
                 scores.write(&decrypt(path)?)?;
             }
             Ok(scores.finish()?)
-        })
+        })?;
+        let decrypted = Decrypted { rows: self.input.len(), output: self.output };
+        report(json, &decrypted, |decrypted| eprintln!("{} rows decrypted", decrypted.rows))
     }
+}
+
+#[derive(Serialize)]
+struct Decrypted {
+    rows: usize,
+    output: PathBuf,
 }

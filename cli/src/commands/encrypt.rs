@@ -51,7 +51,7 @@ impl Encrypt {
         let mut rows = RowReader::new(open_input(&self.input)?, artifact.features())
             .with_context(|| self.input.display().to_string())?;
         let mut names = self.names()?;
-        let counter = progress::rows(json);
+        let counter = progress::rows(json, None, 0);
         let mut files = Vec::new();
         loop {
             let next = rows.take(1).with_context(|| self.input.display().to_string())?;
@@ -65,24 +65,34 @@ impl Encrypt {
             write_atomically(&path, Access::Default, |file| file.write_all(&value))
                 .with_context(|| path.display().to_string())?;
             files.push(path);
-            counter.inc(1);
+            counter.set_message(format!("row {}", files.len()));
         }
         counter.finish_and_clear();
+        anyhow::ensure!(
+            self.names_are_numbered() || names.next().is_none(),
+            "{} rows, but {} files of --output",
+            files.len(),
+            self.output.len()
+        );
         report(json, &Encrypted { files }, |encrypted| {
             println!("{} rows encrypted", encrypted.files.len());
         })
     }
 
+    /// Whether --output is one folder.
+    fn names_are_numbered(&self) -> bool {
+        let is_folder =
+            |path: &PathBuf| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        matches!(self.output.as_slice(), [only] if is_folder(only))
+    }
+
     /// The files to write, as given, or numbered in a folder.
     fn names(&self) -> anyhow::Result<Box<dyn Iterator<Item = PathBuf>>> {
-        let [only] = self.output.as_slice() else {
-            return Ok(Box::new(self.output.clone().into_iter()));
-        };
-        if !only.is_dir() && !only.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        if !self.names_are_numbered() {
             return Ok(Box::new(self.output.clone().into_iter()));
         }
-        std::fs::create_dir_all(only).with_context(|| only.display().to_string())?;
-        let folder = only.clone();
+        let folder = self.output[0].clone();
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Box::new((0..).map(move |row: u64| folder.join(format!("row-{row:06}-0.bin")))))
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use cipherscore_concrete::keys::read_evaluation_keys;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::{read_value, write_value};
-use cipherscore_engine::circuit::{ValidCircuit, evaluate};
+use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
 use cipherscore_engine::evaluation_keys::PreparedKeys;
 use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
 use cipherscore_producer::files::{Access, write_atomically};
@@ -68,7 +68,7 @@ impl Evaluate {
 
         let started = Instant::now();
         let bootstraps_per_row = circuit.circuit().cost().bootstraps;
-        let bar = progress::bar(json, (rows * bootstraps_per_row.max(1)) as u64, "evaluating");
+        let bar = progress::bar(json, (rows * bootstraps_per_row) as u64, "evaluating");
         let signature = circuit.signature();
         let inputs = self.input.chunks_exact(signature.inputs.len());
         let outputs = self.output.chunks_exact(signature.outputs.len());
@@ -126,8 +126,10 @@ fn evaluate_row(
         read_value(gate, &bytes).with_context(|| path.display().to_string())
     };
     let inputs = inputs.iter().zip(&signature.inputs).map(read).collect::<Result<Vec<_>, _>>()?;
-    let results = evaluate(circuit, keys, &inputs, &|| {
-        bar.inc(1);
+    let results = evaluate(circuit, keys, &inputs, &|step| {
+        if step == Step::Bootstrap {
+            bar.inc(1);
+        }
         ControlFlow::Continue(())
     })?;
     for ((path, gate), result) in outputs.iter().zip(&signature.outputs).zip(results) {

@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{read_bounded, recorder, report, size};
+use super::{printable, read_bounded, recorder, report, size};
 
 /// Show what a client.zip or server.zip holds, and what it costs to evaluate.
 #[derive(Args)]
@@ -90,7 +90,7 @@ fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
     if archive.get(names::PROCESSING).is_some() {
         let client = ClientArtifact::open(&zip).with_context(named)?;
         let model = ModelReport {
-            class: client.model().class_name.clone(),
+            class: printable(&client.model().class_name),
             features: client.features(),
             scores: client.scores().1,
         };
@@ -119,7 +119,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         model_id: None,
         model: None,
         cost: None,
-        circuit: specs.circuit_name.clone(),
+        circuit: printable(&specs.circuit_name),
         inputs: signature.inputs.iter().map(GateReport::new).collect(),
         outputs: signature.outputs.iter().map(GateReport::new).collect(),
         keys: KeysReport {
@@ -234,7 +234,7 @@ impl Inspected {
                 .iter()
                 .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
                 .collect();
-            println!("  {:<16}{}", "made with", versions.join(", "));
+            println!("  {:<16}{}", "made with", printable(&versions.join(", ")));
         }
     }
 }

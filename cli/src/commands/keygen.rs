@@ -33,7 +33,7 @@ pub(crate) struct Keygen {
     #[arg(long)]
     force: bool,
 
-    /// Encrypt the client key with a passphrase.
+    /// Encrypt the client key with a passphrase. Implied when a passphrase is given.
     #[arg(long)]
     encrypt: bool,
 
@@ -56,13 +56,14 @@ impl Keygen {
         if !self.force {
             folder.require_vacant()?;
         }
-        let passphrase = self.encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
+        let encrypt = self.encrypt || self.passphrase.is_given();
+        let passphrase = encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
         let (client_keys, evaluation_keys) = generate(artifact.keyset(), json)?;
         let evaluation_keys = write_evaluation_keys(&evaluation_keys, artifact.keyset());
         let generated = Generated {
             evaluation_key_id: folder.store(&client_keys, &evaluation_keys, passphrase)?,
             evaluation_key_bytes: evaluation_keys.len(),
-            client_key_encrypted: self.encrypt,
+            client_key_encrypted: encrypt,
             keys: self.keys,
         };
         report(json, &generated, |generated| {

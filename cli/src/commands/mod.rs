@@ -26,6 +26,10 @@ pub(crate) const RECORDER_COMMAND: &str = "record-circuit";
 /// Standard input or output in place of a file.
 const STANDARD: &str = "-";
 
+fn is_standard(path: &Path) -> bool {
+    path == Path::new(STANDARD)
+}
+
 /// Reads a file that must not be larger than `limit` bytes.
 fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -53,7 +57,7 @@ fn recorder() -> anyhow::Result<RecorderCommand> {
 }
 
 fn open_input(path: &Path) -> anyhow::Result<Box<dyn Read>> {
-    if path == Path::new(STANDARD) {
+    if is_standard(path) {
         return Ok(Box::new(io::stdin()));
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
@@ -65,10 +69,24 @@ fn write_output(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    if path == Path::new(STANDARD) {
+    if is_standard(path) {
         return write(&mut io::stdout().lock());
     }
     write_atomically(path, Access::Default, write).with_context(|| path.display().to_string())
+}
+
+/// Scores and a report cannot share standard output.
+fn require_separate_json(json: bool, output: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !(json && is_standard(output)),
+        "--json prints on standard output; give --output a file"
+    );
+    Ok(())
+}
+
+/// A stranger's text, without what would command the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints a report as JSON, or whatever `human` prints of it.

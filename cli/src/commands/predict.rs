@@ -1,6 +1,6 @@
 //! `cipherscore predict`
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -11,16 +11,19 @@ use cipherscore_concrete::keys::read_evaluation_keys;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::ciphertext::Ciphertexts;
-use cipherscore_engine::circuit::{ValidCircuit, evaluate};
+use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluation_keys::{EvaluationKeys, PreparedKeys};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::rows::{Columns, RowReader, ScoreWriter};
 use clap::Args;
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{keygen, open_client, open_input, open_server, write_output};
+use super::{
+    is_standard, keygen, open_client, open_input, open_server, require_separate_json, write_output,
+};
 use crate::passphrase::PassphraseSource;
 use crate::progress;
 
@@ -70,6 +73,8 @@ struct Predicted {
     score_seconds: f64,
 }
 
+type Rows = RowReader<Box<dyn Read>>;
+
 /// Both sides of one model.
 struct Sides {
     client: ClientArtifact,
@@ -80,6 +85,7 @@ struct Sides {
 
 impl Predict {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        require_separate_json(json, &self.output)?;
         let client = open_client(&self.artifact.join("client.zip"))?;
         let server = open_server(&self.artifact.join("server.zip"))?;
         anyhow::ensure!(
@@ -87,8 +93,7 @@ impl Predict {
             "client.zip and server.zip in {} belong to different models",
             self.artifact.display()
         );
-        let mut rows = RowReader::new(open_input(&self.input)?, client.features())
-            .with_context(|| self.input.display().to_string())?;
+        let expected_rows = self.check_rows(&client)?;
 
         let started = Instant::now();
         let (client_keys, evaluation_keys) = self.keys(&client, json)?;
@@ -101,24 +106,56 @@ impl Predict {
         let prepare_seconds = started.elapsed().as_secs_f64();
 
         let circuit = server.circuit.optimise()?;
+        let bootstraps_per_row = circuit.circuit().cost().bootstraps;
         let sides = Sides { client, client_keys, circuit, prepared };
+        let bar = progress::rows(json, expected_rows, bootstraps_per_row);
         let started = Instant::now();
-        let mut count = 0;
+        let mut rows = 0;
         write_output(&self.output, |file| {
-            count = self.score(&sides, &mut rows, file, json)?;
+            rows = self.score(&sides, file, &bar)?;
             Ok(())
         })?;
+        bar.finish_and_clear();
         let predicted = Predicted {
             model_id: server.model_id,
             model: sides.client.model().class_name.clone(),
-            rows: count,
-            bootstraps_per_row: sides.circuit.circuit().cost().bootstraps,
+            rows,
+            bootstraps_per_row,
             evaluation_key_bytes: sides.client.keyset().seeded_bytes(),
             keys_seconds,
             prepare_seconds,
             score_seconds: started.elapsed().as_secs_f64(),
         };
         predicted.report(json, &server)
+    }
+
+    /// Looks at every row of a file before anything is computed, so that a bad last row does not
+    /// cost the scores of the others. Returns their number; none for standard input.
+    fn check_rows(&self, client: &ClientArtifact) -> anyhow::Result<Option<u64>> {
+        if is_standard(&self.input) {
+            return Ok(None);
+        }
+        let mut rows = self.open_rows(client)?;
+        let mut count = 0;
+        loop {
+            let chunk = self.next_rows(&mut rows, LINEAR_CHUNK_ROWS)?;
+            if chunk.is_empty() {
+                return Ok(Some(count));
+            }
+            for row in chunk {
+                count += 1;
+                client.model().quantise(&row).with_context(|| format!("row {count}"))?;
+            }
+        }
+    }
+
+    fn open_rows(&self, client: &ClientArtifact) -> anyhow::Result<Rows> {
+        RowReader::new(open_input(&self.input)?, client.features())
+            .with_context(|| self.input.display().to_string())
+    }
+
+    fn next_rows(&self, rows: &mut Rows, count: usize) -> anyhow::Result<Vec<Vec<f64>>> {
+        rows.take(count).with_context(|| self.input.display().to_string())
     }
 
     fn keys(
@@ -141,38 +178,31 @@ impl Predict {
     fn score(
         &self,
         sides: &Sides,
-        rows: &mut RowReader<Box<dyn std::io::Read>>,
         output: &mut dyn Write,
-        json: bool,
+        bar: &ProgressBar,
     ) -> anyhow::Result<usize> {
         let columns = if self.integers { Columns::Integers } else { Columns::Scores };
         let mut scores = ScoreWriter::new(output, &sides.client, columns)?;
         // A circuit with bootstraps fills all threads with one row; a linear one takes less time
         // for a row than it takes to hand it out.
-        let bootstraps = sides.circuit.circuit().cost().bootstraps;
-        let chunk_rows =
-            if bootstraps == 0 { LINEAR_CHUNK_ROWS } else { rayon::current_num_threads() };
-        let counter = progress::rows(json);
+        let chunk_rows = match sides.circuit.circuit().cost().bootstraps {
+            0 => LINEAR_CHUNK_ROWS,
+            _ => rayon::current_num_threads(),
+        };
+        let mut rows = self.open_rows(&sides.client)?;
         let mut count = 0;
         loop {
-            let chunk = rows.take(chunk_rows).with_context(|| self.input.display().to_string())?;
+            let chunk = self.next_rows(&mut rows, chunk_rows)?;
             if chunk.is_empty() {
                 break;
             }
-            let done = std::sync::atomic::AtomicUsize::new(0);
-            let observe = || {
-                let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-                counter.set_message(format!("{done}/{} bootstraps", bootstraps * chunk.len()));
-            };
-            let results: Vec<_> =
-                chunk.par_iter().map(|row| sides.score_row(row, &observe)).collect();
-            for (index, result) in results.into_iter().enumerate() {
-                scores.write(&result.with_context(|| format!("row {}", count + index + 1))?)?;
+            bar.set_message(format!("row {}", count + 1));
+            let results: Vec<_> = chunk.par_iter().map(|row| sides.score_row(row, bar)).collect();
+            for result in results {
+                count += 1;
+                scores.write(&result.with_context(|| format!("row {count}"))?)?;
             }
-            count += chunk.len();
-            counter.inc(chunk.len() as u64);
         }
-        counter.finish_and_clear();
         scores.finish()?;
         Ok(count)
     }
@@ -180,15 +210,18 @@ impl Predict {
 
 impl Sides {
     /// Encrypts one row, evaluates it, decrypts the output.
-    fn score_row(&self, row: &[f64], observe: &(dyn Fn() + Sync)) -> anyhow::Result<Vec<i64>> {
+    fn score_row(&self, row: &[f64], bar: &ProgressBar) -> anyhow::Result<Vec<i64>> {
         let (input, output) = (self.client.input(), self.client.output());
         let integers = self.client.model().quantise(row)?;
         let seeded = self.client_keys.encrypt(&integers, input)?;
         let inputs = [Ciphertexts::decompress(input.lwe_dimension, &seeded)];
-        let outputs = evaluate(&self.circuit, &self.prepared, &inputs, &|| {
-            observe();
+        let outputs = evaluate(&self.circuit, &self.prepared, &inputs, &|step| {
+            if step == Step::Bootstrap {
+                bar.inc(1);
+            }
             ControlFlow::Continue(())
         })?;
+        bar.inc(1);
         Ok(self.client_keys.decrypt(&outputs[0], output)?)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Largest shared object, in bytes. Concrete's have 14 to 75 kB; weights of big networks add to it.
 pub const MAX_OBJECT_BYTES: usize = 64 << 20;
-/// Largest circuit file that a child may answer, in bytes. Decoded, it may take 24 times that.
+/// Largest circuit file that a child may answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Memory that the segments of an object may span, in bytes.
 pub const MAX_IMAGE_BYTES: usize = 256 << 20;
@@ -42,8 +42,6 @@ mod platform {
     pub(in crate::recorder) const MAX_RELOCATIONS: usize = 1 << 20;
     /// Linear operations on ciphertexts that one circuit may perform.
     pub(in crate::recorder) const MAX_LINEAR_OPERATIONS: usize = 1 << 24;
-    /// Words of all tables: a word of the torus takes up to nine bytes in the circuit file.
-    pub(in crate::recorder) const MAX_TABLE_WORDS: usize = super::MAX_ANSWER_BYTES / 8;
     /// Dimensions of a copied memory reference. MLIR's tensors of ciphertexts have at most six.
     pub(in crate::recorder) const MAX_RANK: u64 = 32;
 }

@@ -30,7 +30,7 @@ pub(super) struct SecretKey {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct SecretKeyParams {
     pub(super) lwe_dimension: usize,
     pub(super) integer_precision: u32,

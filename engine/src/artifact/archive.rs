@@ -14,6 +14,9 @@ pub const MAX_ENTRIES: usize = 64;
 /// Bytes of all files of one zip, unpacked.
 pub const MAX_UNPACKED_BYTES: usize = 256 << 20;
 
+/// Signature of an entry of a zip's central directory.
+const DIRECTORY_ENTRY: &[u8; 4] = b"PK\x01\x02";
+
 /// Why a zip is refused.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
@@ -53,15 +56,22 @@ pub struct Archive {
 impl Archive {
     /// Unpacks a zip into memory, within the bounds.
     pub fn read(zip: &[u8]) -> Result<Self, ArchiveError> {
+        Self::read_within(zip, MAX_UNPACKED_BYTES)
+    }
+
+    /// Unpacks a zip whose files have at most `max_unpacked_bytes` together.
+    pub fn read_within(zip: &[u8], max_unpacked_bytes: usize) -> Result<Self, ArchiveError> {
         if zip.len() > MAX_ZIP_BYTES {
             return Err(ArchiveError::TooLarge { what: "bytes", limit: MAX_ZIP_BYTES });
         }
-        let mut zip = ZipArchive::new(Cursor::new(zip))?;
-        if zip.len() > MAX_ENTRIES {
+        // Counted before the directory is parsed, which would allocate for every entry.
+        let entries = zip.windows(4).filter(|bytes| bytes == DIRECTORY_ENTRY);
+        if entries.take(MAX_ENTRIES + 1).count() > MAX_ENTRIES {
             return Err(ArchiveError::TooLarge { what: "entries", limit: MAX_ENTRIES });
         }
+        let mut zip = ZipArchive::new(Cursor::new(zip))?;
         let mut files = BTreeMap::new();
-        let mut left = MAX_UNPACKED_BYTES as u64;
+        let mut left = max_unpacked_bytes as u64;
         for index in 0..zip.len() {
             let entry = zip.by_index(index)?;
             let name = entry.name().to_owned();
@@ -75,7 +85,7 @@ impl Archive {
                 read.map_err(|source| ArchiveError::Damaged { name: name.clone(), source })?;
             left = left.checked_sub(read as u64).ok_or(ArchiveError::TooLarge {
                 what: "unpacked bytes",
-                limit: MAX_UNPACKED_BYTES,
+                limit: max_unpacked_bytes,
             })?;
             files.insert(name, bytes);
         }

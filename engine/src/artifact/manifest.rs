@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::names;
+
 /// Version of the artifact format that is written.
 pub const ARTIFACT_FORMAT_VERSION: u32 = 1;
 
@@ -91,6 +93,8 @@ pub struct Manifest {
     pub model_id: ModelId,
     /// Digest of the circuit file, so that damage is seen before it is evaluated.
     pub circuit_sha256: Digest,
+    /// Digest of the specs, which decide keys and encodings.
+    pub client_specs_sha256: Digest,
 }
 
 /// Why a `model.json` is refused.
@@ -104,11 +108,11 @@ pub enum ManifestError {
         "artifact format version {0} is newer than this program ({ARTIFACT_FORMAT_VERSION}); upgrade it"
     )]
     UnknownVersion(u32),
-    /// The circuit is not the one that was packed.
-    #[error(
-        "circuit.bin has digest {found}, where model.json says {expected}: the artifact is damaged"
-    )]
+    /// A file is not the one that was packed.
+    #[error("{name} has digest {found}, where model.json says {expected}: it is damaged")]
     WrongDigest {
+        /// Which file.
+        name: &'static str,
         /// Digest of what is there.
         found: Digest,
         /// Digest of what should be there.
@@ -118,17 +122,18 @@ pub enum ManifestError {
 
 impl Manifest {
     /// Describes a circuit artifact.
-    pub fn of_circuit(model_id: ModelId, circuit: &[u8]) -> Self {
+    pub fn of_circuit(model_id: ModelId, circuit: &[u8], client_specs: &[u8]) -> Self {
         Self {
             format_version: ARTIFACT_FORMAT_VERSION,
             kind: Kind::Circuit,
             model_id,
             circuit_sha256: Digest::of(circuit),
+            client_specs_sha256: Digest::of(client_specs),
         }
     }
 
-    /// Reads `model.json` and checks that it describes `circuit`.
-    pub fn parse(json: &[u8], circuit: &[u8]) -> Result<Self, ManifestError> {
+    /// Reads `model.json` and checks that it describes these files.
+    pub fn parse(json: &[u8], circuit: &[u8], client_specs: &[u8]) -> Result<Self, ManifestError> {
         /// Read first: the other fields of a newer version are not known.
         #[derive(Deserialize)]
         struct Version {
@@ -139,11 +144,16 @@ impl Manifest {
             return Err(ManifestError::UnknownVersion(format_version));
         }
         let manifest: Self = serde_json::from_slice(json)?;
-        let (found, expected) = (Digest::of(circuit), manifest.circuit_sha256);
-        match found == expected {
-            true => Ok(manifest),
-            false => Err(ManifestError::WrongDigest { found, expected }),
+        for (name, bytes, expected) in [
+            (names::CIRCUIT, circuit, manifest.circuit_sha256),
+            (names::CLIENT_SPECS, client_specs, manifest.client_specs_sha256),
+        ] {
+            let found = Digest::of(bytes);
+            if found != expected {
+                return Err(ManifestError::WrongDigest { name, found, expected });
+            }
         }
+        Ok(manifest)
     }
 
     /// Writes `model.json`.

@@ -2,7 +2,7 @@
 //!
 //! Roots run as soon as everything they depend on is there, on the current rayon pool; there are
 //! no barriers between levels. A root's ciphertext is dropped after its last use, so memory
-//! follows the width of the circuit and not its size.
+//! follows the width of the circuit (its inputs included) and not its size.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,9 +15,18 @@ use super::{Affine, Root, ValidCircuit};
 use crate::ciphertext::Ciphertexts;
 use crate::evaluation_keys::{PreparedKeys, Scratch};
 
-/// Looks on: called after every bootstrap, from any thread. `Break` ends the evaluation, which
-/// is how deadlines and cancellation reach it.
-pub type Observer<'a> = &'a (dyn Fn() -> ControlFlow<()> + Sync);
+/// What has just been computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A bootstrap: nearly all the time of a circuit that has any.
+    Bootstrap,
+    /// An input or a keyswitch.
+    Other,
+}
+
+/// Looks on: called after every root, from any thread. `Break` ends the evaluation, which is how
+/// deadlines and cancellation reach it.
+pub type Observer<'a> = &'a (dyn Fn(Step) -> ControlFlow<()> + Sync);
 
 /// Why a circuit was not evaluated.
 #[derive(Debug, Error, PartialEq)]
@@ -171,12 +180,16 @@ impl<'a> Run<'a> {
     /// Computes a root, then goes on with one root that it made ready and leaves the others to
     /// the pool: what was just computed is still in this core's cache.
     fn chain<'scope>(&'scope self, scope: &rayon::Scope<'scope>, root: u32) {
+        let _guard = StopOnPanic(&self.stopped);
         let mut next = Some(root);
         while let Some(root) = next.take() {
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let words = self.compute(root);
+            let (words, step) = self.compute(root);
+            if (self.observer)(step).is_break() {
+                self.stopped.store(true, Ordering::Relaxed);
+            }
             if self.dependents.uses[root as usize] > 0 {
                 *lock(&self.values[root as usize]) = Some(Arc::new(words));
             }
@@ -190,15 +203,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn compute(&self, root: u32) -> Vec<u64> {
+    fn compute(&self, root: u32) -> (Vec<u64>, Step) {
         match &self.circuit.circuit().roots[root as usize] {
             Root::Input { argument, index } => {
-                self.inputs[*argument as usize].get(*index as usize).to_vec()
+                (self.inputs[*argument as usize].get(*index as usize).to_vec(), Step::Other)
             }
             Root::Keyswitch { input, key } => {
                 let key = *key as usize;
                 let dimension = self.keys.parameters().keyswitch_keys[key].input_key;
-                self.keys.keyswitch(key, &self.affine(input, self.dimension(dimension)))
+                let input = self.affine(input, self.dimension(dimension));
+                (self.keys.keyswitch(key, &input), Step::Other)
             }
             Root::Bootstrap { input, table, key } => {
                 let key = *key as usize;
@@ -208,10 +222,7 @@ impl<'a> Run<'a> {
                 let mut scratch = lock(&self.scratch).pop().unwrap_or_default();
                 let output = self.keys.bootstrap(key, &input, table, &mut scratch);
                 lock(&self.scratch).push(scratch);
-                if (self.observer)().is_break() {
-                    self.stopped.store(true, Ordering::Relaxed);
-                }
-                output
+                (output, Step::Bootstrap)
             }
         }
     }
@@ -252,6 +263,17 @@ impl<'a> Run<'a> {
                 Ciphertexts::new(gate.lwe_dimension, words)
             })
             .collect()
+    }
+}
+
+/// Keeps the pool from finishing an evaluation that has already failed.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -15,6 +15,9 @@ use super::Circuit;
 pub const CIRCUIT_FORMAT_VERSION: u16 = 1;
 /// Largest circuit file, in bytes.
 pub const MAX_CIRCUIT_BYTES: usize = 64 << 20;
+/// Most that the file may claim to hold, in bytes of fixed-length integers. The largest circuit
+/// that is valid stays below it.
+pub const MAX_DECODED_BYTES: usize = 256 << 20;
 
 const MAGIC: &[u8; 8] = b"CSCIRCUT";
 const HEADER_BYTES: usize = MAGIC.len() + 2;
@@ -40,7 +43,7 @@ pub enum FormatError {
 
 fn layout() -> impl Config {
     // The limit also bounds what a length prefix may claim before anything is allocated.
-    config::standard().with_limit::<MAX_CIRCUIT_BYTES>()
+    config::standard().with_limit::<MAX_DECODED_BYTES>()
 }
 
 impl Circuit {

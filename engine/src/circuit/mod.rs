@@ -18,9 +18,11 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use execute::{EvaluateError, Observer, evaluate};
-pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES};
-pub use validate::{InvalidCircuit, MAX_ROOTS, MAX_TABLES, MAX_TERMS, ValidCircuit};
+pub use execute::{EvaluateError, Observer, Step, evaluate};
+pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES, MAX_DECODED_BYTES};
+pub use validate::{
+    InvalidCircuit, MAX_ROOTS, MAX_TABLE_WORDS, MAX_TABLES, MAX_TERMS, ValidCircuit,
+};
 
 /// `coefficient * root`, modulo 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,11 +8,13 @@ use super::{Affine, Circuit, Root};
 use crate::parameters::{InvalidParameters, Signature};
 
 /// Roots of one circuit.
-pub const MAX_ROOTS: usize = 1 << 22;
+pub const MAX_ROOTS: usize = 1 << 21;
 /// Tables of one circuit.
 pub const MAX_TABLES: usize = 1 << 16;
+/// Words of all tables of one circuit.
+pub const MAX_TABLE_WORDS: usize = 1 << 23;
 /// Terms of all affine combinations of one circuit.
-pub const MAX_TERMS: usize = 1 << 26;
+pub const MAX_TERMS: usize = 1 << 23;
 
 /// Why a circuit must not be evaluated.
 #[derive(Debug, Error, PartialEq)]
@@ -90,13 +92,15 @@ impl Circuit {
         Ok(ValidCircuit { circuit: self, signature })
     }
 
-    fn check_sizes(&self) -> Result<(), InvalidCircuit> {
+    /// Checks the `MAX_` bounds. What is within them can be written to a file and read back.
+    pub(super) fn check_sizes(&self) -> Result<(), InvalidCircuit> {
         let affines =
             self.roots.iter().filter_map(Root::input).chain(self.outputs.iter().flatten());
         let terms = affines.map(|affine| affine.terms.len()).sum();
         for (what, found, limit) in [
             ("roots", self.roots.len(), MAX_ROOTS),
             ("tables", self.tables.len(), MAX_TABLES),
+            ("table words", self.tables.iter().map(Vec::len).sum(), MAX_TABLE_WORDS),
             ("terms", terms, MAX_TERMS),
         ] {
             if found > limit {

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use cipherscore_engine::circuit::{Affine, Circuit, MAX_ROOTS, MAX_TABLES, MAX_TERMS, Root, Term};
+use cipherscore_engine::circuit::{
+    Affine, Circuit, MAX_ROOTS, MAX_TABLE_WORDS, MAX_TABLES, MAX_TERMS, Root, Term,
+};
 
 use crate::recorder::RecordError;
-use crate::recorder::limits::{MAX_LINEAR_OPERATIONS, MAX_TABLE_WORDS};
+use crate::recorder::limits::MAX_LINEAR_OPERATIONS;
 
 /// A ciphertext that the code holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
