@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use cipherscore_engine::artifact::{Archive, names};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -327,6 +328,23 @@ fn ensembles_lose_most_of_their_bootstraps() {
         let optimised = cost["optimised"]["bootstraps"].as_u64().unwrap();
         assert!(optimised <= at_most, "{name}: {optimised}");
     }
+}
+
+/// Concrete's own zips say how likely a bootstrap fails; the committed ones were stripped of it.
+#[test]
+fn the_failure_probability_is_kept_where_it_is_known() {
+    let temporary = TempDir::new().unwrap();
+    let (raw, imported) = (temporary.path().join("raw.zip"), temporary.path().join("imported.zip"));
+    let stripped = case("decision_tree_classifier", "server.zip");
+    let mut archive = Archive::read(&std::fs::read(&stripped).unwrap()).unwrap();
+    archive
+        .insert(names::COMPILATION_FEEDBACK, br#"{"complexity": 1.0, "pError": 9e-13}"#.to_vec());
+    std::fs::write(&raw, archive.to_zip().unwrap()).unwrap();
+    run(&arguments!["import", raw, "-o", imported]);
+    let shown = json(&arguments!["inspect", raw, imported, stripped, "--json"]);
+    assert_eq!(shown[0]["p_error"], 9e-13);
+    assert_eq!(shown[1]["p_error"], 9e-13);
+    assert_eq!(shown[2]["p_error"], Value::Null);
 }
 
 /// Whoever gives a passphrase wants an encrypted key.

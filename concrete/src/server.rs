@@ -7,6 +7,7 @@ use cipherscore_engine::artifact::{
 };
 use cipherscore_engine::circuit::{Circuit, FormatError, InvalidCircuit, ValidCircuit};
 use cipherscore_engine::parameters::Signature;
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::recorder::{RecordError, RecorderCommand, record};
@@ -69,6 +70,8 @@ pub struct ServerArtifact {
     pub specs: ClientSpecs,
     /// The circuit as the compiler made it.
     pub circuit: ValidCircuit,
+    /// Failure probability of one bootstrap, if the zip says it.
+    pub p_error: Option<f64>,
     versions: Option<Vec<u8>>,
     specs_json: Vec<u8>,
 }
@@ -86,17 +89,21 @@ impl ServerArtifact {
         }
         let specs_json = archive.require(names::CLIENT_SPECS)?.to_vec();
         let specs = ClientSpecs::parse(&specs_json)?;
-        let (origin, model_id, circuit) = match archive.get(names::CIRCUIT) {
+        let (origin, model_id, p_error, circuit) = match archive.get(names::CIRCUIT) {
             Some(circuit) => {
                 let manifest = archive.require(names::MANIFEST)?;
                 let manifest = Manifest::parse(manifest, circuit, &specs_json)?;
-                (Origin::Imported, manifest.model_id, Circuit::from_bytes(circuit)?)
+                let circuit = Circuit::from_bytes(circuit)?;
+                (Origin::Imported, manifest.model_id, manifest.p_error, circuit)
             }
-            None => (Origin::Raw, Digest::of(zip), record_raw(&archive, &specs, recorder)?),
+            None => {
+                let circuit = record_raw(&archive, &specs, recorder)?;
+                (Origin::Raw, Digest::of(zip), reported_p_error(&archive), circuit)
+            }
         };
         let circuit = circuit.validate(Arc::new(specs.signature.clone()))?;
         let versions = archive.get(names::VERSIONS).map(<[u8]>::to_vec);
-        Ok(Self { origin, model_id, specs, circuit, versions, specs_json })
+        Ok(Self { origin, model_id, specs, circuit, p_error, versions, specs_json })
     }
 
     /// Keys and gates of the circuit.
@@ -113,7 +120,10 @@ impl ServerArtifact {
     pub fn to_imported_zip(&self) -> Result<Vec<u8>, ServerZipError> {
         let circuit = self.circuit.circuit().to_bytes()?;
         let mut archive = Archive::default();
-        let manifest = Manifest::of_circuit(self.model_id, &circuit, &self.specs_json);
+        let manifest = Manifest {
+            p_error: self.p_error,
+            ..Manifest::of_circuit(self.model_id, &circuit, &self.specs_json)
+        };
         archive.insert(names::MANIFEST, manifest.to_json());
         archive.insert(names::CLIENT_SPECS, self.specs_json.clone());
         if let Some(versions) = &self.versions {
@@ -122,6 +132,19 @@ impl ServerArtifact {
         archive.insert(names::CIRCUIT, circuit);
         Ok(archive.to_zip()?)
     }
+}
+
+/// `pError` of the compiler's report. It is information, not a parameter: a zip without it, or
+/// with another form of it, is as good.
+fn reported_p_error(archive: &Archive) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Feedback {
+        #[serde(rename = "pError")]
+        p_error: f64,
+    }
+    let feedback = archive.get(names::COMPILATION_FEEDBACK)?;
+    let Feedback { p_error } = serde_json::from_slice(feedback).ok()?;
+    (p_error > 0.0 && p_error < 1.0).then_some(p_error)
 }
 
 fn record_raw(

@@ -33,6 +33,8 @@ struct Inspected {
     model: Option<ModelReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<CostReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p_error: Option<f64>,
     circuit: String,
     inputs: Vec<GateReport>,
     outputs: Vec<GateReport>,
@@ -106,7 +108,7 @@ fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
     let optimised = server.circuit.optimise()?.circuit().cost();
     let base = describe(file, kind, &server.specs, versions);
     let cost = Some(CostReport { compiled, optimised });
-    Ok(Inspected { model_id: Some(server.model_id), cost, ..base })
+    Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, ..base })
 }
 
 fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Value) -> Inspected {
@@ -119,6 +121,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         model_id: None,
         model: None,
         cost: None,
+        p_error: None,
         circuit: printable(&specs.circuit_name),
         inputs: signature.inputs.iter().map(GateReport::new).collect(),
         outputs: signature.outputs.iter().map(GateReport::new).collect(),
@@ -188,6 +191,15 @@ impl GateReport {
 }
 
 impl Inspected {
+    fn failure_probability(&self) -> String {
+        match self.p_error {
+            Some(p_error) => {
+                format!("2^{:.1} for each bootstrap, as the compiler reports", p_error.log2())
+            }
+            None => "not in this zip (2^-40 for each bootstrap is Concrete ML's default)".into(),
+        }
+    }
+
     fn print(&self) {
         println!("{}", self.file.display());
         println!("  {:<16}{}", "kind", self.kind);
@@ -225,10 +237,9 @@ impl Inspected {
             size(self.keys.prepared_bytes)
         );
         println!("  {:<16}{}", "security", self.security);
-        println!(
-            "  {:<16}set when the model was compiled; the zip does not record it",
-            "failure prob."
-        );
+        if self.cost.is_some() {
+            println!("  {:<16}{}", "failure prob.", self.failure_probability());
+        }
         if let Value::Object(versions) = &self.versions {
             let versions: Vec<_> = versions
                 .iter()

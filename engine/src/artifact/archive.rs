@@ -74,7 +74,7 @@ impl Archive {
         let mut left = max_unpacked_bytes as u64;
         for index in 0..zip.len() {
             let entry = zip.by_index(index)?;
-            let name = entry.name().to_owned();
+            let name = entry.name()?.into_owned();
             if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') {
                 return Err(ArchiveError::Name(name));
             }

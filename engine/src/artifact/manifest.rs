@@ -82,7 +82,7 @@ pub enum Kind {
 }
 
 /// `model.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`ARTIFACT_FORMAT_VERSION`].
@@ -95,6 +95,9 @@ pub struct Manifest {
     pub circuit_sha256: Digest,
     /// Digest of the specs, which decide keys and encodings.
     pub client_specs_sha256: Digest,
+    /// Failure probability of one bootstrap, if the compiler reported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_error: Option<f64>,
 }
 
 /// Why a `model.json` is refused.
@@ -129,6 +132,7 @@ impl Manifest {
             model_id,
             circuit_sha256: Digest::of(circuit),
             client_specs_sha256: Digest::of(client_specs),
+            p_error: None,
         }
     }
 

@@ -18,6 +18,8 @@ pub mod names {
     pub const CLIENT_SPECS: &str = "client.specs.json";
     /// Quantisers and post-processing, as Concrete ML wrote them.
     pub const PROCESSING: &str = "serialized_processing.json";
+    /// What Concrete's compiler reports of a raw artifact, the failure probability among it.
+    pub const COMPILATION_FEEDBACK: &str = "compilation_feedback.json";
     /// Versions of the packages that made the artifact.
     pub const VERSIONS: &str = "versions.json";
     /// Machine code of a raw Concrete artifact.

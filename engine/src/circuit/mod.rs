@@ -85,6 +85,14 @@ impl Root {
             Self::Keyswitch { input, .. } | Self::Bootstrap { input, .. } => Some(input),
         }
     }
+
+    /// As [`Root::input`], to be changed.
+    fn input_mut(&mut self) -> Option<&mut Affine> {
+        match self {
+            Self::Input { .. } => None,
+            Self::Keyswitch { input, .. } | Self::Bootstrap { input, .. } => Some(input),
+        }
+    }
 }
 
 /// A circuit as read or recorded, not yet checked.

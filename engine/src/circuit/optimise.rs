@@ -150,7 +150,7 @@ fn remove_dead(circuit: Circuit) -> Circuit {
     };
     for (index, mut root) in circuit.roots.into_iter().enumerate().filter(|(index, _)| live[*index])
     {
-        if let Root::Keyswitch { input, .. } | Root::Bootstrap { input, .. } = &mut root {
+        if let Some(input) = root.input_mut() {
             rename(input, &images);
         }
         if let Root::Bootstrap { table, .. } = &mut root {

@@ -92,8 +92,9 @@ impl Circuit {
         Ok(ValidCircuit { circuit: self, signature })
     }
 
-    /// Checks the `MAX_` bounds. What is within them can be written to a file and read back.
-    pub(super) fn check_sizes(&self) -> Result<(), InvalidCircuit> {
+    /// Checks the `MAX_` bounds. A file of a circuit within them claims less than
+    /// [`MAX_DECODED_BYTES`](super::MAX_DECODED_BYTES), so what was written can be read back.
+    fn check_sizes(&self) -> Result<(), InvalidCircuit> {
         let affines =
             self.roots.iter().filter_map(Root::input).chain(self.outputs.iter().flatten());
         let terms = affines.map(|affine| affine.terms.len()).sum();
