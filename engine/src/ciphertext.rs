@@ -3,10 +3,10 @@
 use std::fmt;
 
 use tfhe::core_crypto::commons::math::random::CompressionSeed;
-use tfhe::core_crypto::prelude::*;
 use tfhe_csprng::generators::aes_ctr::{AesCtrParams, TableIndex};
 use tfhe_csprng::seeders::{Seed as CsprngSeed, SeedKind};
 
+use crate::mask;
 use crate::parameters::{Compression, Gate};
 
 /// Words of a seeded ciphertext: seed (low, high) and body.
@@ -24,12 +24,17 @@ impl Seed {
         Self([word(0), word(64)])
     }
 
+    /// The seed as Concrete's generator takes it.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.0[0]) | u128::from(self.0[1]) << 64).to_le_bytes()
+    }
+
     /// The stream that Concrete expands from the seed.
     ///
     /// Concrete's generator starts at byte 1 of the AES-CTR stream. `CompressionSeed::from(Seed)`
     /// has started at byte 0 since tfhe 1.6: everything loads with it, and decrypts to garbage.
     pub(crate) fn compression_seed(self) -> CompressionSeed {
-        let seed = CsprngSeed(u128::from(self.0[0]) | u128::from(self.0[1]) << 64);
+        let seed = CsprngSeed(u128::from_le_bytes(self.to_bytes()));
         AesCtrParams { seed: SeedKind::Ctr(seed), first_index: TableIndex::SECOND }.into()
     }
 }
@@ -63,14 +68,9 @@ impl Ciphertexts {
         let size = lwe_dimension + 1;
         let mut words = vec![0u64; seeded.len() * size];
         for (output, &[low, high, body]) in words.chunks_exact_mut(size).zip(seeded) {
-            let seeded = SeededLweCiphertext::from_scalar(
-                body,
-                LweSize(size),
-                Seed([low, high]).compression_seed(),
-                CiphertextModulus::new_native(),
-            );
-            let mut output = LweCiphertext::from_container(output, CiphertextModulus::new_native());
-            decompress_seeded_lwe_ciphertext::<_, _, DefaultRandomGenerator>(&mut output, &seeded);
+            let (mask, output_body) = output.split_at_mut(lwe_dimension);
+            mask::expand(Seed([low, high]), mask);
+            output_body[0] = body;
         }
         Self { lwe_dimension, words }
     }

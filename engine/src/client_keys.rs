@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tfhe::core_crypto::commons::generators::DeterministicSeeder;
 use tfhe::core_crypto::commons::math::random::Seeder;
 use tfhe::core_crypto::prelude::*;
 use tfhe::core_crypto::seeders::new_seeder;
@@ -147,8 +148,9 @@ impl ClientKeys {
     pub fn encrypt(&self, values: &[i64], gate: &Gate) -> Result<Vec<u64>, ClientError> {
         expect_count(values.len(), gate.len())?;
         let key = self.lwe_of(gate)?;
-        let mut seeder = new_seeder();
-        let seeder = seeder.as_mut();
+        // Fresh entropy for each call, stretched: the processor's source is slow, and one for all
+        // its cores. What is public and what is secret do not come from the same seed.
+        let (mut mask_seeds, mut noise_seeds) = (stretched_entropy(), stretched_entropy());
         let mut words = Vec::with_capacity(values.len() * SEEDED_WORDS);
         for (index, &value) in values.iter().enumerate() {
             let Encoding { width, signed } = gate.encoding;
@@ -158,7 +160,7 @@ impl ClientKeys {
                 width,
                 signed,
             })?;
-            let seed = Seed::from_u128(seeder.seed().0);
+            let seed = Seed::from_u128(mask_seeds.seed().0);
             let mut ciphertext = SeededLweCiphertext::new(
                 0u64,
                 key.lwe_dimension().to_lwe_size(),
@@ -170,7 +172,7 @@ impl ClientKeys {
                 &mut ciphertext,
                 Plaintext(plaintext),
                 gaussian(gate.variance),
-                seeder,
+                &mut noise_seeds,
             );
             words.extend([seed.0[0], seed.0[1], *ciphertext.get_body().data]);
         }
@@ -204,6 +206,11 @@ impl ClientKeys {
             _ => Err(ClientError::Keys),
         }
     }
+}
+
+/// A stream of seeds from one draw of entropy (AES-128 in counter mode).
+fn stretched_entropy() -> DeterministicSeeder<DefaultRandomGenerator> {
+    DeterministicSeeder::new(new_seeder().seed())
 }
 
 fn empty_key(words: usize, seeder: &mut dyn Seeder) -> SeededKey {

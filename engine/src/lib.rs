@@ -13,5 +13,6 @@ pub mod ciphertext;
 pub mod circuit;
 pub mod client_keys;
 pub mod evaluation_keys;
+mod mask;
 pub mod model;
 pub mod parameters;
