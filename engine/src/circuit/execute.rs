@@ -2,7 +2,7 @@
 //!
 //! Roots run as soon as everything they depend on is there, on the current rayon pool; there are
 //! no barriers between levels. A root's ciphertext is dropped after its last use, so memory
-//! follows the width of the circuit (its inputs included) and not its size.
+//! follows the width of the circuit and not its size.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,11 +20,11 @@ use crate::evaluation_keys::{PreparedKeys, Scratch};
 pub enum Step {
     /// A bootstrap: nearly all the time of a circuit that has any.
     Bootstrap,
-    /// An input or a keyswitch.
-    Other,
+    /// A keyswitch.
+    Keyswitch,
 }
 
-/// Looks on: called after every root, from any thread. `Break` ends the evaluation, which is how
+/// Looks on: called after every keyswitch and bootstrap, from any thread. `Break` ends the evaluation, which is how
 /// deadlines and cancellation reach it.
 pub type Observer<'a> = &'a (dyn Fn(Step) -> ControlFlow<()> + Sync);
 
@@ -98,12 +98,13 @@ fn check_inputs(circuit: &ValidCircuit, inputs: &[Ciphertexts]) -> Result<(), Ev
     Ok(())
 }
 
-/// Who waits for whom: the circuit's terms turned around.
+/// Who waits for whom: the circuit's terms turned around. Inputs are there from the start, so
+/// nobody waits for them.
 struct Dependents {
     /// For each root, the roots computed from it.
     of_root: Vec<Vec<u32>>,
-    /// For each root, on how many roots it waits.
-    waits_for: Vec<u32>,
+    /// For each root, on how many roots it waits; none for an input, which is not computed.
+    waits_for: Vec<Option<u32>>,
     /// For each root, how many roots and output ciphertexts read it.
     uses: Vec<u32>,
 }
@@ -112,14 +113,19 @@ impl Dependents {
     fn of(circuit: &ValidCircuit) -> Self {
         let roots = &circuit.circuit().roots;
         let mut of_root = vec![Vec::new(); roots.len()];
-        let mut waits_for = vec![0; roots.len()];
+        let mut waits_for = vec![None; roots.len()];
         let mut uses = vec![0; roots.len()];
         for (index, root) in (0u32..).zip(roots) {
-            for term in root.input().into_iter().flat_map(|input| &input.terms) {
-                of_root[term.root as usize].push(index);
-                waits_for[index as usize] += 1;
+            let Some(input) = root.input() else { continue };
+            let mut waits = 0;
+            for term in &input.terms {
+                if waits_for[term.root as usize].is_some() {
+                    of_root[term.root as usize].push(index);
+                    waits += 1;
+                }
                 uses[term.root as usize] += 1;
             }
+            waits_for[index as usize] = Some(waits);
         }
         for term in circuit.circuit().outputs.iter().flatten().flat_map(|affine| &affine.terms) {
             uses[term.root as usize] += 1;
@@ -128,7 +134,7 @@ impl Dependents {
     }
 
     fn ready(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.waits_for).filter(|(_, waits)| **waits == 0).map(|(root, _)| root)
+        (0u32..).zip(&self.waits_for).filter(|(_, waits)| **waits == Some(0)).map(|(root, _)| root)
     }
 }
 
@@ -141,7 +147,7 @@ struct Run<'a> {
     inputs: &'a [Ciphertexts],
     observer: Observer<'a>,
     dependents: &'a Dependents,
-    /// Ciphertext of each root, from its computation to its last use.
+    /// Ciphertext of each root that is computed, from its computation to its last use.
     values: Vec<Mutex<Option<Words>>>,
     missing: Vec<AtomicU32>,
     uses_left: Vec<AtomicU32>,
@@ -158,7 +164,6 @@ impl<'a> Run<'a> {
         observer: Observer<'a>,
         dependents: &'a Dependents,
     ) -> Self {
-        let counters = |counts: &[u32]| counts.iter().map(|&count| AtomicU32::new(count)).collect();
         Self {
             circuit,
             keys,
@@ -166,8 +171,8 @@ impl<'a> Run<'a> {
             observer,
             dependents,
             values: dependents.uses.iter().map(|_| Mutex::new(None)).collect(),
-            missing: counters(&dependents.waits_for),
-            uses_left: counters(&dependents.uses),
+            missing: dependents.waits_for.iter().map(|waits| waits.unwrap_or(0).into()).collect(),
+            uses_left: dependents.uses.iter().map(|&uses| uses.into()).collect(),
             scratch: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
         }
@@ -186,7 +191,7 @@ impl<'a> Run<'a> {
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let (words, step) = self.compute(root);
+            let Some((words, step)) = self.compute(root) else { return };
             if (self.observer)(step).is_break() {
                 self.stopped.store(true, Ordering::Relaxed);
             }
@@ -203,52 +208,51 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn compute(&self, root: u32) -> (Vec<u64>, Step) {
+    /// The ciphertext of a keyswitch or bootstrap; none of an input, which is there already.
+    fn compute(&self, root: u32) -> Option<(Vec<u64>, Step)> {
+        let parameters = self.keys.parameters();
         match &self.circuit.circuit().roots[root as usize] {
-            Root::Input { argument, index } => {
-                (self.inputs[*argument as usize].get(*index as usize).to_vec(), Step::Other)
-            }
+            Root::Input { .. } => None,
             Root::Keyswitch { input, key } => {
                 let key = *key as usize;
-                let dimension = self.keys.parameters().keyswitch_keys[key].input_key;
-                let input = self.affine(input, self.dimension(dimension));
-                (self.keys.keyswitch(key, &input), Step::Other)
+                let under = parameters.keyswitch_keys[key].input_key;
+                let input = self.affine(input, parameters.dimension(under));
+                Some((self.keys.keyswitch(key, &input), Step::Keyswitch))
             }
             Root::Bootstrap { input, table, key } => {
                 let key = *key as usize;
-                let dimension = self.keys.parameters().bootstrap_keys[key].input_key;
-                let input = self.affine(input, self.dimension(dimension));
+                let under = parameters.bootstrap_keys[key].input_key;
+                let input = self.affine(input, parameters.dimension(under));
                 let table = &self.circuit.circuit().tables[*table as usize];
                 let mut scratch = lock(&self.scratch).pop().unwrap_or_default();
                 let output = self.keys.bootstrap(key, &input, table, &mut scratch);
                 lock(&self.scratch).push(scratch);
-                (output, Step::Bootstrap)
+                Some((output, Step::Bootstrap))
             }
         }
-    }
-
-    fn dimension(&self, secret_key: usize) -> usize {
-        self.keys.parameters().dimension(secret_key)
     }
 
     fn affine(&self, affine: &Affine, lwe_dimension: usize) -> Vec<u64> {
         let mut sum = vec![0u64; lwe_dimension + 1];
         sum[lwe_dimension] = affine.constant;
         for term in &affine.terms {
-            let coefficient = term.coefficient.cast_unsigned();
-            for (sum, word) in sum.iter_mut().zip(self.take(term.root).iter()) {
-                *sum = sum.wrapping_add(word.wrapping_mul(coefficient));
+            match &self.circuit.circuit().roots[term.root as usize] {
+                Root::Input { argument, index } => {
+                    let input = self.inputs[*argument as usize].get(*index as usize);
+                    add_multiple(&mut sum, input, term.coefficient);
+                }
+                _ => add_multiple(&mut sum, &self.take(term.root as usize), term.coefficient),
             }
         }
         sum
     }
 
-    /// A root's ciphertext; gone after its last use.
-    fn take(&self, root: u32) -> Words {
-        let mut value = lock(&self.values[root as usize]);
-        let last = self.uses_left[root as usize].fetch_sub(1, Ordering::Relaxed) == 1;
+    /// A computed root's ciphertext, which is gone after its last use.
+    fn take(&self, root: usize) -> Words {
+        let mut value = lock(&self.values[root]);
+        let last = self.uses_left[root].fetch_sub(1, Ordering::Relaxed) == 1;
         let words = if last { value.take() } else { value.clone() };
-        words.expect("a root is computed before what depends on it, and kept until its last use")
+        words.expect("a root is computed before its uses, and kept until the last of them")
     }
 
     fn outputs(&self) -> Vec<Ciphertexts> {
@@ -263,6 +267,12 @@ impl<'a> Run<'a> {
                 Ciphertexts::new(gate.lwe_dimension, words)
             })
             .collect()
+    }
+}
+
+fn add_multiple(sum: &mut [u64], words: &[u64], coefficient: i64) {
+    for (sum, word) in sum.iter_mut().zip(words) {
+        *sum = sum.wrapping_add(word.wrapping_mul(coefficient.cast_unsigned()));
     }
 }
 
