@@ -38,6 +38,8 @@ enum Command {
     Evaluate(commands::evaluate::Evaluate),
     Decrypt(commands::decrypt::Decrypt),
     Predict(commands::predict::Predict),
+    Keys(commands::keys::Keys),
+    Models(commands::models::Models),
 }
 
 fn main() -> ExitCode {
@@ -68,5 +70,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Evaluate(command) => command.run(json),
         Command::Decrypt(command) => command.run(json),
         Command::Predict(command) => command.run(json),
+        Command::Keys(command) => command.run(json),
+        Command::Models(command) => command.run(json),
     }
 }

@@ -14,6 +14,18 @@ usage: cargo xtask TASK
 
 /// What a crate must not depend on, directly or not.
 const FORBIDDEN: &[(&str, &[&str])] = &[
+    // What two processes agree on: it builds without any mathematics.
+    (
+        "cipherscore-common",
+        &[
+            "tfhe",
+            "cipherscore-engine",
+            "cipherscore-concrete",
+            "cipherscore-producer",
+            "cipherscore-testbed",
+            "cipherscore",
+        ],
+    ),
     // Mathematics, bytes to bytes: no network, no async runtime, no other room.
     (
         "cipherscore-engine",
@@ -22,16 +34,29 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lapin",
             "redis",
             "socket2",
+            "cipherscore-common",
             "cipherscore-concrete",
             "cipherscore-producer",
+            "cipherscore-testbed",
             "cipherscore",
         ],
     ),
     (
         "cipherscore-concrete",
-        &["tokio", "lapin", "redis", "socket2", "cipherscore-producer", "cipherscore"],
+        &[
+            "tokio",
+            "lapin",
+            "redis",
+            "socket2",
+            "cipherscore-common",
+            "cipherscore-producer",
+            "cipherscore-testbed",
+            "cipherscore",
+        ],
     ),
-    ("cipherscore-producer", &["cipherscore"]),
+    ("cipherscore-producer", &["cipherscore-testbed", "cipherscore"]),
+    // The program that users run holds nothing that starts or installs servers for tests.
+    ("cipherscore", &["cipherscore-testbed"]),
 ];
 
 /// The only folders whose modules may allow unsafe code.

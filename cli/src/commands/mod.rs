@@ -6,7 +6,10 @@ pub(crate) mod evaluate;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
+pub(crate) mod keys;
+pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod store;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};

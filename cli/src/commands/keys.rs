@@ -1,0 +1,77 @@
+//! `cipherscore keys`
+
+use std::path::PathBuf;
+
+use cipherscore_common::{Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease};
+use cipherscore_producer::key_folder::KeyFolder;
+use clap::{Args, Subcommand};
+
+use super::store::{Named, Outcome, StoreOptions, push, report_list, wait};
+
+/// Put evaluation keys into the store, from which the workers take them.
+///
+/// Keys there are leased: one that nobody renews goes away. The secret client key never leaves
+/// its folder.
+#[derive(Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    command: KeysCommand,
+
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Send DIR/evaluation.key, or renew its lease if it is there already. Prints its id.
+    Push {
+        /// Folder that `cipherscore keygen` made.
+        #[arg(long, value_name = "DIR")]
+        keys: PathBuf,
+
+        /// How long it stays unless it is renewed: a number and d, h, m or s.
+        #[arg(long, value_name = "TIME", default_value_t = Lease::DEFAULT)]
+        ttl: Lease,
+    },
+    /// Show the evaluation keys in the store.
+    List,
+    /// Renew the lease of an evaluation key.
+    Touch {
+        /// Evaluation key id.
+        id: EvaluationKeyId,
+
+        /// How long it stays from now on: a number and d, h, m or s.
+        #[arg(long, value_name = "TIME", default_value_t = Lease::DEFAULT)]
+        ttl: Lease,
+    },
+    /// Take an evaluation key out of the store. Workers that have loaded it may keep it in memory.
+    Revoke {
+        /// Evaluation key id.
+        id: EvaluationKeyId,
+    },
+}
+
+impl Keys {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let (store, tenant) = (self.store.open()?, self.store.tenant());
+        match self.command {
+            KeysCommand::Push { keys, ttl } => {
+                let bytes = KeyFolder::new(keys).evaluation_keys()?;
+                let blob = Blob::evaluation_key(tenant, bytes)?;
+                push(&store, &blob, Some(ttl), json)?.report(json)
+            }
+            KeysCommand::List => report_list(json, wait(store.list(tenant, BlobKind::Key))?),
+            KeysCommand::Touch { id, ttl } => {
+                let name = BlobName::evaluation_key(tenant, id);
+                wait(store.touch(&name, Some(ttl)))?;
+                let expires_in_seconds = ttl.seconds();
+                Named::new(&name, Outcome::Renewed { expires_in_seconds }).report(json)
+            }
+            KeysCommand::Revoke { id } => {
+                let name = BlobName::evaluation_key(tenant, id);
+                wait(store.remove(&name))?;
+                Named::new(&name, Outcome::Revoked { revoked: true }).report(json)
+            }
+        }
+    }
+}

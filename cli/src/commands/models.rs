@@ -1,0 +1,67 @@
+//! `cipherscore models`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
+use clap::{Args, Subcommand};
+
+use super::store::{StoreOptions, push, report_list, wait};
+use super::{read_bounded, recorder};
+
+/// Put models into the store, from which the workers take them by their model id.
+#[derive(Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    command: ModelsCommand,
+
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// Send an imported server.zip. Prints its model id.
+    Push {
+        /// What `cipherscore import` wrote; a raw zip, with machine code, is refused.
+        #[arg(value_name = "ZIP")]
+        server_zip: PathBuf,
+
+        /// How long it stays: a number and d, h, m or s. For good if not given.
+        #[arg(long, value_name = "TIME")]
+        ttl: Option<Lease>,
+    },
+    /// Show the models in the store.
+    List,
+}
+
+impl Models {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let (store, tenant) = (self.store.open()?, self.store.tenant());
+        match self.command {
+            ModelsCommand::Push { server_zip, ttl } => {
+                let blob = imported_model(&server_zip, tenant)?;
+                push(&store, &blob, ttl, json)?.report(json)
+            }
+            ModelsCommand::List => report_list(json, wait(store.list(tenant, BlobKind::Model))?),
+        }
+    }
+}
+
+/// Opens and checks an imported zip. A raw one is refused before anything of it runs.
+fn imported_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
+    let file = || path.display().to_string();
+    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
+    let archive = Archive::read(&zip).with_context(file)?;
+    let raw = archive.get(names::CIRCUIT).is_none() && archive.get(names::SHARED_OBJECT).is_some();
+    ensure!(
+        !raw,
+        "{0} is raw: it holds machine code, which workers do not take from the store. Import it \
+         first: cipherscore import {0} --output imported.zip",
+        path.display()
+    );
+    let artifact = ServerArtifact::open(&zip, &recorder()?).with_context(file)?;
+    Ok(Blob::model(tenant, artifact.model_id.to_string().parse()?, zip)?)
+}

@@ -1,0 +1,186 @@
+//! What `keys` and `models` share: which store, whose, and how to wait for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use cipherscore_common::{
+    Blob, BlobInfo, BlobName, BlobStore, Lease, Put, RedisConfig, RedisStore, Tenant,
+};
+use clap::Args;
+use serde::Serialize;
+
+use super::{read_bounded, report, size};
+use crate::progress;
+
+/// Largest file with a URL, in bytes.
+const MAX_URL_FILE_BYTES: usize = 8 << 10;
+
+/// Which store, and whose keys and models in it.
+#[derive(Args)]
+pub(crate) struct StoreOptions {
+    /// Redis: redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]. Other users of this machine can read
+    /// command lines; a password belongs into CIPHERSCORE_REDIS_URL or into a file.
+    // Not parsed here: clap would repeat a wrong value, and with it the password.
+    #[arg(long, global = true, value_name = "URL", env = "CIPHERSCORE_REDIS_URL")]
+    #[arg(hide_env_values = true)]
+    redis: Option<String>,
+
+    /// File with the URL of Redis, used when there is no --redis.
+    #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
+    redis_url_file: Option<PathBuf>,
+
+    /// Whose keys and models: 1 to 64 characters of a-z, 0-9 and -.
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    #[arg(env = "CIPHERSCORE_TENANT")]
+    tenant: Tenant,
+}
+
+impl StoreOptions {
+    pub(super) fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    pub(super) fn open(&self) -> anyhow::Result<RedisStore> {
+        let config = match (&self.redis, &self.redis_url_file) {
+            (Some(url), _) => RedisConfig::parse(url)?,
+            (None, Some(file)) => {
+                let url = String::from_utf8(read_bounded(file, MAX_URL_FILE_BYTES)?);
+                let url = url.ok().with_context(|| format!("{}: not text", file.display()))?;
+                RedisConfig::parse(&url).with_context(|| file.display().to_string())?
+            }
+            (None, None) => bail!(
+                "which store? Give --redis URL or --redis-url-file FILE, or set \
+                 CIPHERSCORE_REDIS_URL or CIPHERSCORE_REDIS_URL_FILE"
+            ),
+        };
+        Ok(RedisStore::new(&config)?)
+    }
+}
+
+/// Runs what waits for the network, on this thread.
+pub(super) fn wait<T, E: Into<anyhow::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work).map_err(Into::into)
+}
+
+/// Puts a blob into the store, with a bar over its chunks.
+pub(super) fn push(
+    store: &RedisStore,
+    blob: &Blob,
+    lease: Option<Lease>,
+    json: bool,
+) -> anyhow::Result<Pushed> {
+    let info = blob.info(lease);
+    let bar = progress::bar(json, info.chunks(), "sending");
+    let put = wait(store.put(blob, lease, &|| bar.inc(1)));
+    bar.finish_and_clear();
+    Ok(Pushed { state: put?, blob: info.into() })
+}
+
+/// A blob, as it is printed.
+#[derive(Serialize)]
+pub(super) struct Listed {
+    id: String,
+    tenant: Tenant,
+    bytes: u64,
+    chunks: u64,
+    sha256: String,
+    expires_in_seconds: Option<u64>,
+    created_by: String,
+}
+
+impl From<BlobInfo> for Listed {
+    fn from(info: BlobInfo) -> Self {
+        Self {
+            id: info.name.id.to_string(),
+            tenant: info.name.tenant.clone(),
+            bytes: info.bytes,
+            chunks: info.chunks(),
+            sha256: info.sha256.to_string(),
+            expires_in_seconds: info.expires_in.map(|left| left.as_secs()),
+            created_by: info.created_by,
+        }
+    }
+}
+
+impl Listed {
+    fn bytes(&self) -> String {
+        size(usize::try_from(self.bytes).unwrap_or(usize::MAX))
+    }
+}
+
+/// What a push did.
+#[derive(Serialize)]
+pub(super) struct Pushed {
+    state: Put,
+    #[serde(flatten)]
+    blob: Listed,
+}
+
+impl Pushed {
+    pub(super) fn report(&self, json: bool) -> anyhow::Result<()> {
+        report(json, self, |pushed| {
+            let state = match pushed.state {
+                Put::Stored => "stored",
+                Put::AlreadyThere => "there already",
+            };
+            println!("id       {}", pushed.blob.id);
+            println!("state    {state} ({}, tenant {})", pushed.blob.bytes(), pushed.blob.tenant);
+            println!("expires  {}", expiry(pushed.blob.expires_in_seconds));
+        })
+    }
+}
+
+/// Prints what there is of a kind.
+pub(super) fn report_list(json: bool, found: Vec<BlobInfo>) -> anyhow::Result<()> {
+    let found: Vec<_> = found.into_iter().map(Listed::from).collect();
+    report(json, &found, |found| {
+        for blob in found {
+            let (bytes, expiry) = (blob.bytes(), expiry(blob.expires_in_seconds));
+            println!("{}  {bytes:>12}  expires {expiry}", blob.id);
+        }
+    })
+}
+
+fn expiry(seconds: Option<u64>) -> String {
+    match seconds {
+        Some(seconds) => {
+            format!("in {}", indicatif::HumanDuration(Duration::from_secs(seconds)))
+        }
+        None => "never".into(),
+    }
+}
+
+/// What became of a blob that is named by its id.
+#[derive(Serialize)]
+pub(super) struct Named<'a> {
+    id: String,
+    tenant: &'a Tenant,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Outcome {
+    Renewed { expires_in_seconds: u64 },
+    Revoked { revoked: bool },
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn new(name: &'a BlobName, outcome: Outcome) -> Self {
+        Self { id: name.id.to_string(), tenant: &name.tenant, outcome }
+    }
+
+    pub(super) fn report(&self, json: bool) -> anyhow::Result<()> {
+        report(json, self, |named| match named.outcome {
+            Outcome::Renewed { expires_in_seconds } => {
+                println!("{} expires {}", named.id, expiry(Some(expires_in_seconds)));
+            }
+            Outcome::Revoked { .. } => println!("{} revoked", named.id),
+        })
+    }
+}

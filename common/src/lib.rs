@@ -1,0 +1,47 @@
+//! What two processes must agree on: ids, and the store of evaluation keys and models.
+//!
+//! No mathematics is in here, and no format of Concrete: to this crate a key is bytes.
+//!
+//! # What is in Redis
+//!
+//! A blob (an evaluation key or a model) is one meta key and its chunks. `TENANT` is 1 to 64
+//! characters of `a-z`, `0-9` and `-`; `KIND` is `key` or `model`; `ID` is 64 lower-case
+//! hexadecimal digits; `UPLOAD`, drawn at random for every upload, is 16; `N` counts from 0.
+//!
+//! | name | value |
+//! |---|---|
+//! | `cs:TENANT:KIND:ID:meta` | JSON, below; at most 4 KiB |
+//! | `cs:TENANT:KIND:ID:chunk:UPLOAD:N` | bytes `N` MiB to `N + 1` MiB of the blob; the last chunk may be shorter, none is empty |
+//!
+//! ```json
+//! {"format_version":1,"kind":"key","bytes":37732352,"chunks":36,
+//!  "sha256":"17262651...","upload":"9c1d3f0a5e7b2468","created_by":"0.1.0"}
+//! ```
+//!
+//! `sha256` is the digest of the whole blob. It is the `ID` of an evaluation key; a model's `ID`
+//! is the digest of the original `server.zip`, and another import of it may have other bytes.
+//!
+//! The meta key is written last: a blob without one is not there. It names one upload, so that two
+//! uploads side by side, or one that replaces what somebody is reading, do not mix: the upload it
+//! named before expires after [`CHUNK_GRACE`]. Everything expires unless it is renewed
+//! ([`BlobStore::touch`]), except models without a lease, which stay; chunks outlive their meta
+//! key by [`CHUNK_GRACE`], so that who began to read can finish. Chunks of an upload that was
+//! given up expire [`UPLOAD_LEASE`] after they were written.
+//!
+//! An ACL rule for one tenant is `~cs:TENANT:*`; the commands are `SET`, `GETRANGE`, `EXISTS`,
+//! `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`.
+
+mod ids;
+mod lease;
+mod store;
+
+pub use ids::{Digest, EvaluationKeyId, InvalidId, MAX_TENANT_LENGTH, ModelId, Tenant};
+pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
+pub use store::memory::MemoryStore;
+pub use store::reader::BlobReader;
+pub use store::redis::config::{InvalidRedisUrl, RedisConfig};
+pub use store::redis::{CHUNK_GRACE, RedisStore, UPLOAD_LEASE};
+pub use store::{
+    Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, ErrorClass, MAX_BLOB_BYTES,
+    MAX_LISTED_BLOBS, Progress, Put, StoreError,
+};

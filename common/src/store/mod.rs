@@ -1,0 +1,214 @@
+//! The store of evaluation keys and models: one seam, in Redis and in memory.
+
+mod error;
+pub(crate) mod memory;
+pub(crate) mod reader;
+pub(crate) mod redis;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::{ErrorClass, StoreError};
+
+use crate::{Digest, EvaluationKeyId, Lease, ModelId, Tenant};
+
+/// Size of every chunk but the last, in bytes. Larger values stall a Redis for everybody.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Largest blob, in bytes.
+pub const MAX_BLOB_BYTES: u64 = 1 << 30;
+/// Most blobs of one tenant and kind that a list holds.
+pub const MAX_LISTED_BLOBS: usize = 10_000;
+
+/// What a blob is. The text of it is part of names in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobKind {
+    /// An evaluation key, as `keygen` or Concrete's client wrote it.
+    Key,
+    /// An imported `server.zip`.
+    Model,
+}
+
+impl fmt::Display for BlobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Model => "model",
+        })
+    }
+}
+
+/// Where a blob is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobName {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// What it is.
+    pub kind: BlobKind,
+    /// The digest in its [`EvaluationKeyId`] or [`ModelId`].
+    pub id: Digest,
+}
+
+impl BlobName {
+    /// Of an evaluation key.
+    pub fn evaluation_key(tenant: &Tenant, id: EvaluationKeyId) -> Self {
+        Self { tenant: tenant.clone(), kind: BlobKind::Key, id: id.digest() }
+    }
+
+    /// Of a model.
+    pub fn model(tenant: &Tenant, id: ModelId) -> Self {
+        Self { tenant: tenant.clone(), kind: BlobKind::Model, id: id.digest() }
+    }
+}
+
+impl fmt::Display for BlobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} of tenant {}", self.kind, self.id, self.tenant)
+    }
+}
+
+/// A blob on its way into the store. Its digest is computed when it is made, so that no store
+/// does so between two awaits.
+#[derive(Clone)]
+pub struct Blob {
+    name: BlobName,
+    bytes: Vec<u8>,
+    sha256: Digest,
+}
+
+impl Blob {
+    /// An evaluation key, whose id is its digest.
+    pub fn evaluation_key(tenant: &Tenant, bytes: Vec<u8>) -> Result<Self, StoreError> {
+        let sha256 = Digest::of(&bytes);
+        Self::new(BlobName::evaluation_key(tenant, EvaluationKeyId::new(sha256)), bytes, sha256)
+    }
+
+    /// A model, whose id is not the digest of these bytes.
+    pub fn model(tenant: &Tenant, id: ModelId, bytes: Vec<u8>) -> Result<Self, StoreError> {
+        let sha256 = Digest::of(&bytes);
+        Self::new(BlobName::model(tenant, id), bytes, sha256)
+    }
+
+    fn new(name: BlobName, bytes: Vec<u8>, sha256: Digest) -> Result<Self, StoreError> {
+        let length = bytes.len() as u64;
+        match length {
+            0 => Err(StoreError::Empty { name }),
+            1..=MAX_BLOB_BYTES => Ok(Self { name, bytes, sha256 }),
+            _ => Err(StoreError::TooLarge { name, bytes: length, limit: MAX_BLOB_BYTES }),
+        }
+    }
+
+    /// Where it goes.
+    pub fn name(&self) -> &BlobName {
+        &self.name
+    }
+
+    /// What the store will say of it.
+    pub fn info(&self, lease: Option<Lease>) -> BlobInfo {
+        BlobInfo {
+            name: self.name.clone(),
+            bytes: self.bytes.len() as u64,
+            sha256: self.sha256,
+            created_by: env!("CARGO_PKG_VERSION").to_owned(),
+            expires_in: lease.map(Lease::duration),
+            upload: 0,
+        }
+    }
+}
+
+/// Never the bytes.
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.name, self.bytes.len())
+    }
+}
+
+/// A blob that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Where it is.
+    pub name: BlobName,
+    /// Size, from 1 to [`MAX_BLOB_BYTES`].
+    pub bytes: u64,
+    /// Digest of all bytes.
+    pub sha256: Digest,
+    /// Version of the program that put it there.
+    pub created_by: String,
+    /// Time until it is gone, if nobody renews it.
+    pub expires_in: Option<Duration>,
+    /// Which upload of it this is, where a store keeps more than one.
+    upload: u64,
+}
+
+impl BlobInfo {
+    /// Number of chunks.
+    pub fn chunks(&self) -> u64 {
+        self.bytes.div_ceil(CHUNK_BYTES as u64)
+    }
+
+    /// Length of a chunk, in bytes.
+    fn chunk_length(&self, index: u64) -> u64 {
+        let start = index * CHUNK_BYTES as u64;
+        self.bytes.saturating_sub(start).min(CHUNK_BYTES as u64)
+    }
+}
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Put {
+    /// Sent all bytes.
+    Stored,
+    /// Found the same bytes there, and renewed their lease.
+    AlreadyThere,
+}
+
+/// Called after every chunk that was sent.
+pub type Progress<'a> = &'a (dyn Fn() + Sync);
+
+/// Keeps blobs, whole or not at all. Cheap to share: every method takes `&self`.
+///
+/// Futures may be dropped at any time: a put that was given up leaves no blob, and what was there
+/// before stays.
+pub trait BlobStore: Send + Sync {
+    /// Stores a blob for the length of a lease, or for good. One of the same name and digest is
+    /// renewed rather than sent again, unless chunks of it are lost.
+    fn put(
+        &self,
+        blob: &Blob,
+        lease: Option<Lease>,
+        progress: Progress<'_>,
+    ) -> impl Future<Output = Result<Put, StoreError>> + Send;
+
+    /// Describes a blob.
+    fn info(&self, name: &BlobName) -> impl Future<Output = Result<BlobInfo, StoreError>> + Send;
+
+    /// One chunk, of the right length but not checked further: [`BlobReader`] does.
+    ///
+    /// [`BlobReader`]: crate::BlobReader
+    fn chunk(
+        &self,
+        info: &BlobInfo,
+        index: u64,
+    ) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
+
+    /// Sets the time until the blob is gone, to more or to less; `None` keeps it for good.
+    fn touch(
+        &self,
+        name: &BlobName,
+        lease: Option<Lease>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes a blob out, with whatever an unfinished upload of it left.
+    fn remove(&self, name: &BlobName) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// All blobs of a tenant and kind, by id.
+    fn list(
+        &self,
+        tenant: &Tenant,
+        kind: BlobKind,
+    ) -> impl Future<Output = Result<Vec<BlobInfo>, StoreError>> + Send;
+}

@@ -1,0 +1,28 @@
+//! What the tests of the store share.
+
+use cipherscore_common::{
+    Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, StoreError, Tenant,
+};
+
+pub(crate) fn tenant(name: &str) -> Tenant {
+    name.parse().unwrap()
+}
+
+pub(crate) fn lease(text: &str) -> Lease {
+    text.parse().unwrap()
+}
+
+/// Bytes that differ from chunk to chunk.
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
+    let word = |index: u64| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7).to_le_bytes();
+    (0..).flat_map(word).take(length).collect()
+}
+
+/// A key of three chunks, the last of them short.
+pub(crate) fn key(tenant_name: &str) -> Blob {
+    Blob::evaluation_key(&tenant(tenant_name), bytes(2 * CHUNK_BYTES + 100)).unwrap()
+}
+
+pub(crate) async fn read<S: BlobStore>(store: &S, name: &BlobName) -> Result<Vec<u8>, StoreError> {
+    BlobReader::open(store, name).await?.read_all(u64::MAX).await
+}
