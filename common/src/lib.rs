@@ -29,7 +29,8 @@
 //! given up expire [`UPLOAD_LEASE`] after they were written.
 //!
 //! An ACL rule for one tenant is `~cs:TENANT:*`; the commands are `SET`, `GETRANGE`, `EXISTS`,
-//! `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`.
+//! `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`. `SCAN`, which list and remove need, shows the
+//! names of all tenants, though not their values. Redis 6.2 or newer, not a Redis Cluster.
 
 mod ids;
 mod lease;

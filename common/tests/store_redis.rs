@@ -226,22 +226,85 @@ async fn a_wrong_password_is_refused_without_repeating_it() {
     assert!(!said.contains("s3cret") && !said.contains(fixture.server.password()), "{said}");
 }
 
+/// By the ACL rule and the commands that the crate's documentation names, and no others.
 #[tokio::test]
-async fn permissions_and_memory_have_their_errors() {
-    let (mut fixture, blob) = Fixture::with_key().await;
-    let rule = ["ACL", "SETUSER", "bob", "on", ">pw", "~cs:b:*", "+@all"];
+async fn the_documented_permissions_suffice_and_are_kept() {
+    let (mut fixture, others) = Fixture::with_key().await;
+    let commands = "+set +getrange +exists +expire +persist +pttl +scan +unlink";
+    let rule = ["ACL", "SETUSER", "bob", "reset", "on", ">pw", "~cs:b:*", "-@all"];
+    let rule: Vec<_> = rule.into_iter().chain(commands.split(' ')).collect();
     let _: () = fixture.raw(&rule);
-    let bobs = store(
-        &fixture.server.url().replace(&format!(":{}@", fixture.server.password()), "bob:pw@"),
-    );
-    let error = bobs.info(blob.name()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
-    bobs.put(&key("b"), Some(Lease::DEFAULT), &|| ()).await.unwrap();
+    let admin = format!(":{}@", fixture.server.password());
+    let bobs = store(&fixture.server.url().replace(&admin, "bob:pw@"));
 
+    let blob = key("b");
+    for put in [Put::Stored, Put::AlreadyThere] {
+        assert_eq!(bobs.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap(), put);
+    }
+    bobs.touch(blob.name(), None).await.unwrap();
+    assert!(read(&bobs, blob.name()).await.is_ok());
+    assert_eq!(bobs.list(&tenant("b"), BlobKind::Key).await.unwrap().len(), 1);
+    bobs.remove(blob.name()).await.unwrap();
+
+    let refused = [
+        bobs.info(others.name()).await.map(drop),
+        bobs.put(&others, None, &|| ()).await.map(drop),
+        bobs.remove(others.name()).await,
+        bobs.list(&tenant("a"), BlobKind::Key).await.map(drop),
+    ];
+    for result in refused {
+        assert!(matches!(result, Err(StoreError::Refused { .. })), "{result:?}");
+    }
+    assert!(read(&fixture.store, others.name()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_full_store_says_so_and_may_have_room_later() {
+    let (mut fixture, blob) = (Fixture::new(), key("a"));
     let _: () = fixture.raw(&["CONFIG", "SET", "maxmemory", "1mb"]);
-    let error = fixture.store.put(&key("c"), None, &|| ()).await.unwrap_err();
+    let error = fixture.store.put(&blob, None, &|| ()).await.unwrap_err();
     assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
     assert_eq!(error.class(), ErrorClass::Unavailable);
+    let _: () = fixture.raw(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(fixture.store.put(&blob, None, &|| ()).await.unwrap(), Put::Stored);
+}
+
+#[tokio::test]
+async fn two_puts_side_by_side_do_not_mix() {
+    let (mut fixture, blob) = (Fixture::new(), key("a"));
+    let other = store(&fixture.server.url());
+    let (one, two) = tokio::join!(
+        fixture.store.put(&blob, Some(Lease::DEFAULT), &|| ()),
+        other.put(&blob, Some(Lease::DEFAULT), &|| ()),
+    );
+    assert_eq!((one.unwrap(), two.unwrap()), (Put::Stored, Put::Stored));
+    assert!(read(&fixture.store, blob.name()).await.is_ok());
+    let mut going = 0;
+    for key in fixture.keys() {
+        let left: u64 = fixture.raw(&["TTL", &key]);
+        going += usize::from(left <= CHUNK_GRACE.as_secs());
+    }
+    assert_eq!((going, fixture.keys().len()), (3, 7));
+}
+
+/// All who wait for the connection learn of its failure at once, not one after the other.
+#[tokio::test]
+async fn many_that_ask_a_silent_server_wait_no_longer_than_one() {
+    let fixture = Fixture::new();
+    fixture.server.pause().unwrap();
+    let store = std::sync::Arc::new(store(&fixture.server.url()));
+    let began = Instant::now();
+    let asking = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.info(key("a").name()).await })
+    });
+    for asked in Vec::from_iter(asking) {
+        let error = asked.await.unwrap().unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    fixture.server.resume().unwrap();
+    assert_eq!(store.info(key("a").name()).await.unwrap_err().class(), ErrorClass::NotFound);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One connection to Redis with its own timeout, made when it is needed and made again when it
 //! is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -21,7 +21,14 @@ pub(super) struct Lane {
     /// Address, without credentials.
     server: String,
     /// Held while connecting, so that many who wait make one connection.
-    connection: Mutex<Option<MultiplexedConnection>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// When connecting failed last, and why.
+    failure: Option<(Instant, StoreError)>,
 }
 
 impl Lane {
@@ -37,7 +44,7 @@ impl Lane {
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(response_timeout)),
             server,
-            connection: Mutex::new(None),
+            state: Mutex::default(),
         })
     }
 
@@ -64,14 +71,26 @@ impl Lane {
 
     /// The connection, and whether it was made just now.
     async fn connection(&self) -> Result<(MultiplexedConnection, bool), StoreError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
             return Ok((connection.clone(), false));
         }
+        // Who waited while another tried in vain does not try for as long once more.
+        if let Some((_, error)) = state.failure.as_ref().filter(|(when, _)| *when > asked) {
+            return Err(error.clone());
+        }
         let made = self.client.get_multiplexed_async_connection_with_config(&self.settings).await;
-        let made = made.map_err(|error| classify(&self.server, &error))?;
-        *connection = Some(made.clone());
-        Ok((made, true))
+        match made.map_err(|error| classify(&self.server, &error)) {
+            Ok(made) => {
+                state.connection = Some(made.clone());
+                Ok((made, true))
+            }
+            Err(error) => {
+                state.failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Forgets the connection if the answer shows that it is of no more use.
@@ -80,7 +99,7 @@ impl Lane {
             error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
         });
         if lost {
-            *self.connection.lock().await = None;
+            self.state.lock().await.connection = None;
         }
         lost
     }
