@@ -19,8 +19,9 @@ const MAX_URL_FILE_BYTES: usize = 8 << 10;
 /// Which store, and whose keys and models in it.
 #[derive(Args)]
 pub(crate) struct StoreOptions {
-    /// Redis: redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]. Other users of this machine can read
-    /// command lines; a password belongs into CIPHERSCORE_REDIS_URL or into a file.
+    /// Redis, as redis://USER:PASSWORD@HOST:PORT/NUMBER, of which only HOST is needed. Other users
+    /// of this machine can read command lines; a password belongs into CIPHERSCORE_REDIS_URL or
+    /// into a file.
     // Not parsed here: clap would repeat a wrong value, and with it the password.
     #[arg(long, global = true, value_name = "URL", env = "CIPHERSCORE_REDIS_URL")]
     #[arg(hide_env_values = true)]
