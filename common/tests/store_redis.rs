@@ -15,6 +15,10 @@ use cipherscore_testbed::Redis;
 use redis::{Connection, FromRedisValue};
 use support::{bytes, key, lease, read, tenant};
 
+/// More than a connection and its replacement may take, on a machine that is busy; less than
+/// eight that wait one after the other.
+const PATIENCE: Duration = Duration::from_secs(12);
+
 /// A private Redis, the store in it, and a look at what it holds.
 struct Fixture {
     server: Redis,
@@ -302,7 +306,7 @@ async fn many_that_ask_a_silent_server_wait_no_longer_than_one() {
         let error = asked.await.unwrap().unwrap_err();
         assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     fixture.server.resume().unwrap();
     assert_eq!(store.info(key("a").name()).await.unwrap_err().class(), ErrorClass::NotFound);
 }
@@ -314,7 +318,7 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_found_again() {
     let began = Instant::now();
     let error = fixture.store.info(blob.name()).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     fixture.server.resume().unwrap();
     assert!(fixture.store.info(blob.name()).await.is_ok());
 
@@ -329,5 +333,5 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_found_again() {
         let error = fixture.store.info(blob.name()).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < PATIENCE);
 }
