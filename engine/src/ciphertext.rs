@@ -69,7 +69,7 @@ impl Ciphertexts {
         let mut words = vec![0u64; seeded.len() * size];
         for (output, &[low, high, body]) in words.chunks_exact_mut(size).zip(seeded) {
             let (mask, output_body) = output.split_at_mut(lwe_dimension);
-            mask::expand(Seed([low, high]), mask);
+            mask::expand(Seed([low, high]), 0, mask);
             output_body[0] = body;
         }
         Self { lwe_dimension, words }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
 use thiserror::Error;
 
 use crate::ciphertext::Seed;
+use crate::mask;
 use crate::parameters::{BootstrapKeyParameters, KeysetParameters, KeyswitchKeyParameters};
 
 /// A seeded key: the seed of all masks, and the bodies.
@@ -104,16 +106,18 @@ impl fmt::Debug for PreparedKeys {
 }
 
 impl PreparedKeys {
-    /// Expands and transforms `keys`, which are dropped one after the other on the way, so that
-    /// the peak is the prepared size plus one expanded key.
+    /// Expands and transforms `keys`, which are dropped one after the other on the way. The peak is
+    /// the prepared size plus the seeded keys that are not prepared yet.
     pub fn new(parameters: &KeysetParameters, keys: EvaluationKeys) -> Result<Self, NotConformant> {
         keys.check(parameters)?;
         let bootstrap_keys = keys.bootstrap_keys.into_iter().zip(&parameters.bootstrap_keys);
         let keyswitch_keys = keys.keyswitch_keys.into_iter().zip(&parameters.keyswitch_keys);
         Ok(Self {
-            bootstrap_keys: bootstrap_keys.map(|(key, is)| prepare_bootstrap(key, is)).collect(),
+            bootstrap_keys: bootstrap_keys
+                .map(|(key, is)| prepare_bootstrap(&key, is, parameters))
+                .collect(),
             keyswitch_keys: keyswitch_keys
-                .map(|(key, is)| expand_keyswitch(key, is, parameters))
+                .map(|(key, is)| expand_keyswitch(&key, is, parameters))
                 .collect(),
             parameters: parameters.clone(),
         })
@@ -191,45 +195,71 @@ fn lwe_view_mut(words: &mut [u64]) -> LweCiphertextMutView<'_, u64> {
     LweCiphertext::from_container(words, CiphertextModulus::new_native())
 }
 
-fn prepare_bootstrap(key: SeededKey, is: &BootstrapKeyParameters) -> PreparedBootstrapKey {
-    let key = seeded_bootstrap_key(key, is);
-    let mut expanded = LweBootstrapKey::new(
-        0u64,
-        key.glwe_size(),
-        key.polynomial_size(),
-        key.decomposition_base_log(),
-        key.decomposition_level_count(),
-        key.input_lwe_dimension(),
-        CiphertextModulus::new_native(),
-    );
-    par_decompress_seeded_lwe_bootstrap_key::<_, _, _, DefaultRandomGenerator>(&mut expanded, &key);
-    drop(key);
+/// Expands and transforms one GGSW ciphertext after the other, so that the uncompressed key never
+/// exists as a whole.
+fn prepare_bootstrap(
+    key: &SeededKey,
+    is: &BootstrapKeyParameters,
+    parameters: &KeysetParameters,
+) -> PreparedBootstrapKey {
+    let (glwe_size, degree) =
+        (GlweDimension(is.glwe_dimension).to_glwe_size(), PolynomialSize(is.polynomial_size));
     let mut prepared = FourierLweBootstrapKey::new(
-        expanded.input_lwe_dimension(),
-        expanded.glwe_size(),
-        expanded.polynomial_size(),
-        expanded.decomposition_base_log(),
-        expanded.decomposition_level_count(),
+        LweDimension(parameters.dimension(is.input_key)),
+        glwe_size,
+        degree,
+        DecompositionBaseLog(is.base_log),
+        DecompositionLevelCount(is.level_count),
     );
-    par_convert_standard_lwe_bootstrap_key_to_fourier(&expanded, &mut prepared);
-    PreparedBootstrapKey { key: prepared, fft: Fft::new(expanded.polynomial_size()) }
+    let fft = Fft::new(degree);
+    let rows = is.level_count * glwe_size.0;
+    let mask_words = is.glwe_dimension * degree.0;
+    let ggsws: Vec<_> = prepared.as_mut_view().into_ggsw_iter().collect();
+    let bodies = key.bodies.par_chunks_exact(rows * degree.0);
+    ggsws.into_par_iter().zip(bodies).enumerate().for_each_init(
+        || (vec![0u64; rows * (mask_words + degree.0)], ComputationBuffers::new()),
+        |(standard, buffers), (index, (fourier, bodies))| {
+            let words = standard.chunks_exact_mut(mask_words + degree.0);
+            for (row, (words, body)) in words.zip(bodies.chunks_exact(degree.0)).enumerate() {
+                let (mask, row_body) = words.split_at_mut(mask_words);
+                mask::expand(key.seed, (index * rows + row) * mask_words, mask);
+                row_body.copy_from_slice(body);
+            }
+            let standard = GgswCiphertext::from_container(
+                standard.as_slice(),
+                glwe_size,
+                degree,
+                DecompositionBaseLog(is.base_log),
+                CiphertextModulus::new_native(),
+            );
+            let fft = fft.as_view();
+            buffers.resize(fft.forward_scratch().unaligned_bytes_required());
+            fourier.fill_with_forward_fourier(standard, fft, buffers.stack());
+        },
+    );
+    PreparedBootstrapKey { key: prepared, fft }
 }
 
 fn expand_keyswitch(
-    key: SeededKey,
+    key: &SeededKey,
     is: &KeyswitchKeyParameters,
     parameters: &KeysetParameters,
 ) -> LweKeyswitchKeyOwned<u64> {
-    let key = seeded_keyswitch_key(key, is, parameters);
+    let mask_words = parameters.dimension(is.output_key);
     let mut expanded = LweKeyswitchKey::new(
         0u64,
-        key.decomposition_base_log(),
-        key.decomposition_level_count(),
-        key.input_key_lwe_dimension(),
-        key.output_key_lwe_dimension(),
+        DecompositionBaseLog(is.base_log),
+        DecompositionLevelCount(is.level_count),
+        LweDimension(parameters.dimension(is.input_key)),
+        LweDimension(mask_words),
         CiphertextModulus::new_native(),
     );
-    par_decompress_seeded_lwe_keyswitch_key::<_, _, _, DefaultRandomGenerator>(&mut expanded, &key);
+    let rows = expanded.as_mut().par_chunks_exact_mut(mask_words + 1);
+    rows.zip(&key.bodies).enumerate().for_each(|(row, (words, body))| {
+        let (mask, row_body) = words.split_at_mut(mask_words);
+        mask::expand(key.seed, row * mask_words, mask);
+        row_body[0] = *body;
+    });
     expanded
 }
 
@@ -261,4 +291,67 @@ pub(crate) fn seeded_keyswitch_key(
         key.seed.compression_seed(),
         CiphertextModulus::new_native(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_keys::ClientKeys;
+    use crate::parameters::SecretKeyParameters;
+
+    fn parameters(glwe_dimension: usize, level_count: usize) -> KeysetParameters {
+        let big = SecretKeyParameters { lwe_dimension: glwe_dimension * 64 };
+        KeysetParameters {
+            secret_keys: vec![big, SecretKeyParameters { lwe_dimension: 7 }],
+            bootstrap_keys: vec![BootstrapKeyParameters {
+                input_key: 1,
+                output_key: 0,
+                level_count,
+                base_log: 6,
+                glwe_dimension,
+                polynomial_size: 64,
+                variance: 1e-20,
+            }],
+            keyswitch_keys: vec![KeyswitchKeyParameters {
+                input_key: 0,
+                output_key: 1,
+                level_count,
+                base_log: 5,
+                variance: 1e-20,
+            }],
+        }
+    }
+
+    /// tfhe's own expansion and transformation are the reference.
+    #[test]
+    fn prepared_keys_are_those_of_tfhe_bit_for_bit() {
+        for (glwe_dimension, level_count) in [(1, 1), (1, 3), (2, 2), (5, 1)] {
+            let parameters = parameters(glwe_dimension, level_count);
+            let keys = ClientKeys::generate(&parameters);
+            let mut keys = keys.evaluation_keys(&parameters, &|| {}).unwrap();
+            let prepared = PreparedKeys::new(&parameters, keys.clone()).unwrap();
+
+            let is = &parameters.keyswitch_keys[0];
+            let seeded = seeded_keyswitch_key(keys.keyswitch_keys.remove(0), is, &parameters);
+            let expected = seeded.decompress_into_lwe_keyswitch_key();
+            assert_eq!(prepared.keyswitch_keys[0].as_ref(), expected.as_ref());
+
+            let is = &parameters.bootstrap_keys[0];
+            let seeded = seeded_bootstrap_key(keys.bootstrap_keys.remove(0), is);
+            let standard = seeded.decompress_into_lwe_bootstrap_key();
+            let mut expected = FourierLweBootstrapKey::new(
+                standard.input_lwe_dimension(),
+                standard.glwe_size(),
+                standard.polynomial_size(),
+                standard.decomposition_base_log(),
+                standard.decomposition_level_count(),
+            );
+            par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut expected);
+            let bits = |key: &FourierLweBootstrapKeyOwned| {
+                let points = key.as_view().data().iter();
+                points.map(|point| (point.re.to_bits(), point.im.to_bits())).collect::<Vec<_>>()
+            };
+            assert_eq!(bits(&prepared.bootstrap_keys[0].key), bits(&expected));
+        }
+    }
 }

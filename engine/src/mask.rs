@@ -1,9 +1,9 @@
-//! Expansion of a seed into the mask of a ciphertext, fast.
+//! Expansion of a seed into masks, fast.
 //!
 //! The stream is AES-128 in counter mode: the key is the seed, the block of index `i` is the
 //! encryption of `i` (16 bytes, little-endian), the first byte of the stream is skipped, and words
 //! are little-endian. tfhe expands the same stream byte by byte; for a linear model that is most
-//! of the evaluation.
+//! of the evaluation. All masks of a seeded key are one stream, row after row.
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Block};
@@ -13,15 +13,18 @@ use crate::ciphertext::Seed;
 /// Bytes of the stream before the mask, in Concrete's generator.
 const SKIPPED_BYTES: usize = 1;
 
-/// Fills `mask` with the words that `seed` stands for.
-pub(crate) fn expand(seed: Seed, mask: &mut [u64]) {
-    let blocks = (SKIPPED_BYTES + 8 * mask.len()).div_ceil(size_of::<Block>());
+/// Fills `mask` with the words that `seed` stands for, from word `first` of its stream on.
+pub(crate) fn expand(seed: Seed, first: usize, mask: &mut [u64]) {
+    const BLOCK_BYTES: usize = size_of::<Block>();
+    let start = SKIPPED_BYTES + 8 * first;
+    let (first_block, skipped) = (start / BLOCK_BYTES, start % BLOCK_BYTES);
+    let blocks = (skipped + 8 * mask.len()).div_ceil(BLOCK_BYTES);
     let mut stream: Vec<Block> =
-        (0u128..).take(blocks).map(|counter| counter.to_le_bytes().into()).collect();
+        (first_block as u128..).take(blocks).map(|index| index.to_le_bytes().into()).collect();
     Aes128::new(&seed.to_bytes().into()).encrypt_blocks(&mut stream);
-    let mut bytes = Vec::with_capacity(16 * blocks);
+    let mut bytes = Vec::with_capacity(BLOCK_BYTES * blocks);
     stream.iter().for_each(|block| bytes.extend_from_slice(block));
-    let words = bytes[SKIPPED_BYTES..].as_chunks::<8>().0;
+    let words = bytes[skipped..].as_chunks::<8>().0;
     for (word, bytes) in mask.iter_mut().zip(words) {
         *word = u64::from_le_bytes(*bytes);
     }
@@ -51,8 +54,14 @@ mod tests {
             for seed in [[0, 0], [1, 2], [u64::MAX, u64::MAX], [0x0123_4567_89ab_cdef, 1 << 63]] {
                 let seed = Seed(seed);
                 let mut mask = vec![0; dimension];
-                expand(seed, &mut mask);
-                assert_eq!(mask, expand_by_tfhe(seed, dimension), "{seed:?} {dimension}");
+                expand(seed, 0, &mut mask);
+                let expected = expand_by_tfhe(seed, dimension);
+                assert_eq!(mask, expected, "{seed:?} {dimension}");
+                for first in [0, 1, 2, 3, dimension / 2] {
+                    let rest = dimension.saturating_sub(first);
+                    expand(seed, first, &mut mask[..rest]);
+                    assert_eq!(mask[..rest], expected[dimension - rest..], "from word {first}");
+                }
             }
         }
     }
