@@ -2,6 +2,7 @@
 
 mod commands;
 mod passphrase;
+mod print;
 mod progress;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use cipherscore_engine::artifact::{Archive, names};
 use serde_json::Value;
@@ -415,6 +415,19 @@ fn files_that_are_not_there_are_named() {
     assert!(said.contains("no-such.zip: No such file"), "{said}");
     let mlir = testdata("concrete/via_mlir/server.zip");
     assert!(refusal(&arguments!["inspect", mlir]).contains("Convert it once"));
+}
+
+/// `cipherscore inspect .. | head` must not end in a panic.
+#[test]
+fn a_reader_that_goes_away_ends_the_report_quietly() {
+    let zip = case("ridge", "server.zip");
+    let mut inspect = command(&arguments!["inspect", zip]);
+    inspect.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = inspect.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+    assert!(output.status.success());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{open_client, open_input, report};
 use crate::passphrase::PassphraseSource;
+use crate::print::say;
 use crate::progress;
 
 /// Quantise and encrypt rows, each into a file in Concrete's format.
@@ -75,7 +76,7 @@ impl Encrypt {
             self.output.len()
         );
         report(json, &Encrypted { files }, |encrypted| {
-            println!("{} rows encrypted", encrypted.files.len());
+            say!("{} rows encrypted", encrypted.files.len());
         })
     }
 

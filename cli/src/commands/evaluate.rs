@@ -16,6 +16,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{open_server, read_bounded, report};
+use crate::print::say;
 use crate::progress;
 
 /// Largest ciphertext file, in bytes.
@@ -79,7 +80,7 @@ impl Evaluate {
         let evaluate_seconds = started.elapsed().as_secs_f64();
         let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
         report(json, &evaluated, |evaluated| {
-            println!(
+            say!(
                 "{} rows evaluated in {:.3} s ({} bootstraps each), keys prepared in {:.3} s",
                 evaluated.rows,
                 evaluated.evaluate_seconds,

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{open_server, report, size};
+use crate::print::say;
 use crate::progress;
 
 /// Turn Concrete ML's server.zip into a portable one without machine code.
@@ -58,9 +59,9 @@ impl Import {
             keyswitches: cost.keyswitches,
         };
         report(json, &imported, |imported| {
-            println!("{}: {}", imported.output.display(), size(imported.bytes));
-            println!("model id    {}", imported.model_id);
-            println!("bootstraps  {}", imported.bootstraps);
+            say!("{}: {}", imported.output.display(), size(imported.bytes));
+            say!("model id    {}", imported.model_id);
+            say!("bootstraps  {}", imported.bootstraps);
         })
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{printable, read_bounded, recorder, report, size};
+use crate::print::say;
 
 /// Show what a client.zip or server.zip holds, and what it costs to evaluate.
 #[derive(Args)]
@@ -180,7 +181,7 @@ impl GateReport {
 
     fn print(&self, what: &str) {
         let signed = if self.signed { "signed" } else { "unsigned" };
-        println!(
+        say!(
             "  {what:<16}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
             self.shape,
             self.bits,
@@ -201,51 +202,54 @@ impl Inspected {
     }
 
     fn print(&self) {
-        println!("{}", self.file.display());
-        println!("  {:<16}{}", "kind", self.kind);
+        say!("{}", self.file.display());
+        say!("  {:<16}{}", "kind", self.kind);
         if let Some(id) = &self.model_id {
-            println!("  {:<16}{id}", "model id");
+            say!("  {:<16}{id}", "model id");
         }
         if let Some(model) = &self.model {
-            println!(
+            say!(
                 "  {:<16}{}, {} features, {} scores",
-                "model", model.class, model.features, model.scores
+                "model",
+                model.class,
+                model.features,
+                model.scores
             );
         }
         if let Some(CostReport { compiled, optimised }) = &self.cost {
             let line = |what, compiled: usize, optimised: usize| {
-                println!("  {what:<16}{optimised} (of {compiled} compiled)");
+                say!("  {what:<16}{optimised} (of {compiled} compiled)");
             };
             line("bootstraps", compiled.bootstraps, optimised.bootstraps);
             line("keyswitches", compiled.keyswitches, optimised.keyswitches);
             line("tables", compiled.tables, optimised.tables);
         }
-        println!("  {:<16}{}", "circuit", self.circuit);
+        say!("  {:<16}{}", "circuit", self.circuit);
         self.inputs.iter().for_each(|gate| gate.print("input"));
         self.outputs.iter().for_each(|gate| gate.print("output"));
-        println!("  {:<16}{:?}", "secret keys", self.keys.secret_key_dimensions);
+        say!("  {:<16}{:?}", "secret keys", self.keys.secret_key_dimensions);
         for key in &self.keys.bootstrap_keys {
-            println!("  {:<16}{key}", "bootstrap key");
+            say!("  {:<16}{key}", "bootstrap key");
         }
         for key in &self.keys.keyswitch_keys {
-            println!("  {:<16}{key}", "keyswitch key");
+            say!("  {:<16}{key}", "keyswitch key");
         }
-        println!(
+        say!(
             "  {:<16}{} to transfer, {} prepared",
             "evaluation key",
             size(self.keys.evaluation_key_bytes),
             size(self.keys.prepared_bytes)
         );
-        println!("  {:<16}{}", "security", self.security);
+        say!("  {:<16}{}", "security", self.security);
         if self.cost.is_some() {
-            println!("  {:<16}{}", "failure prob.", self.failure_probability());
+            say!("  {:<16}{}", "failure prob.", self.failure_probability());
         }
         if let Value::Object(versions) = &self.versions {
             let versions: Vec<_> = versions
                 .iter()
                 .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
                 .collect();
-            println!("  {:<16}{}", "made with", printable(&versions.join(", ")));
+            say!("  {:<16}{}", "made with", printable(&versions.join(", ")));
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{open_client, report, size};
 use crate::passphrase::PassphraseSource;
+use crate::print::say;
 use crate::progress;
 
 /// Make a data owner's keys: a secret client key, and the evaluation key for the server.
@@ -68,16 +69,16 @@ impl Keygen {
         };
         report(json, &generated, |generated| {
             let secret = if generated.client_key_encrypted { "encrypted" } else { "mode 0600" };
-            println!(
+            say!(
                 "client key      {} (secret, {secret})",
                 generated.keys.join("client.key").display()
             );
-            println!(
+            say!(
                 "evaluation key  {} ({})",
                 folder.evaluation_key_path().display(),
                 size(generated.evaluation_key_bytes)
             );
-            println!("id              {}", generated.evaluation_key_id);
+            say!("id              {}", generated.evaluation_key_id);
         })
     }
 }

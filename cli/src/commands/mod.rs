@@ -23,6 +23,8 @@ use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::files::{Access, write_atomically};
 use serde::Serialize;
 
+use crate::print::say;
+
 /// First argument that makes this program the recorder of a circuit.
 pub(crate) const RECORDER_COMMAND: &str = "record-circuit";
 
@@ -95,7 +97,7 @@ pub(crate) fn printable(text: &str) -> String {
 /// Prints a report as JSON, or whatever `human` prints of it.
 fn report<T: Serialize>(json: bool, report: &T, human: impl FnOnce(&T)) -> anyhow::Result<()> {
     match json {
-        true => println!("{}", serde_json::to_string_pretty(report)?),
+        true => say!("{}", serde_json::to_string_pretty(report)?),
         false => human(report),
     }
     Ok(())

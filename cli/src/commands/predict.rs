@@ -25,6 +25,7 @@ use super::{
     is_standard, keygen, open_client, open_input, open_server, require_separate_json, write_output,
 };
 use crate::passphrase::PassphraseSource;
+use crate::print::say;
 use crate::progress;
 
 /// Rows of a circuit without bootstraps that are in memory together.
@@ -229,7 +230,7 @@ impl Sides {
 impl Predicted {
     fn report(&self, json: bool, server: &ServerArtifact) -> anyhow::Result<()> {
         if json {
-            println!("{}", serde_json::to_string_pretty(self)?);
+            say!("{}", serde_json::to_string_pretty(self)?);
             return Ok(());
         }
         let per_row = 1e3 * self.score_seconds / (self.rows.max(1) as f64);

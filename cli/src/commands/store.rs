@@ -11,6 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{read_bounded, report, size};
+use crate::print::say;
 use crate::progress;
 
 /// Largest file with a URL, in bytes.
@@ -128,9 +129,9 @@ impl Pushed {
                 Put::Stored => "stored",
                 Put::AlreadyThere => "there already",
             };
-            println!("id       {}", pushed.blob.id);
-            println!("state    {state} ({}, tenant {})", pushed.blob.bytes(), pushed.blob.tenant);
-            println!("expires  {}", expiry(pushed.blob.expires_in_seconds));
+            say!("id       {}", pushed.blob.id);
+            say!("state    {state} ({}, tenant {})", pushed.blob.bytes(), pushed.blob.tenant);
+            say!("expires  {}", expiry(pushed.blob.expires_in_seconds));
         })
     }
 }
@@ -141,7 +142,7 @@ pub(super) fn report_list(json: bool, found: Vec<BlobInfo>) -> anyhow::Result<()
     report(json, &found, |found| {
         for blob in found {
             let (bytes, expiry) = (blob.bytes(), expiry(blob.expires_in_seconds));
-            println!("{}  {bytes:>12}  expires {expiry}", blob.id);
+            say!("{}  {bytes:>12}  expires {expiry}", blob.id);
         }
     })
 }
@@ -179,9 +180,9 @@ impl<'a> Named<'a> {
     pub(super) fn report(&self, json: bool) -> anyhow::Result<()> {
         report(json, self, |named| match named.outcome {
             Outcome::Renewed { expires_in_seconds } => {
-                println!("{} expires {}", named.id, expiry(Some(expires_in_seconds)));
+                say!("{} expires {}", named.id, expiry(Some(expires_in_seconds)));
             }
-            Outcome::Revoked { .. } => println!("{} revoked", named.id),
+            Outcome::Revoked { .. } => say!("{} revoked", named.id),
         })
     }
 }
