@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -387,6 +388,24 @@ fn a_report_does_not_mix_with_scores() {
         "--json"
     ]);
     assert!(said.contains("--json prints on standard output"), "{said}");
+}
+
+/// A pipe can be read only once, whatever name it goes by.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_may_come_through_a_pipe() {
+    let folder = testdata("concrete/ridge");
+    for name in ["-", "/dev/stdin"] {
+        let mut predict =
+            command(&arguments!["predict", "--artifact", folder, "--input", name, "--output", "-"]);
+        predict.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = predict.spawn().unwrap();
+        let rows = std::fs::read(case("ridge", "rows.csv")).unwrap();
+        child.stdin.take().unwrap().write_all(&rows).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let (_, scores) = lines(&text(&output.stdout));
+        assert!(close(&scores, &numbers(&expected("ridge")["scores"])), "{name}: {scores:?}");
+    }
 }
 
 #[test]

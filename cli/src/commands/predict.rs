@@ -131,9 +131,11 @@ impl Predict {
     }
 
     /// Looks at every row of a file before anything is computed, so that a bad last row does not
-    /// cost the scores of the others. Returns their number; none for standard input.
+    /// cost the scores of the others. Returns their number; none for standard input and pipes,
+    /// which can be read only once.
     fn check_rows(&self, client: &ClientArtifact) -> anyhow::Result<Option<u64>> {
-        if is_standard(&self.input) {
+        let is_pipe = std::fs::metadata(&self.input).is_ok_and(|metadata| !metadata.is_file());
+        if is_standard(&self.input) || is_pipe {
             return Ok(None);
         }
         let mut rows = self.open_rows(client)?;

@@ -24,8 +24,8 @@ pub enum Step {
     Keyswitch,
 }
 
-/// Looks on: called after every keyswitch and bootstrap, from any thread. `Break` ends the evaluation, which is how
-/// deadlines and cancellation reach it.
+/// Looks on: called after every keyswitch and bootstrap, from any thread. `Break` ends the
+/// evaluation, which is how deadlines and cancellation reach it.
 pub type Observer<'a> = &'a (dyn Fn(Step) -> ControlFlow<()> + Sync);
 
 /// Why a circuit was not evaluated.
