@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use uuid::Uuid;
 
 /// Longest name of a tenant, in characters.
 pub const MAX_TENANT_LENGTH: usize = 64;
@@ -23,6 +24,14 @@ impl Digest {
     pub(crate) fn finish(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
+
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
 }
 
 impl fmt::Display for Digest {
@@ -37,6 +46,9 @@ pub enum InvalidId {
     /// Not a digest.
     #[error("not an id of 64 lower-case hexadecimal digits")]
     Digest,
+    /// Not the id of a job.
+    #[error("not a job id: a UUID in lower case, with hyphens")]
+    Job,
     /// Not the name of a tenant.
     #[error("a tenant is named by 1 to {MAX_TENANT_LENGTH} characters of a-z, 0-9 and -")]
     Tenant,
@@ -123,6 +135,33 @@ digest_id! {
     ModelId
 }
 
+/// One job. Chosen at random by who publishes it, and kept through every delivery and retry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A new one, by the clock and at random (UUID version 7): ids sort by their time.
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Of 16 bytes, for documentation and tests that need the same id every time.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidId;
+
+    /// Only the form with hyphens and lower-case digits: one job has one text.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidId::Job)?;
+        let canonical = id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+        if canonical { Ok(Self(id)) } else { Err(InvalidId::Job) }
+    }
+}
+
 /// Whose keys and models these are. The characters leave no way out of a name in the store, and
 /// none is special in its patterns.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,6 +187,7 @@ impl FromStr for Tenant {
     }
 }
 
+text_form!(JobId);
 text_form!(Tenant);
 
 /// Serde by `Display` and `FromStr`.
@@ -168,6 +208,7 @@ macro_rules! serde_as_text {
 }
 
 serde_as_text!(Digest);
+serde_as_text!(JobId);
 serde_as_text!(Tenant);
 
 #[cfg(test)]
@@ -183,6 +224,17 @@ mod tests {
         let wrong = ["", "e3", &text.to_uppercase(), &format!("{text}0"), &text.replace('e', "*")];
         for wrong in wrong {
             assert_eq!(wrong.parse::<ModelId>(), Err(InvalidId::Digest), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_job_has_one_text() {
+        let text = "0190a0a1-b2c3-7d4e-8f90-0123456789ab";
+        assert_eq!(text.parse::<JobId>().unwrap().to_string(), text);
+        assert_ne!(JobId::random(), JobId::random());
+        let simple = text.replace('-', "");
+        for wrong in ["", &text.to_uppercase(), &simple, &format!("{{{text}}}"), &text[1..]] {
+            assert_eq!(wrong.parse::<JobId>(), Err(InvalidId::Job), "{wrong}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! What two processes must agree on: ids, and the store of evaluation keys and models.
+//! What two processes must agree on: ids, jobs and replies, exchanges and queues, and the store of
+//! evaluation keys and models.
 //!
 //! No mathematics is in here, and no format of Concrete: to this crate a key is bytes.
 //!
@@ -32,12 +33,16 @@
 //! `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`. `SCAN`, which list and remove need, shows the
 //! names of all tenants, though not their values. Redis 6.2 or newer, not a Redis Cluster.
 
+pub mod broker;
 mod ids;
 mod lease;
+pub mod message;
 mod store;
+pub mod topology;
 
-pub use ids::{Digest, EvaluationKeyId, InvalidId, MAX_TENANT_LENGTH, ModelId, Tenant};
+pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
+pub use store::marks::{CANCEL_LEASE, DONE_LEASE, MarkStore, Marks, PRESENCE_LEASE, Presence};
 pub use store::memory::MemoryStore;
 pub use store::reader::BlobReader;
 pub use store::redis::config::{InvalidRedisUrl, RedisConfig};

@@ -1,6 +1,7 @@
 //! The store of evaluation keys and models: one seam, in Redis and in memory.
 
 mod error;
+pub(crate) mod marks;
 pub(crate) mod memory;
 pub(crate) mod reader;
 pub(crate) mod redis;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ErrorClass, StoreError};
 
+use crate::message::StoredPayload;
 use crate::{Digest, EvaluationKeyId, Lease, ModelId, Tenant};
 
 /// Size of every chunk but the last, in bytes. Larger values stall a Redis for everybody.
@@ -30,6 +32,10 @@ pub enum BlobKind {
     Key,
     /// An imported `server.zip`.
     Model,
+    /// The rows of a job, too many for a message.
+    Job,
+    /// The outputs of a reply, too many for a message.
+    Reply,
 }
 
 impl fmt::Display for BlobKind {
@@ -37,6 +43,8 @@ impl fmt::Display for BlobKind {
         f.write_str(match self {
             Self::Key => "key",
             Self::Model => "model",
+            Self::Job => "job",
+            Self::Reply => "reply",
         })
     }
 }
@@ -90,6 +98,23 @@ impl Blob {
     pub fn model(tenant: &Tenant, id: ModelId, bytes: Vec<u8>) -> Result<Self, StoreError> {
         let sha256 = Digest::of(&bytes);
         Self::new(BlobName::model(tenant, id), bytes, sha256)
+    }
+
+    /// A batch on its way to or from the workers, whose id is its digest; and how a message names
+    /// it.
+    pub fn payload(
+        tenant: &Tenant,
+        kind: BlobKind,
+        bytes: Vec<u8>,
+    ) -> Result<(Self, StoredPayload), StoreError> {
+        let sha256 = Digest::of(&bytes);
+        let stored = StoredPayload {
+            sha256,
+            bytes: bytes.len() as u64,
+            chunks: bytes.chunks(CHUNK_BYTES).map(Digest::of).collect(),
+        };
+        let name = BlobName { tenant: tenant.clone(), kind, id: sha256 };
+        Ok((Self::new(name, bytes, sha256)?, stored))
     }
 
     fn new(name: BlobName, bytes: Vec<u8>, sha256: Digest) -> Result<Self, StoreError> {

@@ -1,0 +1,335 @@
+//! Jobs and replies as AMQP messages: what is in properties and headers, for other languages and
+//! the management page, and what is in the body.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::body::{read_payload, read_reason, write_payload, write_reason};
+use super::{BodyError, ErrorCode, Job, MAX_CORRELATION_BYTES, Outcome, Reply, Timestamp, Timings};
+use crate::topology::{JOBS, Lane, REPLIES, ReplyQueue, job_queue};
+use crate::{JobId, ModelId};
+
+/// Names of headers.
+pub mod headers {
+    /// Digest of the original `server.zip`.
+    pub const MODEL_ID: &str = "cs-model-id";
+    /// Digest of the serialised evaluation key; absent for linear circuits.
+    pub const KEY_ID: &str = "cs-key-id";
+    /// Whose job.
+    pub const TENANT: &str = "cs-tenant";
+    /// Number of rows.
+    pub const ROWS: &str = "cs-rows";
+    /// Milliseconds since 1970 after which the scores are of no use.
+    pub const DEADLINE: &str = "cs-deadline-ms";
+    /// How many times the job was put off.
+    pub const ATTEMPT: &str = "cs-attempt";
+    /// `high` or `normal`.
+    pub const LANE: &str = "cs-lane";
+    /// W3C trace context.
+    pub const TRACE_PARENT: &str = "traceparent";
+    /// Which job a reply answers.
+    pub const JOB_ID: &str = "cs-job-id";
+    /// `scored`, or an error code.
+    pub const OUTCOME: &str = "cs-outcome";
+    /// Which worker answered.
+    pub const WORKER: &str = "cs-worker";
+    /// Microseconds that the evaluation key took.
+    pub const KEY_TIME: &str = "cs-key-us";
+    /// Microseconds that evaluation took.
+    pub const EVALUATE_TIME: &str = "cs-evaluate-us";
+    /// Who published a job that a worker put off: the broker's validated user id of the first
+    /// publication, believed only from a worker.
+    pub const PUBLISHED_BY: &str = "cs-published-by";
+    /// Why a job is in the dead-letter queue: an error code.
+    pub const DEAD_CODE: &str = "cs-dead-code";
+    /// Why a job is in the dead-letter queue, for people.
+    pub const DEAD_REASON: &str = "cs-dead-reason";
+}
+
+const JOB_TYPE: &str = "cipherscore.job";
+const REPLY_TYPE: &str = "cipherscore.reply";
+const SCORED: &str = "scored";
+
+/// The value of a header. Of AMQP's many kinds these two are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// A long string.
+    Text(String),
+    /// A signed 64-bit integer; integers of other lengths are read as well.
+    Integer(i64),
+}
+
+/// A message, as brokers carry it: all are persistent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    /// Exchange it is published to, or came from.
+    pub exchange: String,
+    /// By which it is routed.
+    pub routing_key: String,
+    /// AMQP `type`.
+    pub kind: Option<String>,
+    /// AMQP `message-id`.
+    pub message_id: Option<String>,
+    /// AMQP `correlation-id`.
+    pub correlation_id: Option<String>,
+    /// AMQP `reply-to`.
+    pub reply_to: Option<String>,
+    /// AMQP `user-id`, which the broker compares with the user of the connection.
+    pub user_id: Option<String>,
+    /// AMQP `headers`.
+    pub headers: BTreeMap<String, HeaderValue>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// Why a message is no job or no reply, with what could be read of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: ErrorCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Malformed, reason)
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::Version(_) => ErrorCode::UnsupportedVersion,
+            BodyError::TooLarge(_) => ErrorCode::TooLarge,
+            BodyError::Form(_) => ErrorCode::Malformed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Message {
+    /// Sets a header.
+    pub fn set(&mut self, name: &str, value: impl Into<HeaderValue>) {
+        self.headers.insert(name.to_owned(), value.into());
+    }
+
+    /// A header that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.headers.get(name) {
+            Some(HeaderValue::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Parses a header that must be there.
+    fn require<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Refusal> {
+        self.optional(name)?.ok_or_else(|| Refusal::malformed(format!("{name} is missing")))
+    }
+
+    /// Parses a header that may be missing, but not wrong.
+    fn optional<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        match self.headers.get(name) {
+            None => Ok(None),
+            Some(HeaderValue::Text(text)) => match text.parse() {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => Err(Refusal::malformed(format!("{name}: {error}"))),
+            },
+            Some(HeaderValue::Integer(_)) => Err(Refusal::malformed(format!("{name} is not text"))),
+        }
+    }
+
+    fn integer<T: TryFrom<i64>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        match self.headers.get(name) {
+            None => Ok(None),
+            Some(HeaderValue::Integer(value)) => match T::try_from(*value) {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => Err(Refusal::malformed(format!("{name} is out of range: {value}"))),
+            },
+            Some(HeaderValue::Text(_)) => {
+                Err(Refusal::malformed(format!("{name} is not an integer")))
+            }
+        }
+    }
+
+    /// The job that this message says it is, as far as that can be read. For the answer to one
+    /// that cannot be read otherwise.
+    pub fn job_id(&self) -> Option<JobId> {
+        self.message_id.as_deref()?.parse().ok()
+    }
+
+    /// The reply queue that this message names.
+    pub fn reply_queue(&self) -> Option<ReplyQueue> {
+        self.reply_to.as_deref()?.parse().ok()
+    }
+
+    /// The model that this message names.
+    pub fn model_id(&self) -> Option<ModelId> {
+        self.text(headers::MODEL_ID)?.parse().ok()
+    }
+
+    fn require_kind(&self, kind: &str) -> Result<(), Refusal> {
+        match self.kind.as_deref() {
+            Some(found) if found == kind => Ok(()),
+            _ => Err(Refusal::malformed(format!("its type is not {kind}"))),
+        }
+    }
+
+    fn correlation(&self) -> Result<Option<String>, Refusal> {
+        match &self.correlation_id {
+            Some(id) if id.len() > MAX_CORRELATION_BYTES => {
+                Err(Refusal::malformed("the correlation id is too long"))
+            }
+            id => Ok(id.clone()),
+        }
+    }
+}
+
+impl From<String> for HeaderValue {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for HeaderValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u32> for HeaderValue {
+    fn from(number: u32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
+impl From<u64> for HeaderValue {
+    fn from(number: u64) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl Job {
+    /// The message that carries it to the workers.
+    pub fn to_message(&self) -> Message {
+        let mut message = Message {
+            exchange: JOBS.into(),
+            routing_key: job_queue(self.model_id, self.lane),
+            kind: Some(JOB_TYPE.into()),
+            message_id: Some(self.id.to_string()),
+            correlation_id: self.correlation_id.clone(),
+            reply_to: Some(self.reply_to.to_string()),
+            body: write_payload(&self.payload),
+            ..Message::default()
+        };
+        message.set(headers::TENANT, self.tenant.to_string());
+        message.set(headers::MODEL_ID, self.model_id.to_string());
+        message.set(headers::LANE, self.lane.to_string());
+        message.set(headers::ROWS, self.rows);
+        message.set(headers::ATTEMPT, self.attempt);
+        if let Some(key) = self.key_id {
+            message.set(headers::KEY_ID, key.to_string());
+        }
+        if let Some(deadline) = self.deadline {
+            message.set(headers::DEADLINE, deadline.millis());
+        }
+        if let Some(trace) = self.trace {
+            message.set(headers::TRACE_PARENT, trace.to_string());
+        }
+        message
+    }
+
+    /// Reads a job. Whether it may be done is not decided here.
+    pub fn from_message(message: &Message) -> Result<Self, Refusal> {
+        message.require_kind(JOB_TYPE)?;
+        let id = message.message_id.as_deref().unwrap_or_default();
+        let reply_to = message.reply_to.as_deref().unwrap_or_default();
+        let malformed = |error: &dyn Display| Refusal::malformed(error.to_string());
+        let rows = message.integer(headers::ROWS)?;
+        Ok(Self {
+            id: id.parse().map_err(|error| malformed(&error))?,
+            reply_to: reply_to.parse().map_err(|error| malformed(&error))?,
+            correlation_id: message.correlation()?,
+            tenant: message.require(headers::TENANT)?,
+            model_id: message.require(headers::MODEL_ID)?,
+            lane: message.optional::<Lane>(headers::LANE)?.unwrap_or_default(),
+            key_id: message.optional(headers::KEY_ID)?,
+            rows: rows.ok_or_else(|| Refusal::malformed("cs-rows is missing"))?,
+            deadline: message.integer(headers::DEADLINE)?.map(Timestamp::from_millis),
+            attempt: message.integer(headers::ATTEMPT)?.unwrap_or_default(),
+            // What is not understood is left out, as W3C asks.
+            trace: message.optional(headers::TRACE_PARENT).unwrap_or_default(),
+            payload: read_payload(&message.body)?,
+        })
+    }
+}
+
+impl Reply {
+    /// The message that carries it to a client.
+    pub fn to_message(&self, reply_to: &ReplyQueue) -> Message {
+        let (outcome, body) = match &self.outcome {
+            Outcome::Scored(payload) => (SCORED, write_payload(payload)),
+            Outcome::Failed { code, reason } => (code.as_str(), write_reason(reason)),
+        };
+        let mut message = Message {
+            exchange: REPLIES.into(),
+            routing_key: reply_to.to_string(),
+            kind: Some(REPLY_TYPE.into()),
+            // One job has one reply, however often it is sent.
+            message_id: Some(self.job.to_string()),
+            correlation_id: self.correlation_id.clone(),
+            body,
+            ..Message::default()
+        };
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        message.set(headers::JOB_ID, self.job.to_string());
+        message.set(headers::OUTCOME, outcome);
+        message.set(headers::WORKER, self.worker.as_str());
+        message.set(headers::KEY_TIME, micros(self.timings.key));
+        message.set(headers::EVALUATE_TIME, micros(self.timings.evaluate));
+        if let Some(model) = self.model_id {
+            message.set(headers::MODEL_ID, model.to_string());
+        }
+        if let Some(trace) = self.trace {
+            message.set(headers::TRACE_PARENT, trace.to_string());
+        }
+        message
+    }
+
+    /// Reads a reply.
+    pub fn from_message(message: &Message) -> Result<Self, Refusal> {
+        message.require_kind(REPLY_TYPE)?;
+        let outcome = message.text(headers::OUTCOME).unwrap_or_default();
+        let time = |name| {
+            let micros = message.integer(name)?.unwrap_or_default();
+            Ok::<_, Refusal>(Duration::from_micros(micros))
+        };
+        Ok(Self {
+            job: message.require(headers::JOB_ID)?,
+            correlation_id: message.correlation()?,
+            model_id: message.optional(headers::MODEL_ID)?,
+            worker: message.text(headers::WORKER).unwrap_or_default().to_owned(),
+            timings: Timings {
+                key: time(headers::KEY_TIME)?,
+                evaluate: time(headers::EVALUATE_TIME)?,
+            },
+            trace: message.optional(headers::TRACE_PARENT).unwrap_or_default(),
+            outcome: match outcome {
+                SCORED => Outcome::Scored(read_payload(&message.body)?),
+                code => Outcome::Failed {
+                    code: code.parse().map_err(|_| {
+                        Refusal::malformed("cs-outcome is neither scored nor a known error code")
+                    })?,
+                    reason: read_reason(&message.body)?,
+                },
+            },
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! Jobs and replies, and how they are written as AMQP messages. `docs/protocol.md` says it byte by
+//! byte.
+
+mod body;
+mod code;
+mod envelope;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+pub use body::{BodyError, MAX_BODY_BYTES, MAX_INLINE_BYTES, MAX_REASON_BYTES, PROTOCOL_VERSION};
+pub use code::{ErrorCode, UnknownErrorCode};
+pub use envelope::{HeaderValue, Message, Refusal, headers};
+
+use crate::topology::{Lane, ReplyQueue};
+use crate::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
+
+/// Longest correlation id, in bytes.
+pub const MAX_CORRELATION_BYTES: usize = 255;
+
+/// A request to evaluate one model on a batch of encrypted rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Which job. Published again, it stays the same.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Where the reply goes.
+    pub reply_to: ReplyQueue,
+    /// Whatever the producer wants to see in the reply, at most [`MAX_CORRELATION_BYTES`].
+    pub correlation_id: Option<String>,
+    /// Which model.
+    pub model_id: ModelId,
+    /// In which of the model's queues.
+    pub lane: Lane,
+    /// Which key; none for a linear circuit.
+    pub key_id: Option<EvaluationKeyId>,
+    /// How many rows.
+    pub rows: u32,
+    /// When the scores are of no use any more.
+    pub deadline: Option<Timestamp>,
+    /// How many times it was put off.
+    pub attempt: u32,
+    /// Where its trace began.
+    pub trace: Option<TraceParent>,
+    /// The encrypted rows.
+    pub payload: Payload,
+}
+
+/// The message that answers a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// Which job it answers.
+    pub job: JobId,
+    /// From the job.
+    pub correlation_id: Option<String>,
+    /// Which model; none when the job's could not be read.
+    pub model_id: Option<ModelId>,
+    /// Which worker, for people.
+    pub worker: String,
+    /// How long the parts of it took.
+    pub timings: Timings,
+    /// From the job.
+    pub trace: Option<TraceParent>,
+    /// Outputs, or why there are none.
+    pub outcome: Outcome,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The encrypted outputs.
+    Scored(Payload),
+    /// None, and why.
+    Failed {
+        /// For programs.
+        code: ErrorCode,
+        /// For people.
+        reason: String,
+    },
+}
+
+/// Where the time of a job went, as its worker saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// Fetching, checking and preparing the evaluation key; about zero when it was in the cache.
+    pub key: Duration,
+    /// Evaluation.
+    pub evaluate: Duration,
+}
+
+/// The bytes of a batch: in the message, or in the store.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// In the message; at most [`MAX_INLINE_BYTES`].
+    Inline(Vec<u8>),
+    /// In the store, as a blob of the job's tenant.
+    Stored(StoredPayload),
+}
+
+/// Never the bytes.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Stored(stored) => write!(f, "{} bytes in the store", stored.bytes),
+        }
+    }
+}
+
+impl Payload {
+    /// Size, in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Stored(stored) => stored.bytes,
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A batch in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPayload {
+    /// Digest of all bytes, which is the id of the blob.
+    pub sha256: Digest,
+    /// Size, in bytes.
+    pub bytes: u64,
+    /// Digest of each chunk, so that one can be used before the next one is there.
+    pub chunks: Vec<Digest>,
+}
+
+/// Milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// Now, by this machine's clock.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Of a number of milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// The number of milliseconds.
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// So much later.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long from `now` until then; zero when it is over.
+    pub fn left(self, now: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(now.0))
+    }
+}
+
+/// Where a trace began: W3C Trace Context, version 00.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: u128,
+    parent_id: u64,
+    flags: u8,
+}
+
+/// Text that is no `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a W3C traceparent of version 00")]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    /// The start of a trace of its own.
+    pub fn random() -> Self {
+        let (trace_id, parent_id) = (uuid::Uuid::new_v4().as_u128(), uuid::Uuid::new_v4());
+        Self { trace_id, parent_id: parent_id.as_u64_pair().1, flags: 1 }
+    }
+
+    /// Names the trace.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        let parts: Vec<_> = text.split('-').collect();
+        let ["00", trace, parent, flags] = parts[..] else { return Err(InvalidTraceParent) };
+        let hexadecimal = |part: &str, length| {
+            let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            part.len() == length && part.bytes().all(digits)
+        };
+        if !(hexadecimal(trace, 32) && hexadecimal(parent, 16) && hexadecimal(flags, 2)) {
+            return Err(InvalidTraceParent);
+        }
+        let number = |part| u128::from_str_radix(part, 16).map_err(|_| InvalidTraceParent);
+        let invalid = |_| InvalidTraceParent;
+        let trace_id = number(trace)?;
+        let parent_id = u64::try_from(number(parent)?).map_err(invalid)?;
+        let flags = u8::try_from(number(flags)?).map_err(invalid)?;
+        match (trace_id, parent_id) {
+            (0, _) | (_, 0) => Err(InvalidTraceParent),
+            _ => Ok(Self { trace_id, parent_id, flags }),
+        }
+    }
+}
