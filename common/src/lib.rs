@@ -34,6 +34,7 @@
 //! names of all tenants, though not their values. Redis 6.2 or newer, not a Redis Cluster.
 
 pub mod broker;
+pub mod config;
 mod ids;
 mod lease;
 pub mod message;
@@ -49,5 +50,5 @@ pub use store::redis::config::{InvalidRedisUrl, RedisConfig};
 pub use store::redis::{CHUNK_GRACE, RedisStore, UPLOAD_LEASE};
 pub use store::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, ErrorClass, MAX_BLOB_BYTES,
-    MAX_LISTED_BLOBS, Progress, Put, StoreError,
+    MAX_LISTED_BLOBS, Progress, Put, Store, StoreError,
 };

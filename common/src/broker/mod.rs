@@ -106,6 +106,12 @@ pub trait Subscription: Send {
     /// was not settled comes again to somebody.
     fn next(&mut self) -> impl Future<Output = Result<Delivery, BrokerError>> + Send;
 
+    /// Begins to take from one more queue.
+    fn start(
+        &mut self,
+        queue: &QueuePrefetch,
+    ) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
     /// Ends the taking from a queue; what was delivered stays to be settled.
     fn stop(&mut self, queue: &str) -> impl Future<Output = Result<(), BrokerError>> + Send;
 }
@@ -118,18 +124,23 @@ pub struct Delivery {
     pub queue: String,
     /// How often it was delivered before and came back, by the broker's count.
     pub returned: u32,
-    settle: Box<dyn Settle>,
+    /// What the broker waits for.
+    pub settlement: Settlement,
 }
 
-impl Delivery {
-    /// A delivery, and how to settle it.
-    pub fn new(message: Message, queue: String, returned: u32, settle: Box<dyn Settle>) -> Self {
-        Self { message, queue, returned, settle }
+/// A message that the broker keeps until it is told what to do with it. Dropped without a word, it
+/// stays unsettled until its subscription ends, and then comes again.
+pub struct Settlement(Box<dyn Settle>);
+
+impl Settlement {
+    /// One that is settled this way.
+    pub fn new(settle: impl Settle + 'static) -> Self {
+        Self(Box::new(settle))
     }
 
     /// Tells the broker what to do with the message.
     pub async fn settle(self, disposition: Disposition) -> Result<Settled, BrokerError> {
-        self.settle.settle(disposition).await
+        self.0.settle(disposition).await
     }
 }
 

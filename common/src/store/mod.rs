@@ -237,3 +237,8 @@ pub trait BlobStore: Send + Sync {
         kind: BlobKind,
     ) -> impl Future<Output = Result<Vec<BlobInfo>, StoreError>> + Send;
 }
+
+/// Everything that a worker or a client needs of a store.
+pub trait Store: BlobStore + marks::MarkStore + 'static {}
+
+impl<S: BlobStore + marks::MarkStore + 'static> Store for S {}
