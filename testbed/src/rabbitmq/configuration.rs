@@ -74,8 +74,7 @@ impl RabbitMq {
 
     pub(super) fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut environment = self.control_environment();
-        // With a name from the start, RabbitMQ does not ask epmd whether the name is free. And
-        // RabbitMQ's script becomes the server only under systemd; else it stays as its parent.
+        // With a name from the start, RabbitMQ does not ask epmd whether the name is free.
         let distribution = format!(
             "-start_epmd false -erl_epmd_port {} -sname {} \
              -kernel inet_dist_use_interface {{127,0,0,1}}",
@@ -93,6 +92,7 @@ impl RabbitMq {
         ];
         environment.extend(paths.map(|(name, file)| (name, self.path(file).into())));
         environment.extend([
+            // Only then does RabbitMQ's script become the server, rather than stay its parent.
             ("RUNNING_UNDER_SYSTEMD", OsString::from("true")),
             ("RABBITMQ_SERVER_ERL_ARGS", EMULATOR.into()),
             ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", distribution.into()),
