@@ -6,17 +6,32 @@
 //! end only this process has, and kills the server at its end.
 //! (`PR_SET_PDEATHSIG` would need unsafe code, and follows the thread that started the server
 //! rather than the process.)
+//!
+//! RabbitMQ runs without `epmd`, Erlang's port mapper, which is one for all nodes of a machine and
+//! outlives them. The processes below the server, port programs of Erlang, end with it: dropping
+//! waits until they are gone.
+//!
+//! Programs that are missing are installed where we are root and there is `apt-get`, without
+//! starting their services.
 
+mod fresh;
 mod install;
 mod process;
+mod rabbitmq;
 mod redis;
+mod tls;
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use redis::Redis;
+pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
+pub use redis::{Redis, RedisOptions};
+pub use tls::{Certificates, Tls};
+
+/// How much of a log is shown, in characters.
+const SHOWN_CHARACTERS: usize = 2000;
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -45,8 +60,26 @@ pub enum TestbedError {
     Silent {
         /// Which program.
         program: &'static str,
-        /// The end of its log.
+        /// Of its log, what may explain it.
         log: String,
+    },
+    /// The server's own tool refused.
+    #[error("{program} {command} failed: {reason}")]
+    Command {
+        /// Which tool.
+        program: &'static str,
+        /// Its first argument.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The server refused.
+    #[error("{program} refused: {reason}")]
+    Refused {
+        /// Which program.
+        program: &'static str,
+        /// What it said.
+        reason: String,
     },
     /// A file or process of ours.
     #[error("{what}: {source}")]
@@ -62,7 +95,27 @@ fn io_error(what: &'static str) -> impl Fn(io::Error) -> TestbedError {
     move |source| TestbedError::Io { what, source }
 }
 
-/// Where a program is, if it is installed.
+/// The end of a text.
+fn tail(text: &str) -> String {
+    let text = text.trim();
+    let start = text.char_indices().rev().nth(SHOWN_CHARACTERS).map_or(0, |(index, _)| index);
+    text[start..].to_owned()
+}
+
+/// What follows the first error in a log, or else the log's end. The first error is the cause; an
+/// Erlang node prints pages of consequences after it.
+fn complaint(log: &str) -> String {
+    let mut lines = log.lines().skip_while(|line| !line.to_lowercase().contains("error"));
+    match lines.next() {
+        None => tail(log),
+        Some(first) => {
+            let text = lines.fold(first.to_owned(), |text, line| text + "\n" + line);
+            text.chars().take(SHOWN_CHARACTERS).collect()
+        }
+    }
+}
+
+/// Where a program is, if it is installed. The name may be a whole path.
 fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Where Debian puts servers, which not every PATH names.

@@ -1,47 +1,68 @@
 //! A private Redis.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::WatchedProcess;
-use crate::{TestbedError, install, io_error};
+use crate::process::{Server, WatchedProcess, printed};
+use crate::tls::Tls;
+use crate::{TestbedError, fresh, install, io_error, tail};
 
 const PROGRAM: &str = "redis-server";
 const PACKAGE: &str = "redis-server";
+const LOG: &str = "redis.log";
 /// How long a start may take.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long one PING may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause between two PINGs.
-const PING_INTERVAL: Duration = Duration::from_millis(10);
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of an answer is read.
+const MAX_ANSWER_BYTES: u64 = 1024;
 /// Starts on other ports, when somebody else took the free port first.
 const START_ATTEMPTS: usize = 5;
-/// How much of the log is shown, in characters.
-const SHOWN_CHARACTERS: usize = 1000;
 
 /// A Redis server of our own: nothing on disk, nothing evicted, a random password, loopback only.
 #[derive(Debug)]
 pub struct Redis {
     process: Option<WatchedProcess>,
     port: u16,
+    tls_port: u16,
     password: String,
+    options: RedisOptions,
+    /// The users added, as lines of the configuration.
+    users: Vec<String>,
     folder: TempDir,
+}
+
+/// What differs from the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    /// A TLS port beside the plain one.
+    pub tls: Option<Tls>,
 }
 
 impl Redis {
     /// Starts a server, after installing it if need be, and waits until it answers.
     pub fn start() -> Result<Self, TestbedError> {
+        Self::start_with(RedisOptions::default())
+    }
+
+    /// Starts a server with options.
+    pub fn start_with(options: RedisOptions) -> Result<Self, TestbedError> {
         install::require(PROGRAM, PACKAGE)?;
         let mut failure = None;
         for _ in 0..START_ATTEMPTS {
-            let folder = tempfile::Builder::new().prefix("cipherscore-redis-").tempdir();
-            let folder = folder.map_err(io_error("making a folder for Redis"))?;
-            let port = free_port().map_err(io_error("finding a free port"))?;
-            let password = random_password().map_err(io_error("making a password"))?;
-            let mut redis = Self { process: None, port, password, folder };
+            let [port, tls_port] = fresh::ports()?;
+            let mut redis = Self {
+                process: None,
+                port,
+                tls_port,
+                password: fresh::password()?,
+                options: options.clone(),
+                users: Vec::new(),
+                folder: fresh::folder("cipherscore-redis-")?,
+            };
             match redis.restart() {
                 Ok(()) => return Ok(redis),
                 Err(error) => failure = Some(error),
@@ -60,6 +81,22 @@ impl Redis {
         format!("redis://:{password}@127.0.0.1:{}", self.port)
     }
 
+    /// How to connect as another user. Nothing is percent-encoded.
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    /// How to connect by TLS, password included, if there is a port for it.
+    pub fn tls_url(&self) -> Option<String> {
+        self.tls_url_for("", &self.password)
+    }
+
+    /// How to connect by TLS as another user. Nothing is percent-encoded.
+    pub fn tls_url_for(&self, user: &str, password: &str) -> Option<String> {
+        let port = self.options.tls.as_ref().map(|_| self.tls_port)?;
+        Some(format!("rediss://{user}:{password}@127.0.0.1:{port}"))
+    }
+
     /// The password.
     pub fn password(&self) -> &str {
         &self.password
@@ -75,15 +112,55 @@ impl Redis {
         self.process = None;
     }
 
-    /// Ends the server and starts it again, empty, on the same port with the same password.
+    /// Ends the server and starts it again, empty, on the same ports with the same users.
     pub fn restart(&mut self) -> Result<(), TestbedError> {
         self.kill();
         let program = install::require(PROGRAM, PACKAGE)?;
         let file = self.folder.path().join("redis.conf");
         std::fs::write(&file, self.configuration()).map_err(io_error("writing redis.conf"))?;
-        let process = WatchedProcess::start(program.as_os_str(), &[file.as_os_str()]);
-        self.process = Some(process.map_err(io_error("starting redis-server"))?);
-        self.wait_until_it_answers()
+        let server = Server {
+            program: &program,
+            arguments: &[file.as_os_str()],
+            folder: self.folder.path(),
+            environment: None,
+        };
+        let process = WatchedProcess::start(&server).map_err(io_error("starting redis-server"))?;
+        let process = self.process.insert(process);
+        // A stranger on our port does not know the password.
+        let question = || match ask(self.port, &self.password, &["PING"])?.as_str() {
+            "+PONG" => Ok(()),
+            other => Err(io::Error::other(other.to_owned())),
+        };
+        match process.answers(START_TIMEOUT, question) {
+            true => Ok(()),
+            false => {
+                let log = tail(&printed(self.folder.path(), LOG));
+                Err(TestbedError::Silent { program: PROGRAM, log })
+            }
+        }
+    }
+
+    /// Adds a user, or changes it. The rules are those of `ACL SETUSER`, such as `~key:*` and
+    /// `+get`; without any, the user may do nothing. The user stays over restarts.
+    pub fn add_user(
+        &mut self,
+        name: &str,
+        password: &str,
+        rules: &[&str],
+    ) -> Result<(), TestbedError> {
+        let password = format!(">{password}");
+        let words = [&[name, "reset", "on", &password], rules].concat();
+        let answer = ask(self.port, &self.password, &[&["ACL", "SETUSER"], &words[..]].concat());
+        match answer.map_err(io_error("adding a user to Redis"))?.as_str() {
+            "+OK" => {
+                let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+                let user = format!("user {} ", line[0]);
+                self.users.retain(|other| !other.starts_with(&user));
+                self.users.push(format!("user {}\n", line.join(" ")));
+                Ok(())
+            }
+            other => Err(TestbedError::Refused { program: PROGRAM, reason: other.to_owned() }),
+        }
     }
 
     /// Stops the server by SIGSTOP: connections stay open and nothing answers.
@@ -103,53 +180,52 @@ impl Redis {
             .map_err(io_error("sending a signal to redis-server"))
     }
 
-    /// In a file of the private folder: a command line would show the password to everybody.
+    /// In a file of the private folder: a command line would show the passwords to everybody.
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
-        format!(
-            "bind 127.0.0.1\nport {}\nrequirepass {}\ndir {folder}\nlogfile {folder}/redis.log\n\
+        let mut text = format!(
+            "bind 127.0.0.1\nport {}\nrequirepass {}\ndir {folder}\nlogfile {folder}/{LOG}\n\
              daemonize no\nsave \"\"\nappendonly no\nmaxmemory-policy noeviction\n",
             self.port, self.password
-        )
-    }
-
-    fn wait_until_it_answers(&mut self) -> Result<(), TestbedError> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while Instant::now() < deadline {
-            let ended = self.process.as_mut().is_none_or(WatchedProcess::has_ended);
-            // A stranger on our port does not know the password.
-            match self.ping() {
-                Ok(()) if !ended => return Ok(()),
-                _ if ended => break,
-                _ => std::thread::sleep(PING_INTERVAL),
-            }
+        );
+        if let Some(Tls { certificates, require_client_certificate }) = &self.options.tls {
+            text += &format!(
+                "tls-port {}\ntls-ca-cert-file {}\ntls-cert-file {}\ntls-key-file {}\n\
+                 tls-auth-clients {}\n",
+                self.tls_port,
+                certificates.authority().display(),
+                certificates.server_certificate().display(),
+                certificates.server_key().display(),
+                if *require_client_certificate { "yes" } else { "no" },
+            );
         }
-        let log = std::fs::read_to_string(self.folder.path().join("redis.log"));
-        let log = log.unwrap_or_default();
-        let start = log.char_indices().rev().nth(SHOWN_CHARACTERS).map_or(0, |(index, _)| index);
-        Err(TestbedError::Silent { program: PROGRAM, log: log[start..].trim().to_owned() })
-    }
-
-    fn ping(&self) -> io::Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut stream = TcpStream::connect_timeout(&address, PING_TIMEOUT)?;
-        stream.set_read_timeout(Some(PING_TIMEOUT))?;
-        stream.write_all(format!("AUTH {}\r\nPING\r\n", self.password).as_bytes())?;
-        let mut lines = BufReader::new(stream.take(1024)).lines();
-        let mut line = || lines.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()));
-        match (line()?.as_str(), line()?.as_str()) {
-            ("+OK", "+PONG") => Ok(()),
-            (first, second) => Err(io::Error::other(format!("{first} {second}"))),
-        }
+        text + &self.users.concat()
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A word of the configuration, whatever is in it.
+fn quoted(word: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'\\' | b'"' | ..=0x1F | 0x7F.. => format!("\\x{byte:02x}"),
+        _ => char::from(byte).to_string(),
+    };
+    format!("\"{}\"", word.bytes().map(escape).collect::<String>())
 }
 
-fn random_password() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Logs in, sends one command, and gives the first line of the answer.
+fn ask(port: u16, password: &str, command: &[&str]) -> io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut bytes = format!("AUTH {password}\r\n*{}\r\n", command.len());
+    for word in command {
+        bytes += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.write_all(bytes.as_bytes())?;
+    let mut lines = BufReader::new(stream.take(MAX_ANSWER_BYTES)).lines();
+    let mut line = || lines.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()));
+    match line()?.as_str() {
+        "+OK" => line(),
+        other => Err(io::Error::other(other.to_owned())),
+    }
 }

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -66,9 +67,11 @@ fn a_server_ends_when_its_owner_is_killed() {
         std::thread::sleep(Duration::from_secs(600));
         return;
     }
+    let folder = tempfile::tempdir().unwrap();
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args(["a_server_ends_when_its_owner_is_killed", "--exact", "--nocapture"])
         .env(VICTIM, "1")
+        .env("TMPDIR", folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -80,4 +83,31 @@ fn a_server_ends_when_its_owner_is_killed() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     assert!(ends_within(server, Duration::from_secs(10)), "server {server} stayed behind");
+}
+
+/// Logs in and runs a command; the answers' first lines.
+fn ask(redis: &Redis, login: &str, command: &str) -> [String; 2] {
+    let address = redis.url().rsplit('@').next().unwrap().to_owned();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(format!("AUTH {login}\r\n{command}\r\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    [lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()]
+}
+
+#[test]
+fn users_do_what_they_may_and_stay_over_restarts() {
+    let mut redis = Redis::start().unwrap();
+    redis.add_user("reader", "first", &["~*", "+@all"]).unwrap();
+    redis.add_user("reader", r#"se"cr\et"#, &["~key:*", "+get"]).unwrap();
+    assert!(redis.add_user("other", "password", &["+nonsense"]).is_err());
+    for _ in 0..2 {
+        assert!(ask(&redis, "reader first", "PING")[0].starts_with("-WRONGPASS"));
+        let run = |command| ask(&redis, r#"reader "se\"cr\\et""#, command);
+        assert_eq!(run("GET key:1"), ["+OK", "$-1"]);
+        assert!(run("GET other:1")[1].starts_with("-NOPERM"));
+        assert!(run("SET key:1 value")[1].starts_with("-NOPERM"));
+        redis.restart().unwrap();
+    }
+    assert!(redis.url_for("reader", "x").starts_with("redis://reader:x@127.0.0.1:"));
 }
