@@ -85,6 +85,14 @@ fn write_keyswitch_key(
     write_words(builder.init_payload(), &[&key.seed.0, &key.bodies]);
 }
 
+/// Length of the longest evaluation keys of these parameters that Concrete or we write.
+pub fn max_evaluation_key_bytes(parameters: &KeysetParameters) -> usize {
+    /// Structs and pointers: about 200 bytes for a key.
+    const STRUCTURE_BYTES: usize = 1024;
+    let keys = parameters.bootstrap_keys.len() + parameters.keyswitch_keys.len();
+    parameters.seeded_bytes() + STRUCTURE_BYTES * (1 + keys)
+}
+
 /// Reads evaluation keys and checks every parameter against the artifact's.
 pub fn read_evaluation_keys(
     bytes: &[u8],

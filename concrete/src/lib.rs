@@ -5,7 +5,10 @@
 //! * [`keys`], [`values`]: Cap'n Proto keys and ciphertexts, as Concrete serialises them.
 //! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
 //! * [`server`], [`client`]: the two zips, opened.
+//! * [`batch`]: rows of values, as jobs carry them.
+//! * [`evaluator`]: circuits behind the engine's evaluation trait.
 
+pub mod batch;
 pub mod client;
 #[allow(
     clippy::all,
@@ -15,6 +18,7 @@ pub mod client;
     reason = "generated from schema/concrete.capnp"
 )]
 pub mod concrete_capnp;
+pub mod evaluator;
 pub mod keys;
 pub mod processing;
 pub mod recorder;

@@ -75,6 +75,17 @@ pub fn read_value(gate: &Gate, bytes: &[u8]) -> Result<Ciphertexts, WireError> {
     })
 }
 
+/// Length of the longest value of a gate that Concrete or we write, in either form.
+pub fn max_value_bytes(gate: &Gate) -> usize {
+    /// Segment table, structs and pointers around the payload. They take about 400 bytes; a list
+    /// of sizes is written three times.
+    const STRUCTURE_BYTES: usize = 1024;
+    const DIMENSION_BYTES: usize = 3 * 8;
+    let forms = [Compression::None, Compression::Seed];
+    let words = forms.map(|form| gate.words_per_ciphertext(form)).into_iter().max().unwrap_or(0);
+    8 * gate.len() * words + STRUCTURE_BYTES + DIMENSION_BYTES * gate.shape.len()
+}
+
 /// The tensor of integers with one more dimension: the words of a ciphertext.
 fn stored_shape(gate: &Gate, compression: Compression) -> Vec<usize> {
     let words = gate.words_per_ciphertext(compression);

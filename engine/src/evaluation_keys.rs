@@ -161,12 +161,7 @@ impl PreparedKeys {
             degree,
             CiphertextModulus::new_native(),
         );
-        scratch.buffers.resize(
-            programmable_bootstrap_lwe_ciphertext_mem_optimized_requirement::<u64>(
-                size, degree, fft,
-            )
-            .unaligned_bytes_required(),
-        );
+        scratch.buffers.resize(buffer_bytes(size, degree, fft));
         let mut output = vec![0u64; key.output_lwe_dimension().0 + 1];
         programmable_bootstrap_lwe_ciphertext_mem_optimized(
             &lwe_view(input),
@@ -185,6 +180,18 @@ impl PreparedKeys {
 pub(crate) struct Scratch {
     accumulator: Vec<u64>,
     buffers: ComputationBuffers,
+}
+
+/// Bytes of the buffers of one bootstrap.
+pub(crate) fn scratch_bytes(is: &BootstrapKeyParameters) -> usize {
+    let size = GlweDimension(is.glwe_dimension).to_glwe_size();
+    let degree = PolynomialSize(is.polynomial_size);
+    8 * size.0 * degree.0 + buffer_bytes(size, degree, Fft::new(degree).as_view())
+}
+
+fn buffer_bytes(size: GlweSize, degree: PolynomialSize, fft: FftView<'_>) -> usize {
+    programmable_bootstrap_lwe_ciphertext_mem_optimized_requirement::<u64>(size, degree, fft)
+        .unaligned_bytes_required()
 }
 
 fn lwe_view(words: &[u64]) -> LweCiphertextView<'_, u64> {

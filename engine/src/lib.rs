@@ -7,12 +7,15 @@
 //! * [`ciphertext`]: ciphertexts and seeds as words.
 //! * [`model`]: quantisation before encryption, post-processing after decryption.
 //! * [`artifact`]: the zips.
+//! * [`evaluator`]: the trait by which a worker evaluates any kind of artifact.
 
 pub mod artifact;
 pub mod ciphertext;
 pub mod circuit;
 pub mod client_keys;
 pub mod evaluation_keys;
+pub mod evaluator;
+mod keyset_id;
 mod mask;
 pub mod model;
 pub mod parameters;

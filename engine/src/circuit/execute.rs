@@ -44,6 +44,9 @@ pub enum EvaluateError {
     /// Keys of other parameters.
     #[error("the evaluation keys were prepared for other parameters than the circuit's")]
     Keys,
+    /// Keyswitches or bootstraps, and no keys.
+    #[error("the circuit is not linear, so it needs evaluation keys")]
+    NotLinear,
     /// The observer ended it.
     #[error("evaluation was cancelled")]
     Cancelled,
@@ -76,7 +79,10 @@ pub fn evaluate(
     Ok(run.outputs())
 }
 
-fn check_inputs(circuit: &ValidCircuit, inputs: &[Ciphertexts]) -> Result<(), EvaluateError> {
+pub(super) fn check_inputs(
+    circuit: &ValidCircuit,
+    inputs: &[Ciphertexts],
+) -> Result<(), EvaluateError> {
     let gates = &circuit.signature().inputs;
     if gates.len() != inputs.len() {
         return Err(EvaluateError::Input {
@@ -270,7 +276,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn add_multiple(sum: &mut [u64], words: &[u64], coefficient: i64) {
+pub(super) fn add_multiple(sum: &mut [u64], words: &[u64], coefficient: i64) {
     for (sum, word) in sum.iter_mut().zip(words) {
         *sum = sum.wrapping_add(word.wrapping_mul(coefficient.cast_unsigned()));
     }

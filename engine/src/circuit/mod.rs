@@ -12,14 +12,18 @@
 //! against a [`Signature`](crate::parameters::Signature) and may be evaluated.
 
 mod execute;
+mod footprint;
 mod format;
+mod linear;
 mod optimise;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use execute::{EvaluateError, Observer, Step, evaluate};
+pub use footprint::Footprint;
 pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES, MAX_DECODED_BYTES};
+pub use linear::evaluate_linear;
 pub use validate::{
     InvalidCircuit, MAX_ROOTS, MAX_TABLE_WORDS, MAX_TABLES, MAX_TERMS, ValidCircuit,
 };
@@ -115,6 +119,13 @@ pub struct Cost {
     pub keyswitches: usize,
     /// Different tables.
     pub tables: usize,
+}
+
+impl Cost {
+    /// Whether the outputs are affine combinations of the inputs, which needs no evaluation key.
+    pub fn is_linear(&self) -> bool {
+        self.bootstraps + self.keyswitches == 0
+    }
 }
 
 impl Circuit {
