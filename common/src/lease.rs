@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::ids::serde_as_text;
 
 /// Longest lease, in seconds: ten years.
 pub const MAX_LEASE_SECONDS: u64 = 3650 * DAY_SECONDS;
@@ -25,6 +28,9 @@ pub struct InvalidLease;
 impl Lease {
     /// What keys get unless told otherwise.
     pub const DEFAULT: Self = Self(30 * DAY_SECONDS);
+
+    /// What rows and outputs in the store get unless told otherwise.
+    pub const PAYLOAD: Self = Self(7 * DAY_SECONDS);
 
     /// In seconds.
     pub const fn seconds(self) -> u64 {
@@ -65,6 +71,8 @@ impl fmt::Display for Lease {
         }
     }
 }
+
+serde_as_text!(Lease);
 
 #[cfg(test)]
 mod tests {

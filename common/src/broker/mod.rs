@@ -1,10 +1,14 @@
 //! The broker: one seam, over AMQP and in this process.
 
+mod memory;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use thiserror::Error;
+
+pub use memory::{MemoryBroker, MemorySubscription};
 
 use crate::message::Message;
 use crate::topology::{Declare, Topology};
@@ -102,7 +106,7 @@ pub struct QueueState {
 
 /// Deliveries from the queues of one subscription.
 pub trait Subscription: Send {
-    /// The next delivery. After an error the subscription is over, and whatever it delivered and
+    /// The next delivery. Dropped before it is there, this loses nothing. After an error the subscription is over, and whatever it delivered and
     /// was not settled comes again to somebody.
     fn next(&mut self) -> impl Future<Output = Result<Delivery, BrokerError>> + Send;
 
@@ -141,6 +145,13 @@ impl Settlement {
     /// Tells the broker what to do with the message.
     pub async fn settle(self, disposition: Disposition) -> Result<Settled, BrokerError> {
         self.0.settle(disposition).await
+    }
+}
+
+impl Delivery {
+    /// Tells the broker what to do with the message.
+    pub async fn settle(self, disposition: Disposition) -> Result<Settled, BrokerError> {
+        self.settlement.settle(disposition).await
     }
 }
 
