@@ -206,6 +206,13 @@ impl FromStr for Tenant {
     }
 }
 
+/// Where there is one tenant only.
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
 text_form!(JobId);
 text_form!(Tenant);
 

@@ -63,6 +63,7 @@ mod ids;
 mod lease;
 pub mod message;
 mod store;
+pub mod telemetry;
 pub mod topology;
 
 pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};

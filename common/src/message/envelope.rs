@@ -274,9 +274,9 @@ impl Job {
 impl Reply {
     /// The message that carries it to a client.
     pub fn to_message(&self, reply_to: &ReplyQueue) -> Message {
-        let (outcome, body) = match &self.outcome {
-            Outcome::Scored(payload) => (SCORED, write_payload(payload)),
-            Outcome::Failed { code, reason } => (code.as_str(), write_reason(reason)),
+        let body = match &self.outcome {
+            Outcome::Scored(payload) => write_payload(payload),
+            Outcome::Failed { reason, .. } => write_reason(reason),
         };
         let mut message = Message {
             exchange: REPLIES.into(),
@@ -290,7 +290,7 @@ impl Reply {
         };
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         message.set(headers::JOB_ID, self.job.to_string());
-        message.set(headers::OUTCOME, outcome);
+        message.set(headers::OUTCOME, self.outcome.name());
         message.set(headers::WORKER, self.worker.as_str());
         message.set(headers::KEY_TIME, micros(self.timings.key));
         message.set(headers::EVALUATE_TIME, micros(self.timings.evaluate));

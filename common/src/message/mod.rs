@@ -83,6 +83,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// `scored`, or the error code: the value of [`headers::OUTCOME`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Scored(_) => "scored",
+            Self::Failed { code, .. } => code.as_str(),
+        }
+    }
+}
+
 /// Where the time of a job went, as its worker saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {

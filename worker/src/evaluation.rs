@@ -1,0 +1,109 @@
+//! Step 5: the rows of a job through its model.
+
+use std::sync::Arc;
+
+use cipherscore_common::broker::Broker;
+use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
+use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, ErrorClass, Store, StoreError};
+use cipherscore_engine::evaluator::{EvaluationError, PreparedKey};
+
+use crate::compute::compute;
+use crate::pipeline::Failure;
+use crate::shared::Shared;
+use crate::stop::Stop;
+use crate::validate::ValidJob;
+
+/// Evaluates a job: in one go when its rows are here, chunk by chunk when they are in the store.
+pub(crate) async fn evaluate<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+    key: Option<Arc<PreparedKey>>,
+    stop: &Stop,
+) -> Result<Vec<u8>, Failure> {
+    let outputs = match &job.payload {
+        Payload::Inline(bytes) => {
+            let (evaluator, rows, stop) = (job.evaluator.clone(), job.rows, stop.clone());
+            // The bytes stay with the job; a megabyte is copied in less than a millisecond.
+            let bytes = bytes.clone();
+            compute(&shared.pool, move || {
+                let stop = || stop.is_asked();
+                let mut evaluation = evaluator.begin(key, rows)?;
+                evaluation.push(&bytes, &stop)?;
+                evaluation.finish(&stop)
+            })
+            .await?
+        }
+        Payload::Stored(stored) => evaluate_stored(shared, job, stored, key, stop).await?,
+    };
+    outputs.map_err(|error| match error {
+        EvaluationError::Stopped => stop.failure(),
+        error => classify(error, ErrorCode::WrongShape),
+    })
+}
+
+type Outputs = Result<Vec<u8>, EvaluationError>;
+
+async fn evaluate_stored<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+    stored: &StoredPayload,
+    key: Option<Arc<PreparedKey>>,
+    stop: &Stop,
+) -> Result<Outputs, Failure> {
+    let name = BlobName { tenant: job.tenant.clone(), kind: BlobKind::Job, id: stored.sha256 };
+    let mut reader = BlobReader::open(&shared.store, &name).await.map_err(missing)?;
+    let info = reader.info();
+    if (info.bytes, info.sha256) != (stored.bytes, stored.sha256) {
+        let reason = format!("{name} is another blob there, of digest {}", info.sha256);
+        return Err(Failure::refused(ErrorCode::WrongDigest, reason));
+    }
+    let (evaluator, rows) = (job.evaluator.clone(), job.rows);
+    let mut evaluation = match evaluator.begin(key, rows) {
+        Ok(evaluation) => evaluation,
+        Err(error) => return Ok(Err(error)),
+    };
+    for (index, digest) in stored.chunks.iter().enumerate() {
+        let Some(chunk) = reader.next_chunk().await.map_err(missing)? else { break };
+        let (digest, asked) = (*digest, stop.clone());
+        let pushed = compute(&shared.pool, move || {
+            // Before a byte of it is used: the digest of the whole comes with the last chunk only.
+            if Digest::of(&chunk) != digest {
+                return Err(None);
+            }
+            evaluation.push(&chunk, &|| asked.is_asked()).map_err(Some)?;
+            Ok(evaluation)
+        });
+        evaluation = match pushed.await? {
+            Ok(evaluation) => evaluation,
+            Err(Some(error)) => return Ok(Err(error)),
+            Err(None) => {
+                let reason = format!("chunk {index} of {name} does not have its digest");
+                return Err(Failure::refused(ErrorCode::WrongDigest, reason));
+            }
+        };
+    }
+    let asked = stop.clone();
+    compute(&shared.pool, move || evaluation.finish(&|| asked.is_asked())).await
+}
+
+/// What it means that a part of the job cannot be read.
+fn missing(error: StoreError) -> Failure {
+    match error.class() {
+        ErrorClass::NotFound | ErrorClass::Damaged => {
+            Failure::refused(ErrorCode::BlobMissing, error.to_string())
+        }
+        ErrorClass::Unavailable | ErrorClass::Permanent => Failure::Later(error.to_string()),
+    }
+}
+
+/// What an error of the engine is to the producer. `bytes` is the code for wrong bytes: a key's
+/// or a job's.
+pub(crate) fn classify(error: EvaluationError, bytes: ErrorCode) -> Failure {
+    let code = match &error {
+        EvaluationError::Shape(_) => bytes,
+        EvaluationError::NotConformant(_) => ErrorCode::NotConformant,
+        EvaluationError::KeyRequired => ErrorCode::KeyMissing,
+        EvaluationError::Stopped => return Failure::Abandoned,
+    };
+    Failure::refused(code, error.to_string())
+}

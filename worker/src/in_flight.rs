@@ -1,0 +1,95 @@
+//! The jobs that run here, by tenant and id: one that arrives again while it runs is not started
+//! again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cipherscore_common::broker::Settlement;
+use cipherscore_common::{JobId, Tenant};
+
+use crate::stop::{Stop, StopReason};
+use crate::validate::ValidJob;
+
+/// A tenant chooses its job ids, and must not stand in another one's way.
+type Name = (Tenant, JobId);
+
+/// The table. Clones share it.
+#[derive(Default, Clone)]
+pub(crate) struct InFlight {
+    jobs: Arc<Mutex<HashMap<Name, Entry>>>,
+}
+
+struct Entry {
+    stop: Stop,
+    settlements: Vec<Settlement>,
+}
+
+/// A job that runs; it leaves the table when this is ended or dropped.
+pub(crate) struct Running {
+    table: InFlight,
+    name: Name,
+}
+
+impl InFlight {
+    /// No code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Entry>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a job, or adds a delivery to one that runs: then there is nothing to do.
+    pub(crate) fn begin(
+        &self,
+        job: &ValidJob,
+        stop: &Stop,
+        settlement: Settlement,
+    ) -> Option<Running> {
+        let name = (job.tenant.clone(), job.id);
+        let mut jobs = self.lock();
+        if let Some(entry) = jobs.get_mut(&name) {
+            entry.settlements.push(settlement);
+            return None;
+        }
+        let entry = Entry { stop: stop.clone(), settlements: vec![settlement] };
+        jobs.insert(name.clone(), entry);
+        Some(Running { table: self.clone(), name })
+    }
+
+    /// How many run.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Which run.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Ends one.
+    pub(crate) fn stop(&self, name: &Name, reason: StopReason) {
+        if let Some(entry) = self.lock().get(name) {
+            entry.stop.ask(reason);
+        }
+    }
+
+    /// Ends all.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        self.lock().values().for_each(|entry| entry.stop.ask(reason));
+    }
+}
+
+impl Running {
+    /// Takes the job out of the table, with all its deliveries.
+    pub(crate) fn end(self) -> Vec<Settlement> {
+        self.take()
+    }
+
+    fn take(&self) -> Vec<Settlement> {
+        self.table.lock().remove(&self.name).map(|entry| entry.settlements).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.take();
+    }
+}

@@ -1,0 +1,74 @@
+//! Step 4: the evaluation key of a job, prepared once for all jobs that need it.
+
+use std::sync::Arc;
+
+use cipherscore_common::broker::Broker;
+use cipherscore_common::message::{ErrorCode, Refusal};
+use cipherscore_common::{BlobName, BlobReader, EvaluationKeyId, Store, StoreError, Tenant};
+use cipherscore_engine::evaluator::PreparedKey;
+use tracing::info;
+
+use crate::compute::compute;
+use crate::evaluation::classify;
+use crate::memory::Admission;
+use crate::pipeline::Failure;
+use crate::shared::Shared;
+use crate::validate::ValidJob;
+
+/// The key of an admitted job, from the cache or from the store; none for a linear circuit. Jobs
+/// that need the same key at the same time wait for one fetch.
+pub(crate) async fn fetch_key<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+    admission: &Admission,
+) -> Result<Option<Arc<PreparedKey>>, Failure> {
+    let (Some(cell), Some(id)) = (admission.key(), job.key_id) else { return Ok(None) };
+    let key = cell.get_or_try_init(|| prepare(shared, job, id)).await?;
+    Ok(Some(key.clone()))
+}
+
+async fn prepare<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+    id: EvaluationKeyId,
+) -> Result<Arc<PreparedKey>, Failure> {
+    let limit = job.evaluator.max_key_bytes() as u64;
+    shared.count_key_fetch();
+    let serialised = fetch(&shared.store, &job.tenant, id, limit).await?;
+    let evaluator = job.evaluator.clone();
+    let prepared = compute(&shared.pool, move || evaluator.prepare(serialised)).await?;
+    let prepared = prepared.map_err(|error| classify(error, ErrorCode::NotConformant))?;
+    info!(key = %id, bytes = prepared.bytes(), "evaluation key fetched and prepared");
+    Ok(Arc::new(prepared))
+}
+
+/// The bytes of a key, which have the digest that its id says.
+async fn fetch<S: Store>(
+    store: &S,
+    tenant: &Tenant,
+    id: EvaluationKeyId,
+    limit: u64,
+) -> Result<Vec<u8>, Failure> {
+    let name = BlobName::evaluation_key(tenant, id);
+    let refused = |code, error: &dyn ToString| Failure::refused(code, error.to_string());
+    let read = async {
+        let reader = BlobReader::open(store, &name).await?;
+        let found = reader.info().sha256;
+        match found == id.digest() {
+            true => reader.read_all(limit).await.map(Ok),
+            false => Ok(Err(format!("{name} is another key there, of digest {found}"))),
+        }
+    };
+    match read.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(other)) => Err(refused(ErrorCode::WrongDigest, &other)),
+        Err(error @ StoreError::NotFound { .. }) => Err(refused(ErrorCode::KeyMissing, &error)),
+        Err(error @ StoreError::Damaged { .. }) => Err(refused(ErrorCode::WrongDigest, &error)),
+        Err(error @ StoreError::TooLarge { .. }) => Err(refused(ErrorCode::NotConformant, &error)),
+        Err(error @ StoreError::UnknownVersion { .. }) => {
+            Err(Failure::Refused(Refusal::new(ErrorCode::UnsupportedVersion, error.to_string())))
+        }
+        // Whatever else is wrong is not wrong with the job.
+        Err(error) => Err(Failure::Later(error.to_string())),
+    }
+}

@@ -1,0 +1,31 @@
+//! A worker takes encrypted jobs from the queue, evaluates them, and answers. It holds no state
+//! that matters: whatever dies, the broker gives the job to another one.
+//!
+//! * `pipeline`: the way of a job, step by step. Read it first.
+//! * `supervisor`: consuming, slots, reconnecting, stopping.
+//! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
+//! * `memory`, `in_flight`, `window`, `models`: what is kept meanwhile.
+//! * [`config`]: how it is started.
+
+mod compute;
+pub mod config;
+mod evaluation;
+mod health;
+mod heartbeat;
+mod in_flight;
+mod keys;
+mod memory;
+mod models;
+mod outbox;
+mod pipeline;
+mod settle;
+mod shared;
+mod stop;
+mod supervisor;
+mod validate;
+mod window;
+mod worker;
+
+pub use health::Readiness;
+pub use validate::Tenants;
+pub use worker::{Worker, WorkerHandle};

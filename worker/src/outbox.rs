@@ -1,0 +1,147 @@
+//! Step 6: what leaves the worker, until the broker has it for good.
+
+use std::time::Duration;
+
+use cipherscore_common::broker::{Broker, BrokerError, Disposition};
+use cipherscore_common::message::ErrorCode;
+use cipherscore_common::message::{
+    HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings, headers,
+};
+use cipherscore_common::topology::{DEAD, RETRY, RETRY_STEP_HEADER, RetryStep};
+use cipherscore_common::{Blob, BlobKind, Store, Tenant};
+use tracing::{info, warn};
+
+use crate::pipeline::Failure;
+use crate::shared::Shared;
+use crate::validate::Address;
+
+/// First pause before something is sent again.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause before something is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The outputs, as the reply carries them: in the message, or in the store when they are large.
+pub(crate) async fn payload<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    tenant: &Tenant,
+    outputs: Vec<u8>,
+) -> Result<Payload, Failure> {
+    if outputs.len() <= MAX_INLINE_BYTES {
+        return Ok(Payload::Inline(outputs));
+    }
+    let broken = |reason: String| Failure::Broken(Refusal::new(ErrorCode::Internal, reason));
+    let made = Blob::payload(tenant, BlobKind::Reply, outputs);
+    let (blob, stored) = made.map_err(|error| broken(error.to_string()))?;
+    let mut pause = FIRST_PAUSE;
+    // What is computed is not thrown away because the store is away.
+    while let Err(error) = shared.store.put(&blob, Some(shared.reply_lease), &|| ()).await {
+        warn!(%error, "the outputs cannot be stored yet");
+        shared.services.store_is_away(&error.to_string());
+        if !shared.pause(pause).await {
+            return Err(Failure::Abandoned);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(Payload::Stored(stored))
+}
+
+/// Publishes a reply, and marks its job as done. `None`: the worker stopped before the broker had
+/// it. A refusal: there is no way to send it.
+pub(crate) async fn reply<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    address: &Address,
+    times: Timings,
+    outcome: Outcome,
+) -> Option<Option<Refusal>> {
+    let reply = address.reply(&shared.name, times, outcome);
+    info!(outcome = reply.outcome.name(), evaluate = ?times.evaluate, key = ?times.key, "answered");
+    match publish(shared, &reply.to_message(&address.reply_to)).await? {
+        Ok(()) => {}
+        Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
+    }
+    // Without the mark a second delivery is evaluated again, and its reply dropped by the client.
+    if let Err(error) = shared.store.mark_done(address.tenant(), address.job).await {
+        warn!(%error, "the job could not be marked as done");
+    }
+    Some(None)
+}
+
+/// Keeps a job for people to look at, with the reason.
+pub(crate) async fn dead_letter<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+    refusal: &Refusal,
+) -> Option<Disposition> {
+    warn!(code = %refusal.code, reason = refusal.reason, "the job goes to the dead-letter queue");
+    let mut dead = sent_on(message, DEAD);
+    dead.set(headers::DEAD_CODE, refusal.code.as_str());
+    dead.set(headers::DEAD_REASON, refusal.reason.as_str());
+    match publish(shared, &dead).await? {
+        Ok(()) => Some(Disposition::Ack),
+        // The broker can do it as well, though without our reason.
+        Err(_) => Some(Disposition::DeadLetter),
+    }
+}
+
+/// Lets a job come again later.
+pub(crate) async fn put_off<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+    reason: &str,
+) -> Option<Disposition> {
+    shared.services.store_is_away(reason);
+    let attempt = match message.headers.get(headers::ATTEMPT) {
+        Some(HeaderValue::Integer(attempt)) => u32::try_from(*attempt).unwrap_or(u32::MAX),
+        _ => 0,
+    };
+    let step = RetryStep::after(attempt);
+    warn!(reason, attempt, comes_again_in = step.name(), "the job is put off");
+    let mut again = sent_on(message, RETRY);
+    again.set(headers::ATTEMPT, attempt.saturating_add(1));
+    again.set(RETRY_STEP_HEADER, step.name());
+    match publish(shared, &again).await? {
+        Ok(()) => Some(Disposition::Ack),
+        Err(error) => {
+            warn!(%error, "the job cannot be put off, and goes back");
+            Some(Disposition::Requeue)
+        }
+    }
+}
+
+/// A message that a worker sends on for its publisher, whom it names: the broker knows the worker
+/// only. One that a worker sent on before names its publisher already.
+fn sent_on(message: &Message, exchange: &str) -> Message {
+    let mut copy = message.clone();
+    copy.exchange = exchange.to_owned();
+    let named = copy.headers.contains_key(headers::PUBLISHED_BY);
+    if let Some(user) = copy.user_id.take()
+        && !named
+    {
+        copy.set(headers::PUBLISHED_BY, user);
+    }
+    // The broker's own notes on where it was before.
+    copy.headers.retain(|name, _| !name.starts_with("x-"));
+    copy
+}
+
+/// Publishes until the broker has it. `None`: the worker stopped first. An error: it will not
+/// take it.
+async fn publish<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+) -> Option<Result<(), BrokerError>> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match shared.broker.publish(message).await {
+            Ok(()) => return Some(Ok(())),
+            Err(error) if error.is_temporary() => {
+                warn!(%error, "published again soon");
+                if !shared.pause(pause).await {
+                    return None;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The way of a job through a worker. The first of its seven steps, publishing, is the producer's.
+//!
+//! 2. **consume**: the [supervisor](crate::supervisor) hands a delivery to [`run`];
+//! 3. **validate**: pure, cheapest check first;
+//! 4. **fetch the key**, from the cache or the store;
+//! 5. **evaluate**;
+//! 6. **publish the reply**, until the broker has it for good;
+//! 7. **settle**, last: nothing before it tells the broker anything.
+//!
+//! Every branch is here. What a step does is elsewhere.
+
+use std::time::Instant;
+
+use cipherscore_common::Store;
+use cipherscore_common::broker::{Broker, Delivery, Disposition};
+use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Refusal, Timings};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::evaluation::evaluate;
+use crate::keys::fetch_key;
+use crate::outbox;
+use crate::settle::settle;
+use crate::shared::Shared;
+use crate::stop::Stop;
+use crate::validate::{Address, ValidJob, address, validate};
+
+/// Why a job has no outputs, classified where it happens.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It cannot be done as it is: answered, and done with.
+    Refused(Refusal),
+    /// It broke the worker, or may have: answered, and kept for people to look at.
+    Broken(Refusal),
+    /// Its publisher has no right to ask for this: nobody is answered, and it is kept.
+    Forged(Refusal),
+    /// A service is out of reach: it comes again later.
+    Later(String),
+    /// It was done before: nothing is left to do.
+    DoneBefore,
+    /// The worker stops: the broker gives it to somebody else.
+    Abandoned,
+}
+
+impl Failure {
+    pub(crate) fn refused(code: ErrorCode, reason: impl Into<String>) -> Self {
+        Self::Refused(Refusal::new(code, reason))
+    }
+}
+
+/// Does a job, from its arrival to the word to the broker. The slot is free again as soon as
+/// evaluation is over: who waits for a confirm computes nothing.
+pub(crate) async fn run<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    delivery: Delivery,
+    slot: OwnedSemaphorePermit,
+) {
+    let Delivery { message, returned, settlement, .. } = delivery;
+    // 3.
+    let job = match validate(&message, returned, &shared.rules, &shared.models()) {
+        Ok(job) => job,
+        Err(failure) => {
+            drop(slot);
+            let address = address(&message, &shared.rules);
+            let times = Timings::default();
+            let ending = answer(shared, &message, address.as_ref(), times, Err(failure)).await;
+            return settle(ending, vec![settlement]).await;
+        }
+    };
+    let span = info_span!("job", id = %job.id, tenant = %job.tenant, trace = job.trace_id());
+    let done = async {
+        let stop = Stop::new(job.deadline);
+        // A second delivery of a job that runs is settled together with the first.
+        let Some(running) = shared.in_flight.begin(&job, &stop, settlement) else {
+            return info!("arrived again while it runs");
+        };
+        // 4. and 5.
+        let mut times = Timings::default();
+        let outputs = outputs(shared, &job, &stop, &mut times).await;
+        drop(slot);
+        // 6. and 7.
+        let ending = answer(shared, &message, Some(job.address()), times, outputs).await;
+        settle(ending, running.end()).await;
+    };
+    done.instrument(span).await;
+}
+
+/// Steps 4 and 5, unless they were done before or nobody wants them any more.
+async fn outputs<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+    stop: &Stop,
+    times: &mut Timings,
+) -> Result<Payload, Failure> {
+    let marks = shared.store.marks(&job.tenant, job.id).await;
+    let marks = marks.map_err(|error| Failure::Later(error.to_string()))?;
+    if marks.done {
+        return Err(Failure::DoneBefore);
+    }
+    if marks.cancelled {
+        return Err(Failure::refused(ErrorCode::Cancelled, "it was cancelled before it began"));
+    }
+    let admission = shared.memory.admit(job.demand()?, stop).await?;
+    let started = Instant::now();
+    let key = fetch_key(shared, job, &admission).await?;
+    times.key = started.elapsed();
+    let started = Instant::now();
+    let outputs = evaluate(shared, job, key, stop).await?;
+    times.evaluate = started.elapsed();
+    outbox::payload(shared, &job.tenant, outputs).await
+}
+
+/// Step 6: answers, and says what the broker is to be told; nothing, when somebody else shall do
+/// the job.
+async fn answer<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+    address: Option<&Address>,
+    times: Timings,
+    outputs: Result<Payload, Failure>,
+) -> Option<Disposition> {
+    let failed =
+        |refusal: &Refusal| Outcome::Failed { code: refusal.code, reason: refusal.reason.clone() };
+    let (outcome, dead) = match outputs {
+        Ok(payload) => (Outcome::Scored(payload), None),
+        Err(Failure::Refused(refusal)) => (failed(&refusal), None),
+        Err(Failure::Broken(refusal)) => (failed(&refusal), Some(refusal)),
+        Err(Failure::Forged(refusal)) => {
+            return outbox::dead_letter(shared, message, &refusal).await;
+        }
+        Err(Failure::Later(reason)) => return outbox::put_off(shared, message, &reason).await,
+        Err(Failure::DoneBefore) => {
+            info!("it was answered before");
+            return Some(Disposition::Ack);
+        }
+        Err(Failure::Abandoned) => return None,
+    };
+    shared.count(&outcome);
+    let unanswerable = match address {
+        Some(address) => outbox::reply(shared, address, times, outcome).await?,
+        None => None,
+    };
+    match dead.or(unanswerable) {
+        Some(refusal) => outbox::dead_letter(shared, message, &refusal).await,
+        None => {
+            if address.is_none() {
+                warn!("a job was dropped without an answer: it says no address");
+            }
+            Some(Disposition::Ack)
+        }
+    }
+}

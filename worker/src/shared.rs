@@ -1,0 +1,185 @@
+//! What all jobs of a worker share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use cipherscore_common::broker::Broker;
+use cipherscore_common::message::Outcome;
+use cipherscore_common::{Lease, Presence, Store};
+use rayon::ThreadPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::in_flight::InFlight;
+use crate::memory::Memory;
+use crate::models::Models;
+use crate::validate::Rules;
+
+/// What all jobs of a worker share.
+pub(crate) struct Shared<B, S> {
+    /// Which worker, for people.
+    pub(crate) name: String,
+    pub(crate) broker: B,
+    pub(crate) store: S,
+    pub(crate) rules: Rules,
+    /// How long outputs wait in the store to be fetched.
+    pub(crate) reply_lease: Lease,
+    pub(crate) in_flight: InFlight,
+    pub(crate) memory: Arc<Memory>,
+    /// The only place where anything is computed.
+    pub(crate) pool: ThreadPool,
+    pub(crate) services: Services,
+    /// Jobs that are evaluated at a time.
+    pub(crate) slots: usize,
+    /// Cancelled when the worker stops without waiting for its jobs any longer.
+    pub(crate) abort: CancellationToken,
+    models: RwLock<Arc<Models>>,
+    scored: AtomicU64,
+    failed: AtomicU64,
+    key_fetches: AtomicU64,
+    started_ms: u64,
+}
+
+impl<B: Broker, S: Store> Shared<B, S> {
+    #[expect(clippy::too_many_arguments, reason = "called once, where all of it is made")]
+    pub(crate) fn new(
+        name: String,
+        broker: B,
+        store: S,
+        rules: Rules,
+        reply_lease: Lease,
+        memory: Memory,
+        pool: ThreadPool,
+        slots: usize,
+        models: Models,
+    ) -> Self {
+        Self {
+            name,
+            broker,
+            store,
+            rules,
+            reply_lease,
+            in_flight: InFlight::default(),
+            memory: Arc::new(memory),
+            pool,
+            services: Services::default(),
+            slots,
+            abort: CancellationToken::new(),
+            models: RwLock::new(Arc::new(models)),
+            scored: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            key_fetches: AtomicU64::new(0),
+            started_ms: cipherscore_common::message::Timestamp::now().millis(),
+        }
+    }
+
+    /// The models that there are now. A job keeps the one that it began with.
+    pub(crate) fn models(&self) -> Arc<Models> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other models in the place of those that there are.
+    pub(crate) fn replace_models(&self, models: Models) {
+        *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+    }
+
+    pub(crate) fn count(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Scored(_) => &self.scored,
+            Outcome::Failed { .. } => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_key_fetch(&self) {
+        self.key_fetches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many evaluation keys were fetched from the store.
+    pub(crate) fn key_fetches(&self) -> u64 {
+        self.key_fetches.load(Ordering::Relaxed)
+    }
+
+    /// Waits; says no when the worker stops first.
+    pub(crate) async fn pause(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            () = self.abort.cancelled() => false,
+        }
+    }
+
+    /// How this worker describes itself.
+    pub(crate) fn presence(&self) -> Presence {
+        let answered = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Presence {
+            worker: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: self.started_ms,
+            models: self.models().ids().collect(),
+            slots: self.slots,
+            jobs: self.in_flight.len(),
+            answered: answered(&self.scored) + answered(&self.failed),
+            key_cache_bytes: self.memory.key_bytes(),
+        }
+    }
+}
+
+/// Whether the services that a worker needs are there.
+pub(crate) struct Services {
+    store_away: watch::Sender<bool>,
+    consuming: watch::Sender<bool>,
+    last_tick: watch::Sender<Instant>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            store_away: watch::Sender::new(false),
+            consuming: watch::Sender::new(false),
+            last_tick: watch::Sender::new(Instant::now()),
+        }
+    }
+}
+
+impl Services {
+    /// No job is begun until the store answers again.
+    pub(crate) fn store_is_away(&self, reason: &str) {
+        if !self.store_away.send_replace(true) {
+            warn!(reason, "the store is away: no job is begun until it is back");
+        }
+    }
+
+    pub(crate) fn store_is_back(&self) {
+        if self.store_away.send_replace(false) {
+            info!("the store is back");
+        }
+    }
+
+    pub(crate) fn is_store_away(&self) -> bool {
+        *self.store_away.borrow()
+    }
+
+    /// Whoever waits for the store to go or to come back.
+    pub(crate) fn watch_store(&self) -> watch::Receiver<bool> {
+        self.store_away.subscribe()
+    }
+
+    pub(crate) fn set_consuming(&self, consuming: bool) {
+        self.consuming.send_replace(consuming);
+    }
+
+    pub(crate) fn is_consuming(&self) -> bool {
+        *self.consuming.borrow()
+    }
+
+    /// The supervisor's sign of life.
+    pub(crate) fn tick(&self) {
+        self.last_tick.send_replace(Instant::now());
+    }
+
+    pub(crate) fn since_tick(&self) -> Duration {
+        self.last_tick.borrow().elapsed()
+    }
+}

@@ -1,0 +1,232 @@
+//! Step 3: whether a job may be done and can be. Pure: no service is asked.
+
+use std::sync::Arc;
+
+use cipherscore_common::message::{
+    ErrorCode, Job, Message, Outcome, Payload, Refusal, Reply, Timestamp, Timings, TraceParent,
+    headers,
+};
+use cipherscore_common::topology::ReplyQueue;
+use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
+use cipherscore_engine::evaluator::Evaluator;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::{Demand, KeyDemand, KeyName};
+use crate::models::Models;
+use crate::pipeline::Failure;
+
+/// Who says whose a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tenants {
+    /// The job itself: everybody who may publish is trusted.
+    #[default]
+    Single,
+    /// The broker, which compares the user id of a message with the user of its connection.
+    ByUser,
+}
+
+/// What jobs may ask for.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// Who says whose a job is.
+    pub(crate) tenants: Tenants,
+    /// Users of the broker that are workers: they may say for whom they put a job off.
+    pub(crate) worker_users: Vec<String>,
+    /// Most rows of a job.
+    pub(crate) max_job_rows: u32,
+    /// Most bytes of a job's rows.
+    pub(crate) max_job_bytes: u64,
+    /// How often a job may come back before it counts as what kills the workers.
+    pub(crate) max_returns: u32,
+}
+
+/// A job that may be done, and the model that does it.
+pub(crate) struct ValidJob {
+    pub(crate) id: JobId,
+    pub(crate) tenant: Tenant,
+    pub(crate) key_id: Option<EvaluationKeyId>,
+    pub(crate) rows: u32,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) payload: Payload,
+    pub(crate) evaluator: Arc<dyn Evaluator>,
+    address: Address,
+}
+
+/// Who is answered, and as what.
+pub(crate) struct Address {
+    pub(crate) reply_to: ReplyQueue,
+    pub(crate) job: JobId,
+    correlation_id: Option<String>,
+    model_id: Option<ModelId>,
+    trace: Option<TraceParent>,
+}
+
+impl Address {
+    /// The tenant that is answered.
+    pub(crate) fn tenant(&self) -> &Tenant {
+        self.reply_to.tenant()
+    }
+
+    /// The reply.
+    pub(crate) fn reply(&self, worker: &str, timings: Timings, outcome: Outcome) -> Reply {
+        Reply {
+            job: self.job,
+            correlation_id: self.correlation_id.clone(),
+            model_id: self.model_id,
+            worker: worker.to_owned(),
+            timings,
+            trace: self.trace,
+            outcome,
+        }
+    }
+}
+
+impl ValidJob {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        self.address.trace.map(|trace| trace.trace_id())
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn demand(&self) -> Result<Demand, Failure> {
+        let key = match (self.evaluator.needs_key(), self.key_id) {
+            (false, _) => None,
+            (true, None) => {
+                return Err(Failure::refused(
+                    ErrorCode::KeyMissing,
+                    "this model needs an evaluation key, and the job names none (cs-key-id)",
+                ));
+            }
+            (true, Some(id)) => Some(KeyDemand {
+                name: KeyName {
+                    tenant: self.tenant.clone(),
+                    id,
+                    keyset: self.evaluator.keyset_id(),
+                },
+                prepared_bytes: self.evaluator.prepared_key_bytes() as u64,
+                serialised_bytes: self.evaluator.max_key_bytes() as u64,
+            }),
+        };
+        let job_bytes = self.evaluator.memory_bytes(self.rows) as u64;
+        Ok(Demand { key, job_bytes })
+    }
+}
+
+/// Checks a job, cheapest check first.
+pub(crate) fn validate(
+    message: &Message,
+    returned: u32,
+    rules: &Rules,
+    models: &Models,
+) -> Result<ValidJob, Failure> {
+    publisher(message, rules).map_err(Failure::Forged)?;
+    if returned > rules.max_returns {
+        let reason = format!("it came back {returned} times from workers that did not finish it");
+        return Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)));
+    }
+    let job = Job::from_message(message).map_err(|refusal| match refusal.code {
+        ErrorCode::Malformed => Failure::Broken(refusal),
+        _ => Failure::Refused(refusal),
+    })?;
+    authorise(message, &job, rules)?;
+    if job.deadline.is_some_and(|deadline| deadline <= Timestamp::now()) {
+        return Err(Failure::refused(
+            ErrorCode::DeadlineExceeded,
+            "its deadline passed in the queue",
+        ));
+    }
+    let evaluator = models.get(job.model_id).ok_or_else(|| {
+        Failure::refused(
+            ErrorCode::UnknownModel,
+            format!("this worker does not have model {}", job.model_id),
+        )
+    })?;
+    check_size(&job, &*evaluator, rules)?;
+    let address = Address {
+        reply_to: job.reply_to,
+        job: job.id,
+        correlation_id: job.correlation_id,
+        model_id: Some(job.model_id),
+        trace: job.trace,
+    };
+    Ok(ValidJob {
+        id: job.id,
+        tenant: job.tenant,
+        key_id: job.key_id,
+        rows: job.rows,
+        deadline: job.deadline,
+        payload: job.payload,
+        evaluator,
+        address,
+    })
+}
+
+/// Who is answered when a job is not valid: nobody, unless it is certain that the address is the
+/// publisher's own.
+pub(crate) fn address(message: &Message, rules: &Rules) -> Option<Address> {
+    let reply_to = message.reply_queue()?;
+    let own = match publisher(message, rules).ok()? {
+        Some(user) => *reply_to.tenant() == user,
+        None => message.text(headers::TENANT) == Some(reply_to.tenant().as_str()),
+    };
+    own.then_some(())?;
+    Some(Address {
+        reply_to,
+        job: message.job_id()?,
+        correlation_id: message.correlation_id.clone(),
+        model_id: message.model_id(),
+        trace: message.text(headers::TRACE_PARENT).and_then(|trace| trace.parse().ok()),
+    })
+}
+
+/// Whom the broker vouches for; `None` where the job itself says whose it is.
+fn publisher(message: &Message, rules: &Rules) -> Result<Option<Tenant>, Refusal> {
+    if rules.tenants == Tenants::Single {
+        return Ok(None);
+    }
+    let forbidden = |reason: &str| Refusal::new(ErrorCode::Forbidden, reason);
+    let user = message.user_id.as_deref();
+    let is_worker = user.is_some_and(|user| rules.worker_users.iter().any(|name| name == user));
+    // A worker that puts a job off cannot publish in the tenant's name.
+    let user = if is_worker { message.text(headers::PUBLISHED_BY) } else { user };
+    let user = user.ok_or_else(|| forbidden("the message has no user id"))?;
+    user.parse().map(Some).map_err(|_| forbidden("the user id is no name of a tenant"))
+}
+
+fn authorise(message: &Message, job: &Job, rules: &Rules) -> Result<(), Failure> {
+    let publisher = publisher(message, rules).map_err(Failure::Forged)?;
+    let owner = publisher.as_ref().unwrap_or(&job.tenant);
+    if job.reply_to.tenant() != owner {
+        let reason = format!("the reply queue is not one of tenant {owner}");
+        return Err(Failure::Forged(Refusal::new(ErrorCode::Forbidden, reason)));
+    }
+    if job.tenant != *owner {
+        let reason = format!("the job says tenant {}, and its publisher is {owner}", job.tenant);
+        return Err(Failure::refused(ErrorCode::Forbidden, reason));
+    }
+    Ok(())
+}
+
+fn check_size(job: &Job, evaluator: &dyn Evaluator, rules: &Rules) -> Result<(), Failure> {
+    let (rows, bytes) = (job.rows, job.payload.len());
+    let too_large = |what, limit: u64, unit| {
+        let reason = format!("{what} {unit}, where {limit} are allowed");
+        Err(Failure::refused(ErrorCode::TooLarge, reason))
+    };
+    if rows > rules.max_job_rows {
+        return too_large(u64::from(rows), rules.max_job_rows.into(), "rows");
+    }
+    if bytes > rules.max_job_bytes {
+        return too_large(bytes, rules.max_job_bytes, "bytes");
+    }
+    let most = evaluator.max_input_bytes(rows);
+    if rows == 0 || bytes == 0 || bytes > most {
+        let reason = format!("{bytes} bytes for {rows} rows; at most {most} bytes are possible");
+        return Err(Failure::refused(ErrorCode::WrongShape, reason));
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The deliveries that wait for a slot, and which of them is next.
+
+use cipherscore_common::EvaluationKeyId;
+use cipherscore_common::broker::Delivery;
+use cipherscore_common::message::headers;
+use cipherscore_common::topology::Lane;
+
+/// How often a delivery is overtaken before it goes first.
+const MOST_OVERTAKEN: u32 = 16;
+/// From how many returns on a delivery runs alone: if it kills its worker, no other job pays.
+const SUSPICIOUS_RETURNS: u32 = 2;
+
+/// Deliveries that have arrived and not begun; the broker's prefetch bounds their number.
+#[derive(Default)]
+pub(crate) struct Window {
+    /// In the order of their arrival.
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    delivery: Delivery,
+    lane: Lane,
+    key: Option<EvaluationKeyId>,
+    overtaken: u32,
+}
+
+impl Window {
+    pub(crate) fn push(&mut self, delivery: Delivery) {
+        // Only for the order: what is not understood here is refused when its turn comes.
+        let lane = delivery.message.text(headers::LANE).and_then(|lane| lane.parse().ok());
+        let key = delivery.message.text(headers::KEY_ID).and_then(|id| id.parse().ok());
+        let lane = lane.unwrap_or_default();
+        self.waiting.push(Waiting { delivery, lane, key, overtaken: 0 });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many slots the next one needs, of all that there are.
+    pub(crate) fn slots_of_next(&self, all: usize, is_here: IsHere<'_>) -> usize {
+        let next = self.next(is_here).map(|index| &self.waiting[index]);
+        match next.is_some_and(|next| next.delivery.returned >= SUSPICIOUS_RETURNS) {
+            true => all,
+            false => 1,
+        }
+    }
+
+    /// Takes the next one: urgent ones first, then those whose key is here, then the oldest.
+    pub(crate) fn take(&mut self, is_here: IsHere<'_>) -> Option<Delivery> {
+        let index = self.next(is_here)?;
+        self.waiting[..index].iter_mut().for_each(|earlier| earlier.overtaken += 1);
+        Some(self.waiting.remove(index).delivery)
+    }
+
+    /// Takes all.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Delivery> {
+        self.waiting.drain(..).map(|waiting| waiting.delivery)
+    }
+
+    fn next(&self, is_here: IsHere<'_>) -> Option<usize> {
+        let starved = self.waiting.iter().position(|one| one.overtaken >= MOST_OVERTAKEN);
+        starved.or_else(|| {
+            let rank = |one: &Waiting| {
+                let tenant = one.delivery.message.text(headers::TENANT).unwrap_or_default();
+                let waits = one.key.is_some_and(|key| !is_here(tenant, key));
+                (one.lane, waits)
+            };
+            (0..self.waiting.len()).min_by_key(|index| rank(&self.waiting[*index]))
+        })
+    }
+}
+
+/// Whether a tenant's key is in the cache.
+pub(crate) type IsHere<'a> = &'a dyn Fn(&str, EvaluationKeyId) -> bool;
+
+#[cfg(test)]
+mod tests {
+    use cipherscore_common::Digest;
+    use cipherscore_common::broker::{Disposition, Settle, Settled, Settlement, Settling};
+    use cipherscore_common::message::Message;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Settle for Nobody {
+        fn settle(self: Box<Self>, _: Disposition) -> Settling {
+            Box::pin(async { Ok(Settled::Told) })
+        }
+    }
+
+    fn delivery(name: &str, lane: Lane, key: Option<u8>, returned: u32) -> Delivery {
+        let mut message = Message { message_id: Some(name.into()), ..Message::default() };
+        message.set(headers::LANE, lane.to_string());
+        message.set(headers::TENANT, "a");
+        if let Some(key) = key {
+            message.set(headers::KEY_ID, Digest::of(&[key]).to_string());
+        }
+        Delivery { message, queue: String::new(), returned, settlement: Settlement::new(Nobody) }
+    }
+
+    fn order(window: &mut Window, is_here: IsHere<'_>) -> String {
+        let name = |delivery: Delivery| delivery.message.message_id.unwrap_or_default();
+        std::iter::from_fn(|| window.take(is_here).map(name)).collect()
+    }
+
+    #[test]
+    fn urgent_jobs_come_first_then_those_whose_key_is_here() {
+        let here = EvaluationKeyId::new(Digest::of(&[1]));
+        let is_here = |tenant: &str, key| tenant == "a" && key == here;
+        let mut window = Window::default();
+        window.push(delivery("a", Lane::Normal, Some(2), 0));
+        window.push(delivery("b", Lane::Normal, Some(1), 0));
+        window.push(delivery("c", Lane::High, Some(2), 0));
+        window.push(delivery("d", Lane::Normal, None, 0));
+        window.push(delivery("e", Lane::Normal, Some(1), 0));
+        assert_eq!(order(&mut window, &is_here), "cbdea");
+    }
+
+    #[test]
+    fn nobody_is_overtaken_for_ever() {
+        let is_here = |_: &str, key| key == EvaluationKeyId::new(Digest::of(&[1]));
+        let mut window = Window::default();
+        window.push(delivery("old", Lane::Normal, Some(2), 0));
+        for taken in 0.. {
+            window.push(delivery("new", Lane::Normal, Some(1), 0));
+            if window.take(&is_here).unwrap().message.message_id.as_deref() == Some("old") {
+                assert_eq!(taken, MOST_OVERTAKEN);
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_back_twice_runs_alone() {
+        let is_here = |_: &str, _| false;
+        let mut window = Window::default();
+        window.push(delivery("a", Lane::Normal, None, 2));
+        assert_eq!(window.slots_of_next(8, &is_here), 8);
+        window.push(delivery("b", Lane::High, None, 1));
+        assert_eq!(window.slots_of_next(8, &is_here), 1);
+    }
+}

@@ -1,0 +1,219 @@
+//! A worker in this process: put together, started, stopped.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use cipherscore_common::broker::Broker;
+use cipherscore_common::topology::{Lane, job_queue};
+use cipherscore_common::{ModelId, Presence, Store};
+use cipherscore_concrete::recorder::RecorderCommand;
+use cipherscore_engine::evaluator::Evaluator;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::WorkerConfig;
+use crate::memory::Memory;
+use crate::models::{Loader, Models};
+use crate::shared::Shared;
+use crate::supervisor::{Consumption, supervise};
+use crate::validate::Rules;
+use crate::{health, heartbeat};
+
+/// A worker that is put together and has not begun.
+pub struct Worker<B, S> {
+    config: WorkerConfig,
+    shared: Arc<Shared<B, S>>,
+    loader: Arc<Loader>,
+}
+
+/// A worker that runs. Dropped, it runs on.
+pub struct WorkerHandle<B, S> {
+    shared: Arc<Shared<B, S>>,
+    drain: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl<B: Broker, S: Store> WorkerHandle<B, S> {
+    /// How it describes itself at this moment.
+    pub fn presence(&self) -> Presence {
+        self.shared.presence()
+    }
+
+    /// How many evaluation keys it has fetched from the store.
+    pub fn key_fetches(&self) -> u64 {
+        self.shared.key_fetches()
+    }
+
+    /// Asks the worker to take nothing new and to finish what it has, within the grace period.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Ends the worker without finishing anything: what it has is left to the broker.
+    pub fn abort(&self) {
+        self.shared.abort.cancel();
+        self.ended.abort();
+    }
+
+    /// Waits until the worker has ended, which it does when it was asked to.
+    pub async fn ended(&mut self) {
+        // An error is the end by `abort`.
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl<B: Broker + Clone, S: Store> Worker<B, S> {
+    /// Opens the models that the configuration names.
+    pub async fn open(
+        config: WorkerConfig,
+        broker: B,
+        store: S,
+        recorder: RecorderCommand,
+    ) -> anyhow::Result<Self> {
+        let section = &config.worker;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(section.threads.map_or(0, NonZeroUsize::get))
+            .thread_name(|index| format!("evaluate-{index}"))
+            .build()
+            .context("the threads cannot be started")?;
+        let threads = NonZeroUsize::new(pool.current_num_threads()).context("no threads")?;
+        let loader = Arc::new(Loader { recorder, threads });
+        let models = load(&config, &loader, &store).await?;
+        let rules = Rules {
+            tenants: section.tenants,
+            worker_users: section.worker_users.clone(),
+            max_job_rows: section.max_job_rows,
+            max_job_bytes: section.max_job_size.as_u64(),
+            max_returns: section.max_returns,
+        };
+        let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant);
+        let shared = Shared::new(
+            name(&section.name),
+            broker,
+            store,
+            rules,
+            section.reply_lease,
+            memory,
+            pool,
+            section.slots.unwrap_or(threads).get(),
+            models,
+        );
+        Ok(Self { config, shared: Arc::new(shared), loader })
+    }
+
+    /// Adds a model that is not in the folder nor in the store.
+    pub fn add_model(&mut self, evaluator: Arc<dyn Evaluator>) -> anyhow::Result<ModelId> {
+        let mut models = Models::clone(&self.shared.models());
+        let id = models.insert(evaluator)?;
+        self.shared.replace_models(models);
+        Ok(id)
+    }
+
+    /// The models.
+    pub fn models(&self) -> Vec<ModelId> {
+        self.shared.models().ids().collect()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Asks both services whether they are there and let us do what we need.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        let shared = &self.shared;
+        shared.store.workers().await.context("the store")?;
+        for id in self.models() {
+            for lane in Lane::ALL {
+                shared.broker.queue_state(&job_queue(id, lane)).await.context("the broker")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to take jobs.
+    pub async fn start(self) -> anyhow::Result<WorkerHandle<B, S>> {
+        let Self { config, shared, loader } = self;
+        ensure!(
+            !shared.models().is_empty() || config.models.folder.is_some(),
+            "there is no model: name a folder (models.folder) or ids in the store (models.ids)"
+        );
+        let changed = Arc::new(Notify::new());
+        let mut beside = JoinSet::new();
+        if let Some(address) = config.health.listen {
+            let listener = TcpListener::bind(address).await.with_context(|| {
+                format!("health.listen: {address} cannot be used; set another, or \"\" for none")
+            })?;
+            info!(address = %listener.local_addr()?, "/livez and /readyz");
+            let shared = shared.clone();
+            beside.spawn(async move {
+                if let Err(error) = health::serve(listener, shared).await {
+                    error!(%error, "/livez and /readyz ended");
+                }
+            });
+        }
+        beside.spawn(heartbeat::announce(shared.clone()));
+        beside.spawn(heartbeat::hear_of_cancelled(shared.clone()));
+        if let Some(folder) = config.models.folder.clone() {
+            let interval = config.models.reload_interval;
+            let shared = shared.clone();
+            beside.spawn(heartbeat::reload(shared, loader, folder, interval, changed.clone()));
+        }
+        let section = &config.worker;
+        let slots = u16::try_from(shared.slots).unwrap_or(u16::MAX);
+        let consumption = Consumption {
+            declare: section.topology,
+            window: section.window.unwrap_or(slots),
+            linear_prefetch: section.linear_prefetch,
+            grace_period: section.grace_period,
+        };
+        let drain = CancellationToken::new();
+        let supervised = supervise(shared.clone(), consumption, changed, drain.clone());
+        let listed = shared.clone();
+        let ended = tokio::spawn(async move {
+            supervised.await;
+            beside.shutdown().await;
+            if let Err(error) = listed.store.leave(&listed.name).await {
+                warn!(%error, "the worker stays listed for a while");
+            }
+        });
+        Ok(WorkerHandle { shared, drain, ended })
+    }
+}
+
+async fn load<S: Store>(
+    config: &WorkerConfig,
+    loader: &Arc<Loader>,
+    store: &S,
+) -> anyhow::Result<Models> {
+    let mut models = Models::default();
+    if let Some(folder) = config.models.folder.clone() {
+        let loader = loader.clone();
+        let read = move || {
+            let mut models = Models::default();
+            loader.load(&folder, &mut models).map(|()| models)
+        };
+        models = tokio::task::spawn_blocking(read).await??;
+    }
+    for id in &config.models.ids {
+        models.insert(loader.fetch(store, &config.models.tenant, *id).await?)?;
+    }
+    Ok(models)
+}
+
+/// The configured name, or one that differs from that of other workers.
+fn name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "worker",
+        host => host,
+    };
+    format!("{host}-{}", std::process::id())
+}

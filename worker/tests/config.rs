@@ -1,0 +1,71 @@
+//! The annotated configuration file is what it says: every key, with its default.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cipherscore_common::config::load;
+use cipherscore_worker::config::WorkerConfig;
+
+fn file() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/worker.toml")
+}
+
+#[test]
+fn the_file_holds_the_defaults() {
+    let from_file: WorkerConfig = load(Some(&file()), &[]).unwrap();
+    assert_eq!(format!("{from_file:?}"), format!("{:?}", WorkerConfig::default()));
+}
+
+/// Keys without a default are there as comments, which parse when the sign is taken off.
+#[test]
+fn the_file_explains_exactly_the_keys_that_there_are() {
+    let text = std::fs::read_to_string(file()).unwrap();
+    let mut section = String::new();
+    let (mut explained, mut uncommented) = (BTreeSet::new(), String::new());
+    for line in text.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let key = bare.split(" = ").next().unwrap_or_default();
+        let is_key = key != bare && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_owned();
+        } else if is_key {
+            assert!(explained.insert(format!("{section}.{key}")), "{key} is explained twice");
+        } else {
+            continue;
+        }
+        uncommented.push_str(bare);
+        uncommented.push('\n');
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let all = folder.path().join("all.toml");
+    std::fs::write(&all, uncommented).unwrap();
+    load::<WorkerConfig>(Some(&all), &[]).unwrap();
+
+    let sections = known("");
+    let known = sections.iter().flat_map(|section| {
+        let prefix = format!("{section}.");
+        known(&prefix).into_iter().map(move |key| prefix.clone() + &key)
+    });
+    assert_eq!(explained, known.collect());
+}
+
+/// The keys of a section, as the error about an unknown one lists them.
+fn known(section: &str) -> Vec<String> {
+    let key = format!("{section}unknown");
+    let error = load::<WorkerConfig>(None, &[(key.as_str(), "1".to_owned())]).unwrap_err();
+    let error = error.to_string();
+    let (_, known) = error.split_once("known here are ").unwrap();
+    known.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn unknown_keys_are_errors() {
+    let flags = [("worker.sluts", "4".to_owned())];
+    let error = load::<WorkerConfig>(None, &flags).unwrap_err().to_string();
+    assert!(error.contains("sluts") && error.contains("slots"), "{error}");
+    let flags = [("worker.memory", "much".to_owned())];
+    let error = load::<WorkerConfig>(None, &flags).unwrap_err().to_string();
+    assert!(error.contains("worker.memory"), "{error}");
+}
