@@ -1,13 +1,14 @@
 //! What two processes must agree on: ids, jobs and replies, exchanges and queues, and the store of
-//! evaluation keys and models.
+//! evaluation keys, models and large batches.
 //!
 //! No mathematics is in here, and no format of Concrete: to this crate a key is bytes.
 //!
 //! # What is in Redis
 //!
-//! A blob (an evaluation key or a model) is one meta key and its chunks. `TENANT` is 1 to 64
-//! characters of `a-z`, `0-9` and `-`; `KIND` is `key` or `model`; `ID` is 64 lower-case
-//! hexadecimal digits; `UPLOAD`, drawn at random for every upload, is 16; `N` counts from 0.
+//! A blob (an evaluation key, a model, or the rows of a job or outputs of a reply that are too many
+//! for a message) is one meta key and its chunks. `TENANT` is 1 to 64 characters of `a-z`, `0-9`
+//! and `-`; `KIND` is `key`, `model`, `job` or `reply`; `ID` is 64 lower-case hexadecimal digits;
+//! `UPLOAD`, drawn at random for every upload, is 16; `N` counts from 0.
 //!
 //! | name | value |
 //! |---|---|
@@ -19,8 +20,8 @@
 //!  "sha256":"17262651...","upload":"9c1d3f0a5e7b2468","created_by":"0.1.0"}
 //! ```
 //!
-//! `sha256` is the digest of the whole blob. It is the `ID` of an evaluation key; a model's `ID`
-//! is the digest of the original `server.zip`, and another import of it may have other bytes.
+//! `sha256` is the digest of the whole blob. It is the `ID`, except of a model, whose `ID` is the
+//! digest of the original `server.zip`: another import of it may have other bytes.
 //!
 //! The meta key is written last: a blob without one is not there. It names one upload, so that two
 //! uploads side by side, or one that replaces what somebody is reading, do not mix: the upload it
@@ -29,9 +30,32 @@
 //! key by [`CHUNK_GRACE`], so that who began to read can finish. Chunks of an upload that was
 //! given up expire [`UPLOAD_LEASE`] after they were written.
 //!
-//! An ACL rule for one tenant is `~cs:TENANT:*`; the commands are `SET`, `GETRANGE`, `EXISTS`,
-//! `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`. `SCAN`, which list and remove need, shows the
-//! names of all tenants, though not their values. Redis 6.2 or newer, not a Redis Cluster.
+//! Beside the blobs are marks on jobs, and who works. `JOB` is a UUID in lower case, `WORKER` is 1
+//! to 128 characters of `a-z`, `A-Z`, `0-9`, `-`, `.` and `_`.
+//!
+//! | name | value | expires after |
+//! |---|---|---|
+//! | `cs:TENANT:done:JOB` | `1`: the reply of this job is at the broker | [`DONE_LEASE`] |
+//! | `cs:TENANT:cancel:JOB` | `1`: nobody wants this job any more | [`CANCEL_LEASE`] |
+//! | `cs:_worker:WORKER` | [`Presence`] as JSON, at most [`MAX_PRESENCE_BYTES`] | [`PRESENCE_LEASE`] |
+//! | `cs:_workers` | sorted set of worker names, by the time of their last announcement in milliseconds since 1970 | a day |
+//!
+//! That a mark is there is all that counts; its value is not read. The sorted set only says which
+//! names to look up, so that a list does not go through all keys: who is listed is decided by
+//! `cs:_worker:WORKER`, and names are taken out of the set a day after they were last announced.
+//! No tenant's name has a `_`, so no tenant's rule covers these keys.
+//!
+//! # Permissions
+//!
+//! | who | rule | commands |
+//! |---|---|---|
+//! | a tenant | `~cs:TENANT:*` | `SET`, `GETRANGE`, `EXISTS`, `EXPIRE`, `PERSIST`, `PTTL`, `SCAN`, `UNLINK` |
+//! | a worker | `~cs:*` | the same, `ZADD`, `ZRANGE`, `ZREM` and `ZREMRANGEBYSCORE` |
+//! | who lists workers | `~cs:_worker*` | `GETRANGE`, `ZRANGE` |
+//!
+//! `SCAN`, which list and remove need, shows the names of all tenants, though not their values. A
+//! tenant can mark its own jobs as done, which only keeps it from its own replies. Redis 6.2 or
+//! newer, not a Redis Cluster.
 
 pub mod broker;
 pub mod config;
@@ -43,7 +67,10 @@ pub mod topology;
 
 pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
-pub use store::marks::{CANCEL_LEASE, DONE_LEASE, MarkStore, Marks, PRESENCE_LEASE, Presence};
+pub use store::marks::{
+    CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
+    Marks, PRESENCE_LEASE, Presence,
+};
 pub use store::memory::MemoryStore;
 pub use store::reader::BlobReader;
 pub use store::redis::config::{InvalidRedisUrl, RedisConfig};

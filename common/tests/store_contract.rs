@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cipherscore_common::{
-    Blob, BlobKind, BlobName, BlobReader, BlobStore, CHUNK_BYTES, ErrorClass, EvaluationKeyId,
-    Lease, MemoryStore, ModelId, Put, RedisConfig, RedisStore, StoreError,
+    Blob, BlobKind, BlobName, BlobReader, BlobStore, CANCEL_LEASE, CHUNK_BYTES, DONE_LEASE, Digest,
+    ErrorClass, EvaluationKeyId, JobId, Lease, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
+    Marks, MemoryStore, ModelId, PRESENCE_LEASE, Presence, Put, RedisConfig, RedisStore,
+    StoreError,
 };
 use cipherscore_testbed::Redis;
-use support::{bytes, key, lease, read, tenant};
+use support::{bytes, key, lease, presence, read, tenant};
 
 /// One test for each store from one function.
 macro_rules! contract {
@@ -45,6 +47,11 @@ contract!(
     a_list_is_of_one_tenant_and_kind,
     tenants_do_not_see_each_other,
     a_reader_keeps_its_limit,
+    batches_are_blobs_beside_the_others,
+    marks_are_of_one_tenant_and_job,
+    cancelled_jobs_are_told_in_their_order,
+    workers_are_listed_by_name_until_they_leave,
+    a_worker_that_could_not_be_read_back_is_not_listed,
 );
 
 async fn what_was_put_comes_back<S: BlobStore>(store: &S) {
@@ -155,6 +162,113 @@ async fn a_reader_keeps_its_limit<S: BlobStore>(store: &S) {
     let reader = BlobReader::open(store, blob.name()).await.unwrap();
     let refused = reader.read_all(99).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooLarge { bytes: 100, limit: 99, .. }), "{refused}");
+}
+
+async fn batches_are_blobs_beside_the_others<S: BlobStore>(store: &S) {
+    let (a, body) = (tenant("a"), bytes(CHUNK_BYTES + 7));
+    let mut names = Vec::new();
+    for kind in [BlobKind::Job, BlobKind::Reply] {
+        let (blob, stored) = Blob::payload(&a, kind, body.clone()).unwrap();
+        store.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap();
+        let info = store.info(blob.name()).await.unwrap();
+        assert_eq!((info.sha256, info.bytes, info.name.kind), (stored.sha256, stored.bytes, kind));
+        // What is used before the last chunk is there is checked by its own digest.
+        assert_eq!(stored.chunks.len() as u64, info.chunks());
+        for (index, digest) in (0..).zip(&stored.chunks) {
+            let chunk = store.chunk(&info, index).await.unwrap();
+            assert_eq!(Digest::of(&chunk), *digest);
+        }
+        names.push(blob.name().clone());
+    }
+    let [job, reply] = &names[..] else { panic!("two blobs") };
+    assert_eq!(job.id, reply.id);
+    store.remove(job).await.unwrap();
+    assert_eq!(class(store.info(job).await), ErrorClass::NotFound);
+    assert!(read(store, reply).await.unwrap() == body);
+}
+
+async fn marks_are_of_one_tenant_and_job<S: MarkStore>(store: &S) {
+    let (a, b, job, other) = (tenant("a"), tenant("b"), JobId::random(), JobId::random());
+    assert_eq!(store.marks(&a, job).await.unwrap(), Marks::default());
+    store.mark_done(&a, job).await.unwrap();
+    assert_eq!(store.marks(&a, job).await.unwrap(), Marks { done: true, cancelled: false });
+    for _ in 0..2 {
+        store.mark_cancelled(&a, job).await.unwrap();
+    }
+    assert_eq!(store.marks(&a, job).await.unwrap(), Marks { done: true, cancelled: true });
+    assert_eq!(store.marks(&b, job).await.unwrap(), Marks::default());
+    assert_eq!(store.marks(&a, other).await.unwrap(), Marks::default());
+}
+
+async fn cancelled_jobs_are_told_in_their_order<S: MarkStore>(store: &S) {
+    assert_eq!(store.cancelled(&[]).await.unwrap(), [false; 0]);
+    let jobs: Vec<_> = (0..1001)
+        .map(|number| (tenant(if number % 2 == 0 { "a" } else { "b" }), JobId::random()))
+        .collect();
+    let cancelled = [0, 499, 500, 501, 1000];
+    for number in cancelled {
+        let (tenant, job) = &jobs[number];
+        store.mark_cancelled(tenant, *job).await.unwrap();
+    }
+    store.mark_done(&jobs[1].0, jobs[1].1).await.unwrap();
+    let found = store.cancelled(&jobs).await.unwrap();
+    let expected: Vec<_> = (0..jobs.len()).map(|number| cancelled.contains(&number)).collect();
+    assert_eq!(found, expected);
+}
+
+async fn workers_are_listed_by_name_until_they_leave<S: MarkStore>(store: &S) {
+    assert!(store.workers().await.unwrap().is_empty());
+    let (mut first, second) = (presence("a-7.example_X"), presence("b"));
+    store.announce(&second).await.unwrap();
+    store.announce(&first).await.unwrap();
+    first.jobs = 3;
+    store.announce(&first).await.unwrap();
+    assert_eq!(store.workers().await.unwrap(), [first, second.clone()]);
+    for _ in 0..2 {
+        store.leave("a-7.example_X").await.unwrap();
+    }
+    assert_eq!(store.workers().await.unwrap(), [second]);
+}
+
+async fn a_worker_that_could_not_be_read_back_is_not_listed<S: MarkStore>(store: &S) {
+    let longest = "a".repeat(MAX_WORKER_LENGTH);
+    store.announce(&presence(&longest)).await.unwrap();
+    store.leave(&longest).await.unwrap();
+    for name in ["", "a:b", "a b", "ä", "a\n", "*", &format!("{longest}a")] {
+        assert_eq!(store.announce(&presence(name)).await, Err(StoreError::InvalidPresence));
+        assert_eq!(store.leave(name).await, Err(StoreError::InvalidPresence), "{name}");
+    }
+    let model = ModelId::new(key("a").name().id);
+    let models = vec![model; MAX_PRESENCE_BYTES / 64];
+    let version = "1\u{1b}[2J".to_owned();
+    for wrong in
+        [Presence { models, ..presence("many") }, Presence { version, ..presence("escape") }]
+    {
+        assert_eq!(store.announce(&wrong).await, Err(StoreError::InvalidPresence));
+    }
+    assert!(store.workers().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_and_workers_in_memory_expire() {
+    let (store, a, job) = (MemoryStore::default(), tenant("a"), JobId::random());
+    store.mark_done(&a, job).await.unwrap();
+    store.mark_cancelled(&a, job).await.unwrap();
+    store.announce(&presence("w")).await.unwrap();
+    let second = Duration::from_secs(1);
+    let mut passed = Duration::ZERO;
+    for (lease, left) in [
+        (PRESENCE_LEASE, Marks { done: true, cancelled: true }),
+        (DONE_LEASE, Marks { done: false, cancelled: true }),
+        (CANCEL_LEASE, Marks::default()),
+    ] {
+        tokio::time::advance(lease - second - passed).await;
+        assert_ne!(store.marks(&a, job).await.unwrap(), Marks::default());
+        tokio::time::advance(2 * second).await;
+        passed = lease + second;
+        assert_eq!(store.marks(&a, job).await.unwrap(), left);
+        assert!(store.workers().await.unwrap().is_empty());
+    }
 }
 
 #[test]

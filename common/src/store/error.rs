@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::marks::{MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH};
 use super::{BlobKind, BlobName};
 use crate::Tenant;
 
@@ -56,6 +57,12 @@ pub enum StoreError {
         /// What a list holds.
         limit: usize,
     },
+    /// A worker that cannot be listed as it describes itself.
+    #[error(
+        "a worker is named by 1 to {MAX_WORKER_LENGTH} characters of a-z, A-Z, 0-9, -, . and _, \
+         and describes itself in at most {MAX_PRESENCE_BYTES} bytes"
+    )]
+    InvalidPresence,
     /// Not to be reached, or not answering in time. Later it may.
     #[error("the store at {server} is not available: {reason}")]
     Unavailable {
@@ -114,6 +121,7 @@ impl StoreError {
             | Self::Empty { .. }
             | Self::TooLarge { .. }
             | Self::TooMany { .. }
+            | Self::InvalidPresence
             | Self::Refused { .. }
             | Self::Unexpected { .. } => ErrorClass::Permanent,
         }

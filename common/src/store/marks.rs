@@ -15,6 +15,15 @@ pub const CANCEL_LEASE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long a worker that says nothing more is still listed.
 pub const PRESENCE_LEASE: Duration = Duration::from_secs(30);
 
+/// Longest name of a worker, in characters.
+pub const MAX_WORKER_LENGTH: usize = 128;
+/// Largest description of a worker, in bytes of JSON: some nine hundred models.
+pub const MAX_PRESENCE_BYTES: usize = 64 << 10;
+/// Most workers that a list holds; of more, those that announced themselves last.
+pub const MAX_LISTED_WORKERS: usize = 1000;
+/// Longest version of a program, in characters.
+const MAX_VERSION_LENGTH: usize = 64;
+
 /// What is marked on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
@@ -27,7 +36,7 @@ pub struct Marks {
 /// A worker, as it describes itself to `cipherscore status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Presence {
-    /// Which worker.
+    /// Which worker: 1 to [`MAX_WORKER_LENGTH`] characters of `a-z`, `A-Z`, `0-9`, `-`, `.`, `_`.
     pub worker: String,
     /// Version of its program.
     pub version: String,
@@ -45,7 +54,40 @@ pub struct Presence {
     pub key_cache_bytes: u64,
 }
 
-/// Keeps marks and presences.
+impl Presence {
+    /// As it is stored. Nothing is stored that would not be read back.
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, StoreError> {
+        check_worker_name(&self.worker)?;
+        let json = serde_json::to_vec(self).expect("a struct of strings and numbers");
+        match Self::parse(&self.worker, &json) {
+            Some(_) => Ok(json),
+            None => Err(StoreError::InvalidPresence),
+        }
+    }
+
+    /// Reads what is stored under a worker's name. Whoever can write to the store may have written
+    /// anything, and one line of a list is not worth an error.
+    pub(super) fn parse(worker: &str, json: &[u8]) -> Option<Self> {
+        if json.len() > MAX_PRESENCE_BYTES {
+            return None;
+        }
+        let presence: Self = serde_json::from_slice(json).ok()?;
+        let printable = presence.version.chars().all(|character| !character.is_control());
+        let bounded = presence.version.chars().count() <= MAX_VERSION_LENGTH;
+        (presence.worker == worker && printable && bounded).then_some(presence)
+    }
+}
+
+/// A name that leaves no way out of a name in the store, nor out of a line on a terminal.
+pub(super) fn check_worker_name(name: &str) -> Result<(), StoreError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match (1..=MAX_WORKER_LENGTH).contains(&name.len()) && name.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(StoreError::InvalidPresence),
+    }
+}
+
+/// Keeps marks and presences. Cheap to share: every method takes `&self`.
 pub trait MarkStore: Send + Sync {
     /// What is marked on a job.
     fn marks(
@@ -77,9 +119,9 @@ pub trait MarkStore: Send + Sync {
     /// Lists this worker for [`PRESENCE_LEASE`].
     fn announce(&self, presence: &Presence) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes this worker off the list.
+    /// Takes this worker off the list, if it is on it.
     fn leave(&self, worker: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The workers that are listed, by name.
+    /// The workers that are listed, by name; at most [`MAX_LISTED_WORKERS`].
     fn workers(&self) -> impl Future<Output = Result<Vec<Presence>, StoreError>> + Send;
 }

@@ -2,16 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
+use tokio::time::Instant;
+
+use super::marks::{CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE};
+use super::marks::{MarkStore, Marks, Presence, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
-use crate::{Lease, Tenant};
+use crate::{JobId, Lease, Tenant};
 
-/// Clones share their blobs.
+/// Clones share what they hold. Its time is tokio's, which tests can move on.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     blobs: Arc<Mutex<Blobs>>,
+    small: Arc<Mutex<Small>>,
+}
+
+/// Marks and presences, with the time at which each goes.
+#[derive(Debug, Default)]
+struct Small {
+    done: BTreeMap<(Tenant, JobId), Instant>,
+    cancelled: BTreeMap<(Tenant, JobId), Instant>,
+    workers: BTreeMap<String, (Presence, Instant)>,
 }
 
 type Blobs = BTreeMap<BlobName, Entry>;
@@ -29,6 +41,16 @@ impl MemoryStore {
         let now = Instant::now();
         blobs.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
         blobs
+    }
+
+    /// The marks and presences that have not expired.
+    fn small(&self) -> MutexGuard<'_, Small> {
+        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        small.done.retain(|_, expires| *expires > now);
+        small.cancelled.retain(|_, expires| *expires > now);
+        small.workers.retain(|_, (_, expires)| *expires > now);
+        small
     }
 }
 
@@ -97,5 +119,52 @@ impl BlobStore for MemoryStore {
             }
             false => Ok(found),
         }
+    }
+}
+
+impl MarkStore for MemoryStore {
+    async fn marks(&self, tenant: &Tenant, job: JobId) -> Result<Marks, StoreError> {
+        let (small, key) = (self.small(), (tenant.clone(), job));
+        Ok(Marks {
+            done: small.done.contains_key(&key),
+            cancelled: small.cancelled.contains_key(&key),
+        })
+    }
+
+    async fn mark_done(&self, tenant: &Tenant, job: JobId) -> Result<(), StoreError> {
+        self.small().done.insert((tenant.clone(), job), Instant::now() + DONE_LEASE);
+        Ok(())
+    }
+
+    async fn mark_cancelled(&self, tenant: &Tenant, job: JobId) -> Result<(), StoreError> {
+        self.small().cancelled.insert((tenant.clone(), job), Instant::now() + CANCEL_LEASE);
+        Ok(())
+    }
+
+    async fn cancelled(&self, jobs: &[(Tenant, JobId)]) -> Result<Vec<bool>, StoreError> {
+        let small = self.small();
+        Ok(jobs.iter().map(|job| small.cancelled.contains_key(job)).collect())
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        presence.to_json()?;
+        let entry = (presence.clone(), Instant::now() + PRESENCE_LEASE);
+        self.small().workers.insert(presence.worker.clone(), entry);
+        Ok(())
+    }
+
+    async fn leave(&self, worker: &str) -> Result<(), StoreError> {
+        check_worker_name(worker)?;
+        self.small().workers.remove(worker);
+        Ok(())
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>, StoreError> {
+        let small = self.small();
+        let mut found: Vec<_> = small.workers.values().collect();
+        found.sort_by_key(|(_, expires)| std::cmp::Reverse(*expires));
+        found.truncate(MAX_LISTED_WORKERS);
+        found.sort_by(|(left, _), (right, _)| left.worker.cmp(&right.worker));
+        Ok(found.into_iter().map(|(presence, _)| presence.clone()).collect())
     }
 }

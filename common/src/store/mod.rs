@@ -1,4 +1,4 @@
-//! The store of evaluation keys and models: one seam, in Redis and in memory.
+//! The store of evaluation keys, models and large batches: one seam, in Redis and in memory.
 
 mod error;
 pub(crate) mod marks;
@@ -56,7 +56,7 @@ pub struct BlobName {
     pub tenant: Tenant,
     /// What it is.
     pub kind: BlobKind,
-    /// The digest in its [`EvaluationKeyId`] or [`ModelId`].
+    /// The digest in its [`EvaluationKeyId`] or [`ModelId`], or of a batch.
     pub id: Digest,
 }
 

@@ -1,7 +1,10 @@
 //! What the tests of the store share.
 
+#![allow(dead_code, reason = "every test program uses its part of this")]
+
 use cipherscore_common::{
-    Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, StoreError, Tenant,
+    Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, ModelId, Presence, StoreError,
+    Tenant,
 };
 
 pub(crate) fn tenant(name: &str) -> Tenant {
@@ -25,4 +28,17 @@ pub(crate) fn key(tenant_name: &str) -> Blob {
 
 pub(crate) async fn read<S: BlobStore>(store: &S, name: &BlobName) -> Result<Vec<u8>, StoreError> {
     BlobReader::open(store, name).await?.read_all(u64::MAX).await
+}
+
+pub(crate) fn presence(worker: &str) -> Presence {
+    Presence {
+        worker: worker.into(),
+        version: "0.1.0".into(),
+        started_ms: 1_700_000_000_000,
+        models: vec![ModelId::new(key("a").name().id)],
+        slots: 4,
+        jobs: 1,
+        answered: 77,
+        key_cache_bytes: 1 << 33,
+    }
 }

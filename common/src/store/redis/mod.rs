@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 mod lane;
+mod marks;
 mod meta;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,126 @@
+//! Marks on jobs, and who works: small keys, named in the crate's documentation.
+
+use std::time::Duration;
+
+use redis::{Pipeline, pipe};
+
+use super::RedisStore;
+use crate::message::Timestamp;
+use crate::store::StoreError;
+use crate::store::marks::{
+    CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MarkStore, Marks,
+    PRESENCE_LEASE, Presence, check_worker_name,
+};
+use crate::{JobId, Tenant};
+
+/// Names of workers, by the time of their last announcement.
+const WORKERS: &str = "cs:_workers";
+/// How long a name stays among them. Much longer than a presence, so that clocks of workers may
+/// differ; bounded, since every start of a container may bring a new name.
+const NAME_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Jobs that are asked for by one round trip.
+const MARKS_BATCH: usize = 500;
+/// Workers that are described by one round trip: at most a few megabytes.
+const WORKERS_BATCH: usize = 50;
+
+fn done_key(tenant: &Tenant, job: JobId) -> String {
+    format!("cs:{tenant}:done:{job}")
+}
+
+fn cancel_key(tenant: &Tenant, job: JobId) -> String {
+    format!("cs:{tenant}:cancel:{job}")
+}
+
+fn worker_key(worker: &str) -> String {
+    format!("cs:_worker:{worker}")
+}
+
+fn set(key: String, value: impl redis::ToRedisArgs, life: Duration) -> Pipeline {
+    let mut commands = pipe();
+    commands.cmd("SET").arg(key).arg(value).arg("EX").arg(life.as_secs()).ignore();
+    commands
+}
+
+impl RedisStore {
+    /// Which keys are there, in one round trip. `EXISTS` rather than `MGET`: nobody's value,
+    /// however large, is fetched.
+    async fn there(&self, keys: impl Iterator<Item = String>) -> Result<Vec<bool>, StoreError> {
+        let mut commands = pipe();
+        for key in keys {
+            commands.cmd("EXISTS").arg(key);
+        }
+        self.commands.ask(&commands).await
+    }
+}
+
+impl MarkStore for RedisStore {
+    async fn marks(&self, tenant: &Tenant, job: JobId) -> Result<Marks, StoreError> {
+        let keys = [done_key(tenant, job), cancel_key(tenant, job)];
+        match self.there(keys.into_iter()).await?[..] {
+            [done, cancelled] => Ok(Marks { done, cancelled }),
+            _ => Err(self.commands.unexpected("not one answer for each command")),
+        }
+    }
+
+    async fn mark_done(&self, tenant: &Tenant, job: JobId) -> Result<(), StoreError> {
+        self.commands.ask(&set(done_key(tenant, job), 1, DONE_LEASE)).await
+    }
+
+    async fn mark_cancelled(&self, tenant: &Tenant, job: JobId) -> Result<(), StoreError> {
+        self.commands.ask(&set(cancel_key(tenant, job), 1, CANCEL_LEASE)).await
+    }
+
+    async fn cancelled(&self, jobs: &[(Tenant, JobId)]) -> Result<Vec<bool>, StoreError> {
+        let mut found = Vec::with_capacity(jobs.len());
+        for jobs in jobs.chunks(MARKS_BATCH) {
+            let keys = jobs.iter().map(|(tenant, job)| cancel_key(tenant, *job));
+            let there = self.there(keys).await?;
+            if there.len() != jobs.len() {
+                return Err(self.commands.unexpected("not one answer for each command"));
+            }
+            found.extend(there);
+        }
+        Ok(found)
+    }
+
+    async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
+        let mut commands = set(worker_key(&presence.worker), presence.to_json()?, PRESENCE_LEASE);
+        let now = Timestamp::now().millis();
+        let life = u64::try_from(NAME_LEASE.as_millis()).unwrap_or(u64::MAX);
+        commands.cmd("ZADD").arg(WORKERS).arg(now).arg(&presence.worker).ignore();
+        commands.cmd("ZREMRANGEBYSCORE").arg(WORKERS).arg("-inf").arg(now.saturating_sub(life));
+        commands.ignore();
+        commands.cmd("EXPIRE").arg(WORKERS).arg(NAME_LEASE.as_secs()).ignore();
+        self.commands.ask(&commands).await
+    }
+
+    async fn leave(&self, worker: &str) -> Result<(), StoreError> {
+        check_worker_name(worker)?;
+        let mut commands = pipe();
+        commands.cmd("UNLINK").arg(worker_key(worker)).ignore();
+        commands.cmd("ZREM").arg(WORKERS).arg(worker).ignore();
+        self.commands.ask(&commands).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>, StoreError> {
+        let mut newest = pipe();
+        newest.cmd("ZRANGE").arg(WORKERS).arg(0).arg(MAX_LISTED_WORKERS - 1).arg("REV");
+        let (names,): (Vec<Vec<u8>>,) = self.commands.ask(&newest).await?;
+        let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+        let mut names: Vec<_> = names.filter(|name| check_worker_name(name).is_ok()).collect();
+        names.sort();
+        let mut workers = Vec::with_capacity(names.len());
+        for names in names.chunks(WORKERS_BATCH) {
+            let mut commands = pipe();
+            for name in names {
+                // One byte more than allowed, to see that there is more.
+                commands.cmd("GETRANGE").arg(worker_key(name)).arg(0).arg(MAX_PRESENCE_BYTES);
+            }
+            let found: Vec<Vec<u8>> = self.commands.ask(&commands).await?;
+            workers.extend(
+                names.iter().zip(&found).filter_map(|(name, json)| Presence::parse(name, json)),
+            );
+        }
+        Ok(workers)
+    }
+}
