@@ -1,10 +1,14 @@
 //! The broker: one seam, over AMQP and in this process.
 
+mod memory;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use thiserror::Error;
+
+pub use memory::{MemoryBroker, MemorySubscription};
 
 use crate::message::Message;
 use crate::topology::{Declare, Topology};
