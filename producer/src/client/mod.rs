@@ -10,9 +10,9 @@ mod replies;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use cipherscore_common::broker::{Broker, BrokerError};
+use cipherscore_common::broker::{Broker, BrokerError, QueueState};
 use cipherscore_common::message::{Job, MAX_INLINE_BYTES, Payload, Timestamp, TraceParent};
-use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology};
+use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, JobId, Lease, MAX_BLOB_BYTES,
     ModelId, Put, Store, StoreError, Tenant,
@@ -250,6 +250,12 @@ impl<B: Broker, S: Store> Client<B, S> {
     /// [`Cancelled`](cipherscore_common::message::ErrorCode::Cancelled).
     pub async fn cancel(&self, job: JobId) -> Result<(), ClientError> {
         Ok(self.shared.store.mark_cancelled(self.tenant(), job).await?)
+    }
+
+    /// How many jobs of a model wait, and how many workers take them; `None` when it has no queue.
+    pub async fn queue_state(&self, model_id: ModelId) -> Result<Option<QueueState>, BrokerError> {
+        let queue = job_queue(model_id, self.shared.options.lane);
+        self.shared.broker.queue_state(&queue).await
     }
 
     /// Puts a payload where it belongs: into the message, or into the store.

@@ -226,6 +226,11 @@ struct Open {
 }
 
 impl<B: Broker, S: Store> Received<B, S> {
+    /// The answer by itself, to work on while the message waits.
+    pub fn take_answer(&mut self) -> Answer {
+        std::mem::replace(&mut self.answer, Answer::Lost { reason: "taken".into() })
+    }
+
     /// The answer is safe: lets go of the message, and of the job's bytes in the store. Should the
     /// broker not hear of it, the reply comes again and is dropped.
     pub async fn ack(mut self) {
