@@ -44,7 +44,8 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// Of a SHA-256 that was computed elsewhere.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

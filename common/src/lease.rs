@@ -27,7 +27,16 @@ pub struct InvalidLease;
 
 impl Lease {
     /// What keys get unless told otherwise.
-    pub const DEFAULT: Self = Self(30 * DAY_SECONDS);
+    pub const DEFAULT: Self = Self::days(30);
+
+    /// Of a number of days from 1 to 3650; others are brought into that range.
+    pub const fn days(days: u16) -> Self {
+        Self(match days {
+            0 => DAY_SECONDS,
+            1..3650 => days as u64 * DAY_SECONDS,
+            3650.. => MAX_LEASE_SECONDS,
+        })
+    }
 
     /// What rows and outputs in the store get unless told otherwise.
     pub const PAYLOAD: Self = Self(7 * DAY_SECONDS);

@@ -117,6 +117,12 @@ impl KeyFolder {
         self.path.join(EVALUATION_KEY)
     }
 
+    /// Digests of the files with the evaluation keys and with the client key, as `keys.json` says.
+    pub fn digests(&self) -> Result<(Digest, Digest), KeyFolderError> {
+        let index = self.index()?;
+        Ok((index.evaluation_key_id, index.client_key_sha256))
+    }
+
     /// Refuses a folder that already holds a client key.
     pub fn require_vacant(&self) -> Result<(), KeyFolderError> {
         match (self.path.join(CLIENT_KEY).exists(), self.path.join(INDEX).exists()) {

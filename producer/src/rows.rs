@@ -150,6 +150,15 @@ impl<'a, W: Write> ScoreWriter<'a, W> {
         Ok(())
     }
 
+    /// Writes the line of a row without scores: every field is empty.
+    pub fn write_empty(&mut self) -> Result<(), ScoreError> {
+        let fields = match self.columns {
+            Columns::Integers => self.artifact.output().len(),
+            Columns::Scores => self.artifact.scores().1,
+        };
+        Ok(self.writer.write_record(std::iter::repeat_n("", fields))?)
+    }
+
     /// Writes what is buffered.
     pub fn finish(mut self) -> Result<(), ScoreError> {
         Ok(self.writer.flush()?)

@@ -1,0 +1,220 @@
+//! The folder that a run can be gone on from: `OUTPUT.ledger`, for its owner's eyes only.
+//!
+//! | file | content |
+//! |---|---|
+//! | `jobs.jsonl` | one record a line, appended: what became of which job |
+//! | `results.bin` | decrypted integers, 64 bits each, little-endian, every row at its place |
+//! | `lock` | locked while a run has the folder |
+//!
+//! A part of the input counts as finished when its record is on the disk, which comes after its
+//! results. What the process was writing when it died is cut off.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cipherscore_common::JobId;
+use thiserror::Error;
+
+use super::past::{Found, Past};
+use super::record::{Difference, Header, Record};
+
+const JOBS: &str = "jobs.jsonl";
+const RESULTS: &str = "results.bin";
+const LOCK: &str = "lock";
+
+/// Longest reason that is kept, in characters.
+const MAX_REASON_CHARS: usize = 1000;
+
+/// Why a ledger cannot be used.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another run has it.
+    #[error("{0} is in use: another run writes the same output. Wait for it, or stop it")]
+    InUse(PathBuf),
+    /// It is of another run.
+    #[error(
+        "{path} cannot be gone on with: {difference}. Repeat the command that made it, give \
+         another --output, or remove the folder to begin anew"
+    )]
+    Other {
+        /// The folder.
+        path: PathBuf,
+        /// What is not the same.
+        difference: Difference,
+    },
+    /// Not what was written.
+    #[error("{path}, line {line}: {reason}. Remove the folder to begin anew")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+pub(super) struct Ledger {
+    folder: PathBuf,
+    header: Header,
+    jobs: Mutex<File>,
+    results: Mutex<File>,
+    /// Unlocked when it is closed, however the process ends.
+    _lock: File,
+}
+
+impl Ledger {
+    /// Opens the ledger of a run, or begins one. The rows per job of an earlier run are kept,
+    /// unless this one must have its own.
+    pub(super) fn open(
+        folder: &Path,
+        run: Header,
+        must_have_rows: bool,
+    ) -> Result<(Self, Past), LedgerError> {
+        create_folder(folder).map_err(|source| io_error(folder, source))?;
+        let lock = open_file(&folder.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(io_error(&folder.join(LOCK), source)),
+        }
+        let path = folder.join(JOBS);
+        let mut jobs = open_file(&path)?;
+        let Found { header, past, end } = Found::read(&jobs, &path)?;
+        let cut = jobs.set_len(end).and_then(|()| jobs.seek(SeekFrom::End(0)));
+        cut.map_err(|source| io_error(&path, source))?;
+        let is_new = header.is_none();
+        let header = header.unwrap_or_else(|| run.clone());
+        let rows = must_have_rows && header.rows_per_job != run.rows_per_job;
+        let difference = header.difference(&run).or(rows.then_some(Difference::RowsPerJob));
+        if let Some(difference) = difference {
+            return Err(LedgerError::Other { path: folder.to_owned(), difference });
+        }
+        let results = Mutex::new(open_file(&folder.join(RESULTS))?);
+        let folder = folder.to_owned();
+        let ledger = Self { folder, header, jobs: Mutex::new(jobs), results, _lock: lock };
+        if is_new {
+            ledger.append(&Record::Header(run))?;
+            ledger.sync()?;
+        }
+        Ok((ledger, past))
+    }
+
+    /// What the run is of.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The header says something that cannot be.
+    pub(super) fn damaged(&self, reason: String) -> LedgerError {
+        LedgerError::Damaged { path: self.folder.join(JOBS), line: 1, reason }
+    }
+
+    /// Appends a record. A crash of the machine may lose it, unless [`Ledger::sync`] comes after.
+    pub(super) fn append(&self, record: &Record) -> Result<(), LedgerError> {
+        let mut line = serde_json::to_vec(record).expect("records are JSON");
+        line.push(b'\n');
+        let written = lock(&self.jobs).write_all(&line);
+        written.map_err(|source| io_error(&self.folder.join(JOBS), source))
+    }
+
+    /// Brings the records to the disk.
+    fn sync(&self) -> Result<(), LedgerError> {
+        let synced = lock(&self.jobs).sync_data();
+        synced.map_err(|source| io_error(&self.folder.join(JOBS), source))
+    }
+
+    /// Brings the results of a part to the disk, and then that it is finished.
+    pub(super) fn finish(
+        &self,
+        job: JobId,
+        part: u64,
+        results: &[Vec<i64>],
+    ) -> Result<(), LedgerError> {
+        let words = results.iter().flatten();
+        let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        let write = || {
+            let mut file = lock(&self.results);
+            file.seek(SeekFrom::Start(self.offset(part)))?;
+            file.write_all(&bytes)?;
+            file.sync_data()
+        };
+        write().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
+        self.append(&Record::Finished { job, part })?;
+        self.sync()
+    }
+
+    /// Notes that a part failed.
+    pub(super) fn fail(&self, job: JobId, part: u64, reason: &str) -> Result<(), LedgerError> {
+        let reason = reason.chars().take(MAX_REASON_CHARS).collect();
+        self.append(&Record::Failed { job, part, reason })?;
+        self.sync()
+    }
+
+    /// The results of a finished part.
+    pub(super) fn results(&self, part: u64) -> Result<Vec<Vec<i64>>, LedgerError> {
+        let width = self.header.outputs;
+        let rows = usize::try_from(self.header.part_rows(part)).unwrap_or_default();
+        let mut bytes = vec![0; rows * width * size_of::<i64>()];
+        let mut read = || {
+            let mut file = lock(&self.results);
+            file.seek(SeekFrom::Start(self.offset(part)))?;
+            file.read_exact(&mut bytes)
+        };
+        read().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
+        let (words, _) = bytes.as_chunks();
+        let words: Vec<_> = words.iter().map(|word| i64::from_le_bytes(*word)).collect();
+        Ok(words.chunks(width.max(1)).map(<[i64]>::to_vec).collect())
+    }
+
+    /// Removes the folder: its scores are elsewhere.
+    pub(super) fn remove(&self) -> Result<(), LedgerError> {
+        std::fs::remove_dir_all(&self.folder).map_err(|source| io_error(&self.folder, source))
+    }
+
+    /// Where the results of a part begin.
+    fn offset(&self, part: u64) -> u64 {
+        let row_bytes = (self.header.outputs * size_of::<i64>()) as u64;
+        part * u64::from(self.header.rows_per_job) * row_bytes
+    }
+}
+
+fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn io_error(path: &Path, source: io::Error) -> LedgerError {
+    LedgerError::Io { path: path.to_owned(), source }
+}
+
+fn open_file(path: &Path) -> Result<File, LedgerError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(|source| io_error(path, source))
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}

@@ -1,0 +1,269 @@
+//! A file of rows of any length, through the queue.
+//!
+//! The input is cut into parts of so many rows, and each part is a job. A bounded number of jobs is
+//! in flight, and only their rows are in memory. What became of each job is in a ledger beside the
+//! output, so that the same command goes on where an earlier one ended:
+//!
+//! * a part with results is not published again;
+//! * a job that the broker had, and that is not answered, is waited for until its deadline: its
+//!   reply may be in the reply queue already, which is the same as before;
+//! * a job of which it is not known whether the broker had it is encrypted again at once, as a
+//!   new job, since nobody shall see two encryptions under one id. Both ids are accepted, and the
+//!   first answer wins;
+//! * a part that failed is tried again.
+//!
+//! The output appears at the end, whole, with a line for each row of the input. The line of a row
+//! without scores is empty, and `OUTPUT.failed.csv` says why. The ledger is removed when every row
+//! has scores.
+
+mod input;
+mod ledger;
+mod output;
+mod past;
+mod publish;
+mod record;
+mod run;
+mod size;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cipherscore_common::broker::Broker;
+use cipherscore_common::topology::ReplyQueue;
+use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_engine::client_keys::ClientKeys;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::task::JoinError;
+
+pub use self::input::InputError;
+pub use self::ledger::LedgerError;
+pub use self::record::Difference;
+pub use self::size::{RowsPerJob, default_rows_per_job};
+
+use self::ledger::Ledger;
+use self::publish::{KeyStep, Publisher};
+use self::record::{FORMAT_VERSION, Header};
+use self::run::Run;
+use crate::client::{Client, ClientError};
+use crate::encryption::{Encryption, EncryptionError};
+use crate::events::{Event, Events};
+use crate::key_folder::{KeyFolder, KeyFolderError};
+use crate::rows::{Columns, ScoreError as WriteError};
+use crate::settings::ProducerSection;
+
+/// Jobs that may fail before a run is given up: whatever is wrong is wrong with all of them.
+pub const MAX_FAILED_JOBS: usize = 1000;
+
+/// What is to be scored, and how.
+pub struct ScoreRequest {
+    /// The model, as its data owners see it.
+    pub artifact: ClientArtifact,
+    /// Which model workers must evaluate.
+    pub model_id: ModelId,
+    /// The data owner's secret keys.
+    pub client_keys: ClientKeys,
+    /// Where they came from, with the evaluation key beside them.
+    pub keys: KeyFolder,
+    /// CSV with a header and a row of raw features a line.
+    pub input: PathBuf,
+    /// CSV to write.
+    pub output: PathBuf,
+    /// What a line of it holds.
+    pub columns: Columns,
+    /// How the input is cut.
+    pub rows_per_job: RowsPerJob,
+    /// Publish the unanswered jobs of an earlier run again at once.
+    pub republish: bool,
+    /// Tenant, lane, bounds and times.
+    pub settings: ProducerSection,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoreReport {
+    /// Which model.
+    pub model_id: ModelId,
+    /// Rows of the input.
+    pub rows: u64,
+    /// Rows that had scores from an earlier run.
+    pub rows_scored_before: u64,
+    /// Rows that have scores now.
+    pub rows_scored: u64,
+    /// Rows without scores.
+    pub rows_failed: u64,
+    /// Rows of a job.
+    pub rows_per_job: u32,
+    /// Jobs of this run.
+    pub jobs_published: u64,
+    /// How many of them were the same rows once more.
+    pub jobs_published_again: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Where the scores are.
+    pub output: PathBuf,
+    /// Where the rows without scores are listed, if there are any.
+    pub failed: Option<PathBuf>,
+}
+
+/// Why a run ended before its end. The same command goes on from its ledger.
+#[derive(Debug, Error)]
+pub enum ScoreError {
+    /// The input.
+    #[error("{path}: {source}")]
+    Input {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: InputError,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Broker or store.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFolderError),
+    /// The evaluation key as a blob.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Encryption.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
+    /// The output.
+    #[error("{path}: {source}")]
+    Output {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: WriteError,
+    },
+    /// Too many jobs failed.
+    #[error("more than {MAX_FAILED_JOBS} jobs failed; the last one, {job}: {reason}")]
+    TooManyFailures {
+        /// The last one.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// The runtime is shutting down, or a step of it panicked.
+    #[error("the run was stopped: {0}")]
+    Stopped(#[from] JoinError),
+}
+
+/// Scores a file. Dropped at any time, it can be gone on with.
+pub async fn score<B: Broker, S: Store>(
+    broker: Arc<B>,
+    store: Arc<S>,
+    request: ScoreRequest,
+    events: Events,
+) -> Result<ScoreReport, ScoreError> {
+    let started = Instant::now();
+    let ScoreRequest { artifact, model_id, client_keys, keys, input, .. } = request;
+    let (output, columns, settings) = (request.output, request.columns, request.settings);
+    let (rows_per_job, republish) = (request.rows_per_job, request.republish);
+    let needs_key = needs_key(&artifact);
+    let encryption = Arc::new(Encryption::new(artifact, client_keys));
+
+    let checked = {
+        let (encryption, path) = (Arc::clone(&encryption), input.clone());
+        blocking(move || input::check(&path, encryption.artifact())).await?
+    };
+    let checked = checked.map_err(|source| ScoreError::Input { path: input.clone(), source })?;
+    events.tell(Event::Checked { rows: checked.rows });
+
+    let (evaluation_key, client_key) = keys.digests()?;
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        model_id,
+        evaluation_key_id: digest(evaluation_key),
+        client_key_sha256: digest(client_key),
+        tenant: settings.tenant.clone(),
+        input_sha256: checked.sha256,
+        rows: checked.rows,
+        rows_per_job: rows_per_job.get(),
+        outputs: encryption.artifact().output().len(),
+        client: unique_client(&settings.client),
+    };
+    let folder = beside(&output, "ledger");
+    let opened = blocking(move || Ledger::open(&folder, header, rows_per_job.is_given()));
+    let (ledger, past) = opened.await??;
+    let ledger = Arc::new(ledger);
+
+    let options = size::client_options(&settings, encryption.artifact(), ledger.header());
+    let queue = ReplyQueue::new(&settings.tenant, &ledger.header().client)
+        .map_err(|error| ledger.damaged(error.to_string()))?;
+    let client = Client::open(broker, store, queue, options, events.clone()).await?;
+    let key_id = needs_key.then(|| EvaluationKeyId::new(ledger.header().evaluation_key_id));
+    let publisher = Publisher::new(client, Arc::clone(&encryption), Arc::clone(&ledger));
+    let publisher = Arc::new(publisher.with_key(key_id, keys, settings.key_lease));
+    publisher.prepare_key(KeyStep::Ensure(tokio::time::Instant::now())).await?;
+
+    let in_flight = usize::from(settings.in_flight.get());
+    let run = Run::new(publisher, past, in_flight, settings.job_deadline(), events);
+    let outcome = run.run(&input, republish).await?;
+    let (written, artifact_of) = (output.clone(), Arc::clone(&encryption));
+    let totals = outcome.totals;
+    let write = move || {
+        let header = ledger.header().clone();
+        output::write(&written, columns, artifact_of.artifact(), &ledger, &outcome)?;
+        Ok::<_, ScoreError>(header)
+    };
+    let header = blocking(write).await??;
+    Ok(ScoreReport {
+        model_id,
+        rows: header.rows,
+        rows_scored_before: totals.scored_before,
+        rows_scored: header.rows - totals.failed,
+        rows_failed: totals.failed,
+        rows_per_job: header.rows_per_job,
+        jobs_published: totals.published,
+        jobs_published_again: totals.published_again,
+        seconds: started.elapsed().as_secs_f64(),
+        failed: (totals.failed > 0).then(|| beside(&output, "failed.csv")),
+        output,
+    })
+}
+
+/// Where the ledger of an output is, as [`score`] keeps it.
+pub fn ledger_folder(output: &Path) -> PathBuf {
+    beside(output, "ledger")
+}
+
+/// `OUTPUT.extension`
+fn beside(output: &Path, extension: &str) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+/// Whether workers need an evaluation key: a linear circuit has none to speak of.
+pub fn needs_key(artifact: &ClientArtifact) -> bool {
+    let keyset = artifact.keyset();
+    !(keyset.bootstrap_keys.is_empty() && keyset.keyswitch_keys.is_empty())
+}
+
+/// A name of which no other run has the reply queue.
+pub fn unique_client(prefix: &str) -> String {
+    let random = JobId::random().to_string();
+    // The last part is random; the first ones are the time.
+    let random = random.rsplit('-').next().unwrap_or(&random);
+    format!("{prefix}-{random}")
+}
+
+/// Digests are the same in both crates, which do not know each other.
+fn digest(digest: cipherscore_engine::artifact::Digest) -> cipherscore_common::Digest {
+    digest.to_string().parse().expect("a digest is written as a digest")
+}
+
+/// Runs what computes, or waits for a disk, beside the async runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
+}

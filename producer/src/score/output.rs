@@ -1,0 +1,76 @@
+//! The output, and the list of rows that are not in it.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use cipherscore_concrete::client::ClientArtifact;
+
+use super::ledger::Ledger;
+use super::run::Outcome;
+use super::{ScoreError, beside};
+use crate::files::{Access, write_atomically};
+use crate::rows::{Columns, ScoreError as WriteError, ScoreWriter};
+
+/// Writes the scores in the order of the input, then the list of failed rows, and removes the
+/// ledger when there are none.
+pub(super) fn write(
+    output: &Path,
+    columns: Columns,
+    artifact: &ClientArtifact,
+    ledger: &Ledger,
+    outcome: &Outcome,
+) -> Result<(), ScoreError> {
+    // The ledger's own errors come out from under those of the output.
+    let mut unreadable = None;
+    let written = write_atomically(output, Access::Default, |file| {
+        let mut scores = ScoreWriter::new(file, artifact, columns)?;
+        for part in 0..ledger.header().parts() {
+            if !outcome.finished.contains(part) {
+                for _ in 0..ledger.header().part_rows(part) {
+                    scores.write_empty()?;
+                }
+                continue;
+            }
+            let results = ledger.results(part).map_err(|error| {
+                let text = std::io::Error::other(error.to_string());
+                unreadable = Some(error);
+                WriteError::Io(text)
+            })?;
+            results.iter().try_for_each(|row| scores.write(row))?;
+        }
+        scores.finish()
+    });
+    if let Some(error) = unreadable {
+        return Err(error.into());
+    }
+    written.map_err(|source| ScoreError::Output { path: output.to_owned(), source })?;
+
+    let path = beside(output, "failed.csv");
+    let listed = match outcome.failed.is_empty() {
+        false => list_failed(&path, ledger, outcome),
+        true => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        },
+    };
+    listed.map_err(|source| ScoreError::Output { path, source })?;
+    if outcome.failed.is_empty() {
+        ledger.remove()?;
+    }
+    Ok(())
+}
+
+fn list_failed(path: &Path, ledger: &Ledger, outcome: &Outcome) -> Result<(), WriteError> {
+    write_atomically(path, Access::Default, |file| {
+        let mut list = csv::Writer::from_writer(file);
+        list.write_record(["row", "job", "reason"])?;
+        for (part, failure) in &outcome.failed {
+            let first = part * u64::from(ledger.header().rows_per_job) + 1;
+            for row in first..first + ledger.header().part_rows(*part) {
+                let job = failure.job.to_string();
+                list.write_record([&row.to_string(), &job, &failure.reason])?;
+            }
+        }
+        Ok(list.flush()?)
+    })
+}

@@ -1,0 +1,139 @@
+//! What an earlier run did, as its ledger says.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use cipherscore_common::message::Timestamp;
+use cipherscore_common::{Digest, JobId};
+
+use super::ledger::{LedgerError, io_error};
+use super::record::{Header, Record};
+
+/// Longest line, in bytes; reasons are cut before.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+
+/// A job of an earlier run without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    pub(super) job: JobId,
+    pub(super) deadline: Option<Timestamp>,
+    /// Whether the broker had it for certain.
+    pub(super) confirmed: bool,
+    pub(super) payload: Option<Digest>,
+}
+
+/// What an earlier run did.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    pub(super) finished: Parts,
+    pub(super) unanswered: BTreeMap<u64, Vec<Unanswered>>,
+}
+
+/// A set of parts, one bit each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Parts(Vec<u64>);
+
+impl Parts {
+    pub(super) fn insert(&mut self, part: u64) {
+        let (word, bit) = position(part);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= bit;
+    }
+
+    pub(super) fn contains(&self, part: u64) -> bool {
+        let (word, bit) = position(part);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
+fn position(part: u64) -> (usize, u64) {
+    (usize::try_from(part / 64).unwrap_or(usize::MAX), 1 << (part % 64))
+}
+
+/// What is in `jobs.jsonl`.
+#[derive(Default)]
+pub(super) struct Found {
+    /// None in a new file.
+    pub(super) header: Option<Header>,
+    pub(super) past: Past,
+    /// Length of all complete lines, in bytes.
+    pub(super) end: u64,
+}
+
+impl Found {
+    /// Reads all complete lines. One without an end was being written when the process died.
+    pub(super) fn read(jobs: &File, path: &Path) -> Result<Self, LedgerError> {
+        let mut reader = BufReader::new(jobs);
+        let mut found = Self::default();
+        let mut text = Vec::new();
+        for line in 1.. {
+            text.clear();
+            let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut text);
+            let read = read.map_err(|source| io_error(path, source))? as u64;
+            let damaged = |reason| LedgerError::Damaged { path: path.to_owned(), line, reason };
+            if read == MAX_LINE_BYTES {
+                return Err(damaged("too long".into()));
+            }
+            if text.last() != Some(&b'\n') {
+                break;
+            }
+            match serde_json::from_slice(&text) {
+                Ok(record) => found.take(record).map_err(|reason| damaged(reason.into()))?,
+                Err(error) => return Err(damaged(error.to_string())),
+            }
+            found.end += read;
+        }
+        Ok(found)
+    }
+
+    fn take(&mut self, record: Record) -> Result<(), &'static str> {
+        let part = match (&record, &self.header) {
+            (Record::Header(header), None) if header.rows_per_job > 0 => {
+                self.header = Some(header.clone());
+                return Ok(());
+            }
+            (Record::Header(_), _) | (_, None) => return Err("a header in the wrong place"),
+            (
+                Record::Submitting { part, .. }
+                | Record::Submitted { part, .. }
+                | Record::Finished { part, .. }
+                | Record::Failed { part, .. },
+                Some(header),
+            ) if *part < header.parts() => *part,
+            _ => return Err("a part that the input does not have"),
+        };
+        self.past.take(part, record);
+        Ok(())
+    }
+}
+
+impl Past {
+    fn take(&mut self, part: u64, record: Record) {
+        match record {
+            Record::Submitting { job, deadline_ms, .. } => {
+                let deadline = deadline_ms.map(Timestamp::from_millis);
+                let job = Unanswered { job, deadline, confirmed: false, payload: None };
+                self.unanswered.entry(part).or_default().push(job);
+            }
+            Record::Submitted { job, payload, .. } => {
+                let mut jobs = self.unanswered.get_mut(&part).into_iter().flatten();
+                if let Some(found) = jobs.find(|unanswered| unanswered.job == job) {
+                    (found.confirmed, found.payload) = (true, payload);
+                }
+            }
+            Record::Finished { .. } => {
+                self.unanswered.remove(&part);
+                self.finished.insert(part);
+            }
+            // This run tries it again.
+            Record::Failed { .. } => {
+                self.unanswered.remove(&part);
+            }
+            Record::Header(_) => {}
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One part to one job, and one reply to the results of a part.
+
+use std::sync::Arc;
+
+use cipherscore_common::broker::Broker;
+use cipherscore_common::message::Timestamp;
+use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, Store};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use super::record::Record;
+use super::{ScoreError, blocking};
+use crate::client::{Client, JobRequest, Received};
+use crate::encryption::{Encryption, EncryptionError};
+use crate::key_folder::KeyFolder;
+
+/// Rows of a part. Shared with the task that encrypts them.
+pub(super) type Rows = Arc<Vec<Vec<f64>>>;
+
+/// What to do about the evaluation key before a job is published. Each names the time at which
+/// it was needed: jobs that miss the key at the same time put it back once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyStep {
+    /// It is there.
+    None,
+    /// Put it there unless it is.
+    Ensure(Instant),
+    /// What is there is something else.
+    Replace(Instant),
+}
+
+/// A job that is to be made of a part.
+pub(super) struct NewJob<B: Broker, S: Store> {
+    pub(super) job: JobId,
+    pub(super) part: u64,
+    pub(super) rows: Rows,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) key: KeyStep,
+    /// The reply to the job before, which can go when this one is in the ledger.
+    pub(super) replaces: Option<Received<B, S>>,
+}
+
+/// Everything that steps of a run share.
+pub(super) struct Publisher<B, S> {
+    pub(super) client: Client<B, S>,
+    pub(super) encryption: Arc<Encryption>,
+    pub(super) ledger: Arc<Ledger>,
+    key: Option<Key>,
+}
+
+struct Key {
+    id: EvaluationKeyId,
+    folder: KeyFolder,
+    lease: Lease,
+    /// When it was put into the store.
+    put: Mutex<Option<Instant>>,
+}
+
+impl<B: Broker, S: Store> Publisher<B, S> {
+    pub(super) fn new(
+        client: Client<B, S>,
+        encryption: Arc<Encryption>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self { client, encryption, ledger, key: None }
+    }
+
+    /// Names the key that jobs need, if they need one.
+    pub(super) fn with_key(
+        self,
+        id: Option<EvaluationKeyId>,
+        folder: KeyFolder,
+        lease: Lease,
+    ) -> Self {
+        let key = id.map(|id| Key { id, folder, lease, put: Mutex::default() });
+        Self { key, ..self }
+    }
+
+    /// Sees to the evaluation key, which is read from its folder and not kept.
+    pub(super) async fn prepare_key(&self, step: KeyStep) -> Result<(), ScoreError> {
+        let (Some(key), KeyStep::Ensure(needed) | KeyStep::Replace(needed)) = (&self.key, step)
+        else {
+            return Ok(());
+        };
+        let mut put = key.put.lock().await;
+        if put.is_some_and(|put| put > needed) {
+            return Ok(());
+        }
+        let (folder, tenant) = (key.folder.clone(), self.client.tenant().clone());
+        let read =
+            move || Ok::<_, ScoreError>(Blob::evaluation_key(&tenant, folder.evaluation_keys()?)?);
+        let blob = blocking(read).await??;
+        match step {
+            KeyStep::Replace(_) => self.client.replace_key(&blob, key.lease).await?,
+            _ => self.client.ensure_key(&blob, key.lease).await.map(|_| ())?,
+        }
+        *put = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Encrypts and publishes. Returns when the broker has the job.
+    pub(super) async fn publish(&self, new: NewJob<B, S>) -> Result<(), ScoreError> {
+        let NewJob { job, part, rows, deadline, key, replaces } = new;
+        let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
+        let deadline_ms = deadline.map(Timestamp::millis);
+        let encrypt = move || {
+            let payload = encryption.encrypt(&rows)?;
+            ledger.append(&Record::Submitting { job, part, deadline_ms })?;
+            Ok::<_, ScoreError>(payload)
+        };
+        let payload = blocking(encrypt).await??;
+        if let Some(received) = replaces {
+            received.ack().await;
+        }
+        self.prepare_key(key).await?;
+        let request = JobRequest {
+            id: job,
+            model_id: self.ledger.header().model_id,
+            key_id: self.key.as_ref().map(|key| key.id),
+            rows: count,
+            deadline,
+            correlation_id: None,
+            payload,
+        };
+        let payload = self.client.submit(request).await?.payload;
+        let ledger = Arc::clone(&self.ledger);
+        blocking(move || ledger.append(&Record::Submitted { job, part, payload })).await??;
+        Ok(())
+    }
+
+    /// Decrypts outputs and makes their integers durable; then, and not before, the message goes.
+    pub(super) async fn finish(
+        &self,
+        part: u64,
+        outputs: Vec<u8>,
+        received: Received<B, S>,
+    ) -> Result<Result<(), Unreadable<B, S>>, ScoreError> {
+        let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
+        let job = received.job;
+        let decrypt = move || {
+            let rows = u32::try_from(ledger.header().part_rows(part)).unwrap_or(u32::MAX);
+            match encryption.decrypt(&outputs, rows) {
+                Ok(results) => ledger.finish(job, part, &results).map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        };
+        match blocking(decrypt).await?? {
+            Ok(()) => {
+                received.ack().await;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(Unreadable { error, received })),
+        }
+    }
+
+    /// Notes that a part failed; then the message goes.
+    pub(super) async fn fail(
+        &self,
+        part: u64,
+        job: JobId,
+        reason: String,
+        received: Option<Received<B, S>>,
+    ) -> Result<(), ScoreError> {
+        let ledger = Arc::clone(&self.ledger);
+        blocking(move || ledger.fail(job, part, &reason)).await??;
+        if let Some(received) = received {
+            received.ack().await;
+        }
+        Ok(())
+    }
+}
+
+/// Outputs that are not what the model gives.
+pub(super) struct Unreadable<B: Broker, S: Store> {
+    pub(super) error: EncryptionError,
+    pub(super) received: Received<B, S>,
+}
