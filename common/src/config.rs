@@ -172,13 +172,17 @@ pub enum Section {
 }
 
 fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
+    Ok(Secret(read_bounded(path, MAX_SECRET_FILE_BYTES)?.trim().to_owned()))
+}
+
+/// Reads a file of text, if it is not too large.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<String, ConfigError> {
     let error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let size = std::fs::metadata(path).map_err(|source| error(source.to_string()))?.len();
-    if size > MAX_SECRET_FILE_BYTES {
-        return Err(error(format!("larger than {MAX_SECRET_FILE_BYTES} bytes")));
+    if size > limit {
+        return Err(error(format!("larger than {limit} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(|source| error(source.to_string()))?;
-    Ok(Secret(text.trim().to_owned()))
+    std::fs::read_to_string(path).map_err(|source| error(source.to_string()))
 }
 
 /// How a program tells what it does.

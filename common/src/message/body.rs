@@ -1,7 +1,6 @@
-//! Bodies of messages: bincode 2, little-endian, integers of fixed length.
+//! Bodies of messages: little-endian, integers of fixed length, nothing optional. Written and read
+//! by hand: a stranger's length never decides how much memory is taken.
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Payload, StoredPayload};
@@ -12,10 +11,15 @@ use crate::store::{CHUNK_BYTES, MAX_BLOB_BYTES};
 pub const PROTOCOL_VERSION: u16 = 1;
 /// Largest payload that travels in a message, in bytes. Larger ones go to the store.
 pub const MAX_INLINE_BYTES: usize = 1 << 20;
-/// Largest body of a message, in bytes: an inline payload, or the digests of a stored one.
-pub const MAX_BODY_BYTES: usize = MAX_INLINE_BYTES + 64;
+/// Largest body of a message, in bytes: the largest inline payload, and what is before it.
+pub const MAX_BODY_BYTES: usize = INLINE_START + MAX_INLINE_BYTES;
 /// Longest text about an error, in bytes. Longer ones are cut.
 pub const MAX_REASON_BYTES: usize = 4096;
+
+/// Where the bytes of an inline payload begin: after version, form and length.
+const INLINE_START: usize = 2 + 4 + 8;
+const INLINE: u32 = 0;
+const STORED: u32 = 1;
 
 /// Why a body cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -31,96 +35,131 @@ pub enum BodyError {
     TooLarge(usize),
 }
 
-const CONFIGURATION: Configuration<LittleEndian, Fixint, Limit<MAX_BODY_BYTES>> =
-    bincode::config::standard()
-        .with_little_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<MAX_BODY_BYTES>();
-
-/// Body of a job, and of a reply with outputs.
-#[derive(Debug, Serialize, Deserialize)]
-enum PayloadForm {
-    Inline(Vec<u8>),
-    Stored { sha256: [u8; 32], bytes: u64, chunks: Vec<[u8; 32]> },
-}
-
 /// Writes a payload with its version before it.
 pub(super) fn write_payload(payload: &Payload) -> Vec<u8> {
     match payload {
-        // By hand rather than through the form, which would copy up to a megabyte once more.
         Payload::Inline(bytes) => {
-            let mut body = Vec::with_capacity(14 + bytes.len());
-            body.extend(PROTOCOL_VERSION.to_le_bytes());
-            body.extend(0_u32.to_le_bytes());
+            let mut body = begin(INLINE_START + bytes.len());
+            body.extend(INLINE.to_le_bytes());
             body.extend((bytes.len() as u64).to_le_bytes());
             body.extend(bytes);
             body
         }
-        Payload::Stored(stored) => encode(&PayloadForm::Stored {
-            sha256: stored.sha256.bytes(),
-            bytes: stored.bytes,
-            chunks: stored.chunks.iter().map(|digest| digest.bytes()).collect(),
-        }),
+        Payload::Stored(stored) => {
+            let mut body = begin(54 + 32 * stored.chunks.len());
+            body.extend(STORED.to_le_bytes());
+            body.extend(stored.sha256.bytes());
+            body.extend(stored.bytes.to_le_bytes());
+            body.extend((stored.chunks.len() as u64).to_le_bytes());
+            stored.chunks.iter().for_each(|digest| body.extend(digest.bytes()));
+            body
+        }
     }
 }
 
 /// Reads a payload.
 pub(super) fn read_payload(body: &[u8]) -> Result<Payload, BodyError> {
-    match decode(body)? {
-        PayloadForm::Inline(bytes) if bytes.len() > MAX_INLINE_BYTES => {
-            Err(BodyError::Form(format!("an inline payload of more than {MAX_INLINE_BYTES} bytes")))
+    let mut rest = Rest::of(body)?;
+    let payload = match u32::from_le_bytes(rest.array()?) {
+        INLINE => {
+            let length = rest.number()?;
+            Payload::Inline(rest.take(length)?.to_vec())
         }
-        PayloadForm::Inline(bytes) => Ok(Payload::Inline(bytes)),
-        PayloadForm::Stored { sha256, bytes, chunks } => {
+        STORED => {
+            let sha256 = Digest::from_bytes(rest.array()?);
+            let (bytes, count) = (rest.number()?, rest.number()?);
             let expected = bytes.div_ceil(CHUNK_BYTES as u64);
-            if !(1..=MAX_BLOB_BYTES).contains(&bytes) || chunks.len() as u64 != expected {
-                return Err(BodyError::Form(format!(
-                    "{bytes} stored bytes in {} chunks",
-                    chunks.len()
-                )));
+            if !(1..=MAX_BLOB_BYTES).contains(&bytes) || count != expected {
+                return Err(BodyError::Form(format!("{bytes} stored bytes in {count} chunks")));
             }
-            let chunks = chunks.into_iter().map(Digest::from_bytes).collect();
-            Ok(Payload::Stored(StoredPayload { sha256: Digest::from_bytes(sha256), bytes, chunks }))
+            let chunks = (0..count).map(|_| Ok(Digest::from_bytes(rest.array()?)));
+            Payload::Stored(StoredPayload {
+                sha256,
+                bytes,
+                chunks: chunks.collect::<Result<_, _>>()?,
+            })
         }
-    }
+        form => return Err(BodyError::Form(format!("no payload has the form {form}"))),
+    };
+    rest.end()?;
+    Ok(payload)
 }
 
 /// Writes the body of a reply without outputs: why there are none, for people.
 pub(super) fn write_reason(reason: &str) -> Vec<u8> {
-    let mut end = reason.len().min(MAX_REASON_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    encode(&&reason[..end])
+    let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];
+    let mut body = begin(10 + reason.len());
+    body.extend((reason.len() as u64).to_le_bytes());
+    body.extend(reason.as_bytes());
+    body
 }
 
 /// Reads why there are no outputs.
 pub(super) fn read_reason(body: &[u8]) -> Result<String, BodyError> {
-    decode(body)
+    let mut rest = Rest::of(body)?;
+    let length = rest.number()?;
+    if length > MAX_REASON_BYTES as u64 {
+        return Err(BodyError::Form(format!("a reason of {length} bytes")));
+    }
+    let reason = std::str::from_utf8(rest.take(length)?);
+    let reason = reason.map_err(|_| BodyError::Form("a reason that is not UTF-8".into()))?;
+    rest.end()?;
+    Ok(reason.to_owned())
 }
 
-fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut body = PROTOCOL_VERSION.to_le_bytes().to_vec();
-    bincode::serde::encode_into_std_write(value, &mut body, CONFIGURATION)
-        .expect("memory takes every byte, and the values are bounded");
+/// Checks what every body begins with. Another version may differ in all that follows, and in its
+/// headers.
+pub(super) fn check_version(body: &[u8]) -> Result<(), BodyError> {
+    Rest::of(body).map(drop)
+}
+
+fn begin(capacity: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(capacity);
+    body.extend(PROTOCOL_VERSION.to_le_bytes());
     body
 }
 
-fn decode<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BodyError> {
-    if body.len() > MAX_BODY_BYTES {
-        return Err(BodyError::TooLarge(body.len()));
+/// The bytes of a body that are not read yet.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    /// What follows the version.
+    fn of(body: &'a [u8]) -> Result<Self, BodyError> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(BodyError::TooLarge(body.len()));
+        }
+        let mut rest = Self(body);
+        match u16::from_le_bytes(rest.array()?) {
+            PROTOCOL_VERSION => Ok(rest),
+            version => Err(BodyError::Version(version)),
+        }
     }
-    let Some((version, rest)) = body.split_first_chunk() else {
-        return Err(BodyError::Form("shorter than its version".into()));
-    };
-    let version = u16::from_le_bytes(*version);
-    if version != PROTOCOL_VERSION {
-        return Err(BodyError::Version(version));
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BodyError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or_else(Self::short)?;
+        self.0 = rest;
+        Ok(*array)
     }
-    let decoded = bincode::serde::decode_from_slice(rest, CONFIGURATION);
-    let (value, read) = decoded.map_err(|error| BodyError::Form(error.to_string()))?;
-    match rest.len() - read {
-        0 => Ok(value),
-        left => Err(BodyError::Form(format!("{left} bytes after its end"))),
+
+    fn number(&mut self) -> Result<u64, BodyError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'a [u8], BodyError> {
+        let length = usize::try_from(length).map_err(|_| Self::short())?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(Self::short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn end(self) -> Result<(), BodyError> {
+        match self.0.len() {
+            0 => Ok(()),
+            left => Err(BodyError::Form(format!("{left} bytes after its end"))),
+        }
+    }
+
+    fn short() -> BodyError {
+        BodyError::Form("it ends too early".into())
     }
 }

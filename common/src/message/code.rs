@@ -13,8 +13,8 @@ pub struct UnknownErrorCode;
 /// Defines the codes with their texts, so that neither direction can forget one.
 macro_rules! error_codes {
     ($($(#[$documentation:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a job has no scores. The texts are part of the protocol: a code may be added, none
-        /// changes its meaning.
+        /// Why a job has no scores. The texts are part of the protocol: a code may be added, and
+        /// is then read as [`Self::Internal`] by who does not know it; none changes its meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum ErrorCode {

@@ -6,10 +6,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::body::{read_payload, read_reason, write_payload, write_reason};
+use super::body::{check_version, read_payload, read_reason, write_payload, write_reason};
 use super::{BodyError, ErrorCode, Job, MAX_CORRELATION_BYTES, Outcome, Reply, Timestamp, Timings};
 use crate::topology::{JOBS, Lane, REPLIES, ReplyQueue, job_queue};
-use crate::{JobId, ModelId};
+use crate::{JobId, MAX_WORKER_LENGTH, ModelId};
 
 /// Names of headers.
 pub mod headers {
@@ -51,6 +51,8 @@ pub mod headers {
 const JOB_TYPE: &str = "cipherscore.job";
 const REPLY_TYPE: &str = "cipherscore.reply";
 const SCORED: &str = "scored";
+/// Longest error code that a newer worker may use, in characters.
+const MAX_CODE_LENGTH: usize = 64;
 
 /// The value of a header. Of AMQP's many kinds these two are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// Why a message is no job or no reply, with what could be read of it.
+/// Why a message is no job or no reply, as its answer says it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// For programs.
@@ -182,6 +184,15 @@ impl Message {
         }
     }
 
+    fn worker(&self) -> Result<String, Refusal> {
+        match self.optional::<String>(headers::WORKER)? {
+            Some(worker) if worker.len() > MAX_WORKER_LENGTH => {
+                Err(Refusal::malformed("cs-worker is too long"))
+            }
+            worker => Ok(worker.unwrap_or_default()),
+        }
+    }
+
     fn correlation(&self) -> Result<Option<String>, Refusal> {
         match &self.correlation_id {
             Some(id) if id.len() > MAX_CORRELATION_BYTES => {
@@ -249,6 +260,8 @@ impl Job {
     /// Reads a job. Whether it may be done is not decided here.
     pub fn from_message(message: &Message) -> Result<Self, Refusal> {
         message.require_kind(JOB_TYPE)?;
+        // First: the headers of another version may be others.
+        check_version(&message.body)?;
         let id = message.message_id.as_deref().unwrap_or_default();
         let reply_to = message.reply_to.as_deref().unwrap_or_default();
         let malformed = |error: &dyn Display| Refusal::malformed(error.to_string());
@@ -306,7 +319,7 @@ impl Reply {
     /// Reads a reply.
     pub fn from_message(message: &Message) -> Result<Self, Refusal> {
         message.require_kind(REPLY_TYPE)?;
-        let outcome = message.text(headers::OUTCOME).unwrap_or_default();
+        check_version(&message.body)?;
         let time = |name| {
             let micros = message.integer(name)?.unwrap_or_default();
             Ok::<_, Refusal>(Duration::from_micros(micros))
@@ -315,21 +328,30 @@ impl Reply {
             job: message.require(headers::JOB_ID)?,
             correlation_id: message.correlation()?,
             model_id: message.optional(headers::MODEL_ID)?,
-            worker: message.text(headers::WORKER).unwrap_or_default().to_owned(),
+            worker: message.worker()?,
             timings: Timings {
                 key: time(headers::KEY_TIME)?,
                 evaluate: time(headers::EVALUATE_TIME)?,
             },
             trace: message.optional(headers::TRACE_PARENT).unwrap_or_default(),
-            outcome: match outcome {
+            outcome: match message.require::<String>(headers::OUTCOME)?.as_str() {
                 SCORED => Outcome::Scored(read_payload(&message.body)?),
-                code => Outcome::Failed {
-                    code: code.parse().map_err(|_| {
-                        Refusal::malformed("cs-outcome is neither scored nor a known error code")
-                    })?,
-                    reason: read_reason(&message.body)?,
-                },
+                code => failed(code, &message.body)?,
             },
         })
     }
+}
+
+/// A code that only a newer worker knows is read as an internal error rather than not at all: who
+/// waits for the reply shall hear of it.
+fn failed(code: &str, body: &[u8]) -> Result<Outcome, Refusal> {
+    let form = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    if let Ok(code) = code.parse() {
+        return Ok(Outcome::Failed { code, reason: read_reason(body)? });
+    }
+    if !((1..=MAX_CODE_LENGTH).contains(&code.len()) && code.bytes().all(form)) {
+        return Err(Refusal::malformed("cs-outcome is neither scored nor an error code"));
+    }
+    let reason = format!("{code}: {}", read_reason(body)?);
+    Ok(Outcome::Failed { code: ErrorCode::Internal, reason })
 }

@@ -59,7 +59,8 @@ pub struct Reply {
     pub correlation_id: Option<String>,
     /// Which model; none when the job's could not be read.
     pub model_id: Option<ModelId>,
-    /// Which worker, for people.
+    /// Which worker, for people; at most [`MAX_WORKER_LENGTH`](crate::MAX_WORKER_LENGTH)
+    /// characters.
     pub worker: String,
     /// How long the parts of it took.
     pub timings: Timings,

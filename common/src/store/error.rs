@@ -79,7 +79,7 @@ pub enum StoreError {
         /// What it said.
         reason: String,
     },
-    /// It does not let us: wrong password, or no permission.
+    /// It does not let us, or we do not trust it: wrong password, no permission, or certificate.
     #[error("the store at {server} refuses: {reason}")]
     Refused {
         /// Address, without credentials.

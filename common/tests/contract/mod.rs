@@ -40,6 +40,7 @@ macro_rules! broker_contract {
             a_reply_to_nobody_is_kept,
             a_queue_tells_its_state,
             a_stopped_queue_gives_nothing_more,
+            a_queue_can_be_taken_on_later,
         );
     };
     ($new:path, $test:meta, $($name:ident),* $(,)?) => {
@@ -345,4 +346,21 @@ pub(crate) async fn a_stopped_queue_gives_nothing_more<B: Broker>(broker: &B) {
     let more = timeout(SILENCE, subscription.next()).await;
     assert!(!matches!(more, Ok(Ok(_))), "{more:?}");
     holds(broker, &queue(), 1).await;
+}
+
+pub(crate) async fn a_queue_can_be_taken_on_later<B: Broker>(broker: &B) {
+    declare(broker).await;
+    let high = QueuePrefetch { queue: job_queue(model(), Lane::High), prefetch: 1 };
+    let mut subscription = subscribe(broker, &queue(), 1).await;
+    for id in ["1", "2"] {
+        broker.publish(&Message { routing_key: high.queue.clone(), ..message(id) }).await.unwrap();
+    }
+    assert!(silent(&mut subscription).await);
+    subscription.start(&high).await.unwrap();
+    let delivery = next(&mut subscription).await;
+    assert_eq!((id(&delivery), &delivery.queue), ("1", &high.queue));
+    subscription.stop(&high.queue).await.unwrap();
+    settle(delivery, Disposition::Ack).await;
+    publish(broker, &["m"]).await;
+    assert_eq!(id(&next(&mut subscription).await), "m");
 }

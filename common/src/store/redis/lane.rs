@@ -124,6 +124,13 @@ fn classify(server: &str, error: &RedisError) -> StoreError {
         (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) | (ErrorKind::AuthenticationFailed, _) => {
             StoreError::Refused { server, reason }
         }
+        // Neither certificate gets better by asking again.
+        (ErrorKind::Io, _)
+            if reason.contains("invalid peer certificate")
+                || reason.contains("received fatal alert") =>
+        {
+            StoreError::Refused { server, reason }
+        }
         (ErrorKind::Io, _)
         | (_, Some("LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "MISCONF")) => {
             StoreError::Unavailable { server, reason }
