@@ -127,6 +127,12 @@ fn sizes_are_bounded() {
         Outcome::Failed { reason: read, .. } => assert_eq!(read, reason[..MAX_REASON_BYTES - 1]),
         outcome => panic!("{outcome:?}"),
     }
+    let mut message = reply_failed().to_message(&reply_queue());
+    message.body.truncate(2);
+    message.body.extend((MAX_REASON_BYTES as u64 + 1).to_le_bytes());
+    message.body.extend(vec![b'x'; MAX_REASON_BYTES + 1]);
+    let refusal = Reply::from_message(&message).unwrap_err();
+    assert!(refusal.reason.contains("4097"), "{refusal:?}");
 }
 
 #[derive(Clone, Copy, PartialEq)]
