@@ -1,5 +1,7 @@
 //! The broker: one seam, over AMQP and in this process.
 
+pub mod amqp;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
