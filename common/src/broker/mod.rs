@@ -1,5 +1,6 @@
 //! The broker: one seam, over AMQP and in this process.
 
+pub mod amqp;
 mod memory;
 
 use std::fmt;
@@ -106,8 +107,8 @@ pub struct QueueState {
 
 /// Deliveries from the queues of one subscription.
 pub trait Subscription: Send {
-    /// The next delivery. Dropped before it is there, this loses nothing. After an error the subscription is over, and whatever it delivered and
-    /// was not settled comes again to somebody.
+    /// The next delivery. Dropped before it is there, this loses nothing. After an error the
+    /// subscription is over, and whatever it delivered and was not settled comes again to somebody.
     fn next(&mut self) -> impl Future<Output = Result<Delivery, BrokerError>> + Send;
 
     /// Begins to take from one more queue.

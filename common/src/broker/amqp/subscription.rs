@@ -1,0 +1,179 @@
+//! Deliveries of one channel.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use lapin::message::Delivery as Delivered;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicRejectOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Acker, Channel, Consumer};
+use tokio::time::timeout;
+
+use super::connection::{Slot, broker_error};
+use super::convert;
+use crate::broker::{
+    BrokerError, Delivery, Disposition, QueuePrefetch, Settle, Settled, Settlement, Settling,
+    Subscription,
+};
+
+/// How often a subscription that has nothing to deliver looks whether its channel is still there.
+const CHANNEL_CHECK: Duration = Duration::from_secs(5);
+
+/// Deliveries from RabbitMQ. When several queues have something, the one that was named first
+/// comes first. Dropping it gives back whatever is not settled.
+pub struct AmqpSubscription {
+    slot: Arc<Slot>,
+    state: Result<Open, BrokerError>,
+}
+
+struct Open {
+    channel: Channel,
+    sources: Vec<Source>,
+}
+
+struct Source {
+    queue: String,
+    consumer: Consumer,
+    stopped: bool,
+}
+
+pub(super) async fn subscribe(
+    slot: &Arc<Slot>,
+    queues: &[QueuePrefetch],
+) -> Result<AmqpSubscription, BrokerError> {
+    let link = slot.get().await?;
+    let channel = slot.answer(link.channel()).await?;
+    let mut open = Open { channel, sources: Vec::new() };
+    for queue in queues {
+        open.start(slot, queue).await?;
+    }
+    Ok(AmqpSubscription { slot: slot.clone(), state: Ok(open) })
+}
+
+impl Open {
+    async fn start(&mut self, slot: &Slot, queue: &QueuePrefetch) -> Result<(), BrokerError> {
+        let QueuePrefetch { queue, prefetch } = queue;
+        let name = ShortString::try_new(queue.as_str()).map_err(|error| BrokerError::Refused {
+            server: slot.config.server(),
+            reason: error.to_string(),
+        })?;
+        let consuming = async {
+            // 0 would be without a limit. The limit is that of the next consumer.
+            self.channel.basic_qos((*prefetch).max(1), BasicQosOptions { global: false }).await?;
+            let options = BasicConsumeOptions::default();
+            // The broker makes up a name for the consumer.
+            self.channel.basic_consume(name, "".into(), options, FieldTable::default()).await
+        };
+        let consumer = slot.answer(consuming).await?;
+        self.sources.push(Source { queue: queue.clone(), consumer, stopped: false });
+        Ok(())
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        slot: &Slot,
+    ) -> Poll<Result<Delivery, BrokerError>> {
+        let mut index = 0;
+        while let Some(source) = self.sources.get_mut(index) {
+            match Pin::new(&mut source.consumer).poll_next(context) {
+                Poll::Ready(Some(Ok(delivered))) => {
+                    // What arrived before the channel broke comes again.
+                    if delivered.acker.usable() {
+                        return Poll::Ready(Ok(source.delivery(delivered)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(broker_error(&slot.config.server(), &error)));
+                }
+                Poll::Ready(None) if source.stopped => {
+                    self.sources.remove(index);
+                }
+                Poll::Ready(None) => {
+                    let reason = format!("it ended the consuming of {}", source.queue);
+                    return Poll::Ready(Err(slot.unavailable(reason)));
+                }
+                Poll::Pending => index += 1,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Source {
+    fn delivery(&self, delivered: Delivered) -> Delivery {
+        let settlement = Settlement::new(SettleAmqp(delivered.acker.clone()));
+        let (message, returned) = convert::message(delivered);
+        Delivery { message, queue: self.queue.clone(), returned, settlement }
+    }
+}
+
+impl Subscription for AmqpSubscription {
+    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        let Self { slot, state } = self;
+        let error = loop {
+            let open = match state {
+                Ok(open) => open,
+                Err(error) => return Err(error.clone()),
+            };
+            let next = poll_fn(|context| open.poll(context, slot));
+            match timeout(CHANNEL_CHECK, next).await {
+                Ok(Ok(delivery)) => return Ok(delivery),
+                Ok(Err(error)) => break error,
+                Err(_) if open.channel.status().connected() => {}
+                Err(_) => break slot.unavailable("the channel is closed"),
+            }
+        };
+        // Dropping the channel closes it.
+        *state = Err(error.clone());
+        Err(error)
+    }
+
+    async fn start(&mut self, queue: &QueuePrefetch) -> Result<(), BrokerError> {
+        match &mut self.state {
+            Ok(open) => open.start(&self.slot, queue).await,
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    async fn stop(&mut self, queue: &str) -> Result<(), BrokerError> {
+        let open = match &mut self.state {
+            Ok(open) => open,
+            Err(error) => return Err(error.clone()),
+        };
+        for source in open.sources.iter_mut().filter(|source| source.queue == queue) {
+            source.stopped = true;
+            let options = BasicCancelOptions::default();
+            let cancelling = open.channel.basic_cancel(source.consumer.tag(), options);
+            self.slot.answer(cancelling).await?;
+        }
+        Ok(())
+    }
+}
+
+struct SettleAmqp(Acker);
+
+impl Settle for SettleAmqp {
+    fn settle(self: Box<Self>, disposition: Disposition) -> Settling {
+        Box::pin(async move {
+            let told = match disposition {
+                Disposition::Ack => self.0.ack(BasicAckOptions::default()).await,
+                Disposition::Requeue => {
+                    self.0.nack(BasicNackOptions { multiple: false, requeue: true }).await
+                }
+                Disposition::DeadLetter => {
+                    self.0.reject(BasicRejectOptions { requeue: false }).await
+                }
+            };
+            // An error means that the channel ended: whatever it was not told comes again.
+            Ok(if told.unwrap_or(false) { Settled::Told } else { Settled::ComesAgain })
+        })
+    }
+}
