@@ -1,6 +1,7 @@
-//! `/livez` and `/readyz`, for whoever runs the worker.
+//! `/livez` and `/readyz`, for whoever runs the worker, and the question to them.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use crate::shared::Shared;
 
 /// After what time without a sign of life the supervisor counts as dead.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+/// How long the question may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes.
+const MAX_ANSWER_BYTES: u64 = 4096;
 
 /// What `/readyz` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,4 +65,16 @@ fn readiness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Readiness {
     let store = !shared.services.is_store_away();
     let models = shared.models().ids().count();
     Readiness { ready: consuming && store && models > 0, consuming, store, models }
+}
+
+/// Asks a worker on this machine.
+pub(crate) fn ask(address: SocketAddr) -> io::Result<Readiness> {
+    let mut stream = TcpStream::connect_timeout(&address, QUESTION_TIMEOUT)?;
+    stream.set_read_timeout(Some(QUESTION_TIMEOUT))?;
+    let question = format!("GET /readyz HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    serde_json::from_str(body).map_err(io::Error::other)
 }

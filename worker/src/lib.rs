@@ -5,8 +5,9 @@
 //! * `supervisor`: consuming, slots, reconnecting, stopping.
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
 //! * `memory`, `in_flight`, `window`, `models`: what is kept meanwhile.
-//! * [`config`]: how it is started.
+//! * [`config`], [`command`]: how it is started.
 
+pub mod command;
 mod compute;
 pub mod config;
 mod evaluation;

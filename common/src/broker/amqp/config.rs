@@ -9,6 +9,8 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use thiserror::Error;
 
+use crate::config::{ConfigError, Section, ServiceSettings};
+
 /// Longest URL, in bytes.
 const MAX_URL_BYTES: usize = 4096;
 /// Longest user name and virtual host, in bytes: AMQP's short strings.
@@ -123,6 +125,29 @@ impl AmqpConfig {
             connect_timeout,
             confirm_timeout: CONFIRM_TIMEOUT,
         })
+    }
+
+    /// Reads what section `[broker]` of a configuration says.
+    pub fn from_settings(settings: &ServiceSettings) -> Result<Self, ConfigError> {
+        let url = settings.resolve_url(Section::Broker)?;
+        let wrong = |key| {
+            move |error: InvalidAmqpConfig| ConfigError::Value { key, reason: error.to_string() }
+        };
+        let mut config = Self::parse(url.expose()).map_err(wrong("broker.url"))?;
+        if let Some(file) = &settings.ca_file {
+            config = config.with_authority(file).map_err(wrong("broker.ca_file"))?;
+        }
+        match (&settings.certificate_file, &settings.key_file) {
+            (None, None) => Ok(config),
+            (Some(certificate), Some(key)) => {
+                let wrong = wrong("broker.certificate_file");
+                config.with_client_certificate(certificate, key).map_err(wrong)
+            }
+            _ => Err(ConfigError::Value {
+                key: "broker.certificate_file",
+                reason: "a certificate and its key file belong together".into(),
+            }),
+        }
     }
 
     /// What the management page shows.

@@ -1,0 +1,144 @@
+//! The command line of a worker, which `cipherscore-worker` and `cipherscore worker` share.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
+use cipherscore_common::config;
+use cipherscore_common::{RedisConfig, RedisStore, telemetry};
+use cipherscore_concrete::recorder::RecorderCommand;
+use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::config::WorkerConfig;
+use crate::health;
+use crate::worker::Worker;
+
+/// How long the end of the connections may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a worker can be told.
+#[derive(Debug, Subcommand)]
+pub enum WorkerCommand {
+    /// Take jobs until SIGTERM or Ctrl-C; running jobs are finished first, a second signal stops
+    /// at once.
+    Start(Options),
+    /// Read the configuration, open the models, ask broker and store, and end.
+    Check(Options),
+    /// Ask a running worker on this machine whether it is ready. Ends with 0 if it is.
+    Health(Options),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Configuration file; `config/worker.toml` of the sources explains every key.
+    #[arg(long, value_name = "FILE", env = "CIPHERSCORE_WORKER_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Folder with models: server.zip files, raw or imported.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+
+    /// Any key of the file, as worker.slots=4. Comes after CIPHERSCORE_WORKER__SLOTS=4 in the
+    /// environment, which comes after the file. URLs do not belong here: others can read them.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("give it as KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl Options {
+    fn load(&self) -> anyhow::Result<WorkerConfig> {
+        let mut flags: Vec<_> =
+            self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        if let Some(folder) = &self.models {
+            let folder = folder.to_str().context("the folder of models is not UTF-8")?;
+            flags.push(("models.folder", folder.to_owned()));
+        }
+        Ok(config::load(self.config.as_deref(), &flags)?)
+    }
+}
+
+/// Does it. `recorder` is how this program is started to import raw zips.
+pub fn run(command: WorkerCommand, recorder: RecorderCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        WorkerCommand::Start(options) => in_runtime(start(options.load()?, recorder)),
+        WorkerCommand::Check(options) => in_runtime(check(options.load()?, recorder)),
+        WorkerCommand::Health(options) => ask(&options.load()?),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // Evaluations that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn open(
+    config: WorkerConfig,
+    recorder: RecorderCommand,
+) -> anyhow::Result<(Worker<AmqpBroker, RedisStore>, AmqpBroker)> {
+    telemetry::start(config.log.format, &config.log.level)?;
+    let broker = AmqpConfig::from_settings(&config.broker)?.with_name("cipherscore worker");
+    let broker = AmqpBroker::new(broker.with_confirm_timeout(config.worker.confirm_timeout))?;
+    let store = RedisStore::new(&RedisConfig::from_settings(&config.store)?)?;
+    Ok((Worker::open(config, broker.clone(), store, recorder).await?, broker))
+}
+
+async fn start(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Result<()> {
+    let (worker, broker) = open(config, recorder).await?;
+    let (name, models) = (worker.name().to_owned(), worker.models());
+    info!(name, version = env!("CARGO_PKG_VERSION"), models = models.len(), "starting");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut asked = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let mut handle = worker.start().await?;
+    tokio::select! {
+        () = handle.ended() => return Ok(()),
+        signal = asked() => info!(signal, "stopping: nothing new is begun"),
+    }
+    handle.drain();
+    tokio::select! {
+        () = handle.ended() => {}
+        signal = asked() => {
+            warn!(signal, "stopping at once: the broker gives the running jobs to other workers");
+            handle.abort();
+        }
+    }
+    broker.close(CLOSE_TIMEOUT).await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn check(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Result<()> {
+    let (worker, broker) = open(config, recorder).await?;
+    worker.check().await?;
+    for id in worker.models() {
+        println!("model {id}");
+    }
+    println!("configuration, models, broker and store are usable");
+    broker.close(CLOSE_TIMEOUT).await;
+    Ok(())
+}
+
+fn ask(config: &WorkerConfig) -> anyhow::Result<ExitCode> {
+    let address = config.health.listen.context("health.listen is \"\": nobody answers")?;
+    let readiness = health::ask(address).with_context(|| format!("no answer from {address}"))?;
+    println!("{}", serde_json::to_string(&readiness)?);
+    ensure!(readiness.ready, "the worker is not ready");
+    Ok(ExitCode::SUCCESS)
+}
