@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cipherscore_common::JobId;
 use thiserror::Error;
@@ -26,6 +27,8 @@ const LOCK: &str = "lock";
 
 /// Longest reason that is kept, in characters.
 const MAX_REASON_CHARS: usize = 1000;
+/// How long another run's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a ledger cannot be used.
 #[derive(Debug, Error)]
@@ -82,12 +85,7 @@ impl Ledger {
         must_have_rows: bool,
     ) -> Result<(Self, Past), LedgerError> {
         create_folder(folder).map_err(|source| io_error(folder, source))?;
-        let lock = open_file(&folder.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io_error(&folder.join(LOCK), source)),
-        }
+        let lock = lock_folder(folder)?;
         let path = folder.join(JOBS);
         let mut jobs = open_file(&path)?;
         let Found { header, past, end } = Found::read(&jobs, &path)?;
@@ -186,6 +184,23 @@ impl Ledger {
     fn offset(&self, part: u64) -> u64 {
         let row_bytes = (self.header.outputs * size_of::<i64>()) as u64;
         part * u64::from(self.header.rows_per_job) * row_bytes
+    }
+}
+
+/// Waits for a moment: a run that was dropped in this process may be finishing a write.
+fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
+    let path = folder.join(LOCK);
+    let lock = open_file(&path)?;
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PATIENCE / 20);
+            }
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(io_error(&path, source)),
+        }
     }
 }
 

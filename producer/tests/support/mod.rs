@@ -1,0 +1,276 @@
+//! A worker in miniature: honest answers by the real evaluator, and dishonest ones on request.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetch, Subscription};
+use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload, Reply, Timings};
+use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
+use cipherscore_common::{
+    Blob, BlobKind, BlobName, BlobReader, BlobStore, JobId, Lease, MemoryStore, ModelId,
+};
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::keys::write_evaluation_keys;
+use cipherscore_concrete::recorder::RecorderCommand;
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_engine::client_keys::ClientKeys;
+use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
+use cipherscore_producer::key_folder::KeyFolder;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+pub(crate) const LINEAR: &str = "linear_regression";
+pub(crate) const TREE: &str = "decision_tree_classifier";
+
+pub(crate) fn testdata(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
+}
+
+/// A model, its data owner's keys, and a folder for files.
+pub(crate) struct Owner {
+    pub(crate) name: &'static str,
+    pub(crate) artifact: ClientArtifact,
+    pub(crate) keys: KeyFolder,
+    pub(crate) folder: TempDir,
+    pub(crate) evaluator: Arc<CircuitEvaluator>,
+}
+
+impl Owner {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let read = |path: String| std::fs::read(testdata(&path)).unwrap();
+        let artifact = ClientArtifact::open(&read(format!("concrete/{name}/client.zip"))).unwrap();
+        let folder = TempDir::new().unwrap();
+        let keys = make_keys(&artifact, &folder.path().join("keys"));
+        let recorder = RecorderCommand::new("there is none", Vec::new());
+        let server = read(format!("imported/{name}.zip"));
+        let server = ServerArtifact::open(&server, &recorder).unwrap();
+        let evaluator = Arc::new(CircuitEvaluator::new(server).unwrap());
+        Self { name, artifact, keys, folder, evaluator }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn model_id(&self) -> ModelId {
+        self.evaluator.model_id().to_string().parse().unwrap()
+    }
+
+    pub(crate) fn client_keys(&self) -> ClientKeys {
+        self.keys.client_keys(self.artifact.keyset(), || Ok(None)).unwrap()
+    }
+
+    /// The committed rows, so many times over, as a file.
+    pub(crate) fn input(&self, times: usize) -> PathBuf {
+        let text = std::fs::read_to_string(testdata(&format!("concrete/{}/rows.csv", self.name)));
+        let text = text.unwrap();
+        let (header, rows) = text.split_once('\n').unwrap();
+        let path = self.path("rows.csv");
+        std::fs::write(&path, format!("{header}\n{}", rows.repeat(times))).unwrap();
+        path
+    }
+
+    /// What Concrete ML decrypts for these rows.
+    pub(crate) fn expected(&self, times: usize) -> Vec<Vec<i64>> {
+        let text = std::fs::read(testdata(&format!("concrete/{}/expected.json", self.name)));
+        let json: serde_json::Value = serde_json::from_slice(&text.unwrap()).unwrap();
+        let rows: Vec<Vec<i64>> = serde_json::from_value(json["outputs"].clone()).unwrap();
+        std::iter::repeat_n(rows, times).flatten().collect()
+    }
+}
+
+pub(crate) fn make_keys(artifact: &ClientArtifact, folder: &Path) -> KeyFolder {
+    let client_keys = ClientKeys::generate(artifact.keyset());
+    let evaluation = client_keys.evaluation_keys(artifact.keyset(), &|| ()).unwrap();
+    let evaluation = write_evaluation_keys(&evaluation, artifact.keyset());
+    let folder = KeyFolder::new(folder);
+    folder.store(&client_keys, &evaluation, None).unwrap();
+    folder
+}
+
+/// Broker and store of one test.
+#[derive(Clone, Default)]
+pub(crate) struct Services {
+    pub(crate) broker: MemoryBroker,
+    pub(crate) store: MemoryStore,
+}
+
+/// What the worker does with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    Answer,
+    /// The same reply, three times.
+    AnswerOften,
+    /// Outputs go to the store, whatever their size.
+    AnswerByStore,
+    /// As before, but the store loses them.
+    LoseOutputs,
+    /// Outputs that are none.
+    Nonsense,
+    Refuse(ErrorCode),
+    /// Never, and the job stays unsettled.
+    Keep,
+}
+
+/// Decides by the number of the job, from 0, and the job.
+type Decide = Box<dyn FnMut(usize, &Job) -> Conduct + Send>;
+
+/// A worker that runs until it is dropped; what it has kept goes back then.
+pub(crate) struct Worker {
+    task: JoinHandle<()>,
+    seen: Arc<Mutex<Vec<Job>>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Worker {
+    pub(crate) async fn start(
+        services: &Services,
+        owner: &Owner,
+        decide: impl FnMut(usize, &Job) -> Conduct + Send + 'static,
+    ) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let bench = Bench {
+            services: services.clone(),
+            evaluator: Arc::clone(&owner.evaluator),
+            model_id: owner.model_id(),
+            keys: HashMap::new(),
+            seen: Arc::clone(&seen),
+        };
+        serve(services, owner).await;
+        let task = tokio::spawn(bench.run(Box::new(decide)));
+        Self { task, seen }
+    }
+
+    /// The jobs that came, in their order.
+    pub(crate) fn seen(&self) -> Vec<Job> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Declares what a worker of the model declares.
+pub(crate) async fn serve(services: &Services, owner: &Owner) {
+    for topology in [Topology::shared(), Topology::of_model(owner.model_id())] {
+        services.broker.declare(&topology, Declare::Create).await.unwrap();
+    }
+}
+
+struct Bench {
+    services: Services,
+    evaluator: Arc<CircuitEvaluator>,
+    model_id: ModelId,
+    keys: HashMap<BlobName, Arc<PreparedKey>>,
+    seen: Arc<Mutex<Vec<Job>>>,
+}
+
+impl Bench {
+    async fn run(mut self, mut decide: Decide) {
+        let queues = Lane::ALL
+            .map(|lane| QueuePrefetch { queue: job_queue(self.model_id, lane), prefetch: 100 });
+        let mut subscription = self.services.broker.subscribe(&queues).await.unwrap();
+        let mut kept = Vec::new();
+        for number in 0.. {
+            let delivery = subscription.next().await.unwrap();
+            let job = Job::from_message(&delivery.message).unwrap();
+            self.seen.lock().unwrap().push(job.clone());
+            let conduct = decide(number, &job);
+            if conduct == Conduct::Keep {
+                kept.push(delivery);
+                continue;
+            }
+            let outcome = self.outcome(&job, conduct).await;
+            let reply = Reply {
+                job: job.id,
+                correlation_id: job.correlation_id.clone(),
+                model_id: Some(self.model_id),
+                worker: "worker in miniature".into(),
+                timings: Timings::default(),
+                trace: job.trace,
+                outcome,
+            };
+            let times = if conduct == Conduct::AnswerOften { 3 } else { 1 };
+            for _ in 0..times {
+                self.services.broker.publish(&reply.to_message(&job.reply_to)).await.unwrap();
+            }
+            delivery.settlement.settle(Disposition::Ack).await.unwrap();
+        }
+    }
+
+    async fn outcome(&mut self, job: &Job, conduct: Conduct) -> Outcome {
+        let outputs = match conduct {
+            Conduct::Refuse(code) => {
+                return Outcome::Failed { code, reason: "on request".into() };
+            }
+            Conduct::Nonsense => Ok(b"nonsense".to_vec()),
+            _ => self.evaluate(job).await,
+        };
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(code) => return Outcome::Failed { code, reason: "as it is".into() },
+        };
+        if !matches!(conduct, Conduct::AnswerByStore | Conduct::LoseOutputs) {
+            return Outcome::Scored(Payload::Inline(outputs));
+        }
+        let (blob, stored) = Blob::payload(&job.tenant, BlobKind::Reply, outputs).unwrap();
+        if conduct == Conduct::AnswerByStore {
+            self.services.store.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap();
+        }
+        Outcome::Scored(Payload::Stored(stored))
+    }
+
+    async fn evaluate(&mut self, job: &Job) -> Result<Vec<u8>, ErrorCode> {
+        let read = async |name: &BlobName| {
+            let reader = BlobReader::open(&self.services.store, name).await.ok()?;
+            reader.read_all(1 << 30).await.ok()
+        };
+        let payload = match &job.payload {
+            Payload::Inline(bytes) => bytes.clone(),
+            Payload::Stored(stored) => {
+                let (tenant, kind) = (job.tenant.clone(), BlobKind::Job);
+                let name = BlobName { tenant, kind, id: stored.sha256 };
+                read(&name).await.ok_or(ErrorCode::BlobMissing)?
+            }
+        };
+        let mut key = None;
+        if self.evaluator.needs_key() {
+            let id = job.key_id.ok_or(ErrorCode::KeyMissing)?;
+            let name = BlobName::evaluation_key(&job.tenant, id);
+            let bytes = read(&name).await.ok_or(ErrorCode::KeyMissing)?;
+            let prepare = || Arc::new(self.evaluator.prepare(bytes).unwrap());
+            key = Some(Arc::clone(self.keys.entry(name).or_insert_with(prepare)));
+        }
+        let mut evaluation = Arc::clone(&self.evaluator).begin(key, job.rows).unwrap();
+        evaluation.push(&payload, &|| false).map_err(|_| ErrorCode::WrongShape)?;
+        evaluation.finish(&|| false).map_err(|_| ErrorCode::WrongShape)
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never became so");
+}
+
+/// Ids of jobs.
+pub(crate) fn ids(jobs: &[Job]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
