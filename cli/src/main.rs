@@ -41,6 +41,8 @@ enum Command {
     Predict(commands::predict::Predict),
     Keys(commands::keys::Keys),
     Models(commands::models::Models),
+    Worker(commands::worker::Worker),
+    Demo(commands::demo::Demo),
 }
 
 fn main() -> ExitCode {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
         return cipherscore_concrete::recorder::child_main();
     }
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", commands::printable(&format!("{error:#}")));
             ExitCode::FAILURE
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
     }
@@ -73,5 +75,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Predict(command) => command.run(json),
         Command::Keys(command) => command.run(json),
         Command::Models(command) => command.run(json),
-    }
+        Command::Demo(command) => command.run(json),
+        Command::Worker(command) => return command.run(),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@
 mod fresh;
 mod install;
 mod process;
+mod program;
 mod rabbitmq;
 mod redis;
 mod tls;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use program::Program;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
 pub use tls::{Certificates, Tls};

@@ -28,6 +28,8 @@ pub(crate) struct Server<'a> {
     pub(crate) folder: &'a Path,
     /// The whole environment; ours when there is none.
     pub(crate) environment: Option<&'a [(&'static str, OsString)]>,
+    /// More of it.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
 }
 
 /// A running server. The process is the server's own, so a signal reaches the server and not a
@@ -51,6 +53,7 @@ impl WatchedProcess {
             .args(["-c", WATCHED, "sh"])
             .arg(server.program)
             .args(server.arguments)
+            .envs(server.variables.iter().copied())
             .env(MARK, server.folder)
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)

@@ -179,6 +179,7 @@ impl RabbitMq {
             arguments: &[],
             folder: self.folder.path(),
             environment: Some(&environment),
+            variables: &[],
         };
         let process = WatchedProcess::start(&server).map_err(io_error("starting RabbitMQ"))?;
         let process = self.process.insert(process);

@@ -123,6 +123,7 @@ impl Redis {
             arguments: &[file.as_os_str()],
             folder: self.folder.path(),
             environment: None,
+            variables: &[],
         };
         let process = WatchedProcess::start(&server).map_err(io_error("starting redis-server"))?;
         let process = self.process.insert(process);

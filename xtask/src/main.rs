@@ -22,6 +22,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "cipherscore-engine",
             "cipherscore-concrete",
             "cipherscore-producer",
+            "cipherscore-worker",
             "cipherscore-testbed",
             "cipherscore",
         ],
@@ -37,6 +38,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "cipherscore-common",
             "cipherscore-concrete",
             "cipherscore-producer",
+            "cipherscore-worker",
             "cipherscore-testbed",
             "cipherscore",
         ],
@@ -50,13 +52,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "socket2",
             "cipherscore-common",
             "cipherscore-producer",
+            "cipherscore-worker",
             "cipherscore-testbed",
             "cipherscore",
         ],
     ),
-    ("cipherscore-producer", &["cipherscore-testbed", "cipherscore"]),
-    // The program that users run holds nothing that starts or installs servers for tests.
-    ("cipherscore", &["cipherscore-testbed"]),
+    ("cipherscore-producer", &["cipherscore-worker", "cipherscore-testbed", "cipherscore"]),
+    // A worker knows no secrets, and holds nothing that starts or installs servers.
+    ("cipherscore-worker", &["cipherscore-producer", "cipherscore-testbed", "cipherscore"]),
+    ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
 /// The only folders whose modules may allow unsafe code.

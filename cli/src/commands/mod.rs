@@ -1,6 +1,7 @@
 //! One module for each command, and what they share.
 
 pub(crate) mod decrypt;
+pub(crate) mod demo;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
 pub(crate) mod import;
@@ -10,6 +11,7 @@ pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod store;
+pub(crate) mod worker;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
