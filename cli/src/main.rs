@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 /// A model owner compiles a trained model with Concrete ML into client.zip and server.zip. A data
 /// owner makes keys from client.zip, encrypts rows, and decrypts scores; whoever holds server.zip
 /// evaluates the model on ciphertexts, with the data owner's evaluation key, without seeing a
-/// value. The fastest way to see all of it: `cipherscore predict`.
+/// value: on one machine (`evaluate`), or in a fleet of workers behind a queue (`score`). The
+/// fastest way to see all of it: `cipherscore predict`.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -41,6 +42,11 @@ enum Command {
     Predict(commands::predict::Predict),
     Keys(commands::keys::Keys),
     Models(commands::models::Models),
+    Score(commands::score::Score),
+    Submit(commands::submit::Submit),
+    Cancel(commands::cancel::Cancel),
+    Dlq(commands::dlq::Dlq),
+    Status(commands::status::Status),
 }
 
 fn main() -> ExitCode {
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
         return cipherscore_concrete::recorder::child_main();
     }
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", commands::printable(&format!("{error:#}")));
             ExitCode::FAILURE
@@ -58,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
     }
@@ -73,5 +79,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Predict(command) => command.run(json),
         Command::Keys(command) => command.run(json),
         Command::Models(command) => command.run(json),
-    }
+        Command::Score(command) => return command.run(json),
+        Command::Submit(command) => return command.run(json),
+        Command::Cancel(command) => command.run(json),
+        Command::Dlq(command) => command.run(json),
+        Command::Status(command) => command.run(json),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

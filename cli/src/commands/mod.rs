@@ -1,6 +1,8 @@
 //! One module for each command, and what they share.
 
+pub(crate) mod cancel;
 pub(crate) mod decrypt;
+pub(crate) mod dlq;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
 pub(crate) mod import;
@@ -9,7 +11,11 @@ pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod score;
+pub(crate) mod services;
+pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod submit;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
