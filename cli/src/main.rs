@@ -1,4 +1,4 @@
-//! `cipherscore`: encrypted scoring on one machine, command by command.
+//! `cipherscore`: encrypted scoring, command by command.
 
 mod commands;
 mod passphrase;
@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 /// A model owner compiles a trained model with Concrete ML into client.zip and server.zip. A data
 /// owner makes keys from client.zip, encrypts rows, and decrypts scores; whoever holds server.zip
 /// evaluates the model on ciphertexts, with the data owner's evaluation key, without seeing a
-/// value. The fastest way to see all of it: `cipherscore predict`.
+/// value: on one machine (`evaluate`), or in a fleet of workers behind a queue (`score`). The
+/// fastest way to see all of it: `cipherscore demo`.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -32,17 +33,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(commands::demo::Demo),
     Import(commands::import::Import),
     Inspect(commands::inspect::Inspect),
     Keygen(commands::keygen::Keygen),
+    Score(commands::score::Score),
+    Submit(commands::submit::Submit),
+    Cancel(commands::cancel::Cancel),
+    Worker(commands::worker::Worker),
+    Status(commands::status::Status),
+    Dlq(commands::dlq::Dlq),
+    Keys(commands::keys::Keys),
+    Models(commands::models::Models),
+    Predict(commands::predict::Predict),
     Encrypt(commands::encrypt::Encrypt),
     Evaluate(commands::evaluate::Evaluate),
     Decrypt(commands::decrypt::Decrypt),
-    Predict(commands::predict::Predict),
-    Keys(commands::keys::Keys),
-    Models(commands::models::Models),
-    Worker(commands::worker::Worker),
-    Demo(commands::demo::Demo),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +83,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Models(command) => command.run(json),
         Command::Demo(command) => command.run(json),
         Command::Worker(command) => return command.run(),
+        Command::Score(command) => return command.run(json),
+        Command::Submit(command) => return command.run(json),
+        Command::Cancel(command) => command.run(json),
+        Command::Dlq(command) => command.run(json),
+        Command::Status(command) => command.run(json),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -38,6 +38,16 @@ pub(crate) fn rows(json: bool, rows: Option<u64>, bootstraps: usize) -> Progress
     bar
 }
 
+/// A bar over rows that are scored elsewhere, with their rate.
+pub(crate) fn scores(json: bool) -> ProgressBar {
+    let style =
+        "{wide_bar} {pos}/{len} rows [{elapsed_precise}, {per_sec}, {eta_precise} left] {msg}";
+    let bar = visible(json, ProgressBar::new(0));
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 fn visible(json: bool, bar: ProgressBar) -> ProgressBar {
     match json {
         true => ProgressBar::hidden(),

@@ -70,6 +70,10 @@ fn all(rows: Vec<Vec<i64>>) -> Vec<Option<Vec<i64>>> {
     rows.into_iter().map(Some).collect()
 }
 
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap()
+}
+
 fn ledger(owner: &Owner) -> PathBuf {
     owner.path("scores.csv.ledger")
 }
@@ -156,7 +160,7 @@ async fn an_interrupted_run_publishes_no_job_again() {
         assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)), "{answered}");
         let published = (answered + 4).min(JOBS);
         assert_eq!(before.len(), published, "{answered}");
-        assert_eq!(report.jobs_published as usize, JOBS - published, "{answered}");
+        assert_eq!(count(report.jobs_published), JOBS - published, "{answered}");
         // What was kept came back to the second worker; what was answered did not.
         assert_eq!(second.seen().len(), JOBS - answered);
         let unanswered = published - answered;
@@ -186,7 +190,7 @@ async fn unanswered_jobs_can_be_published_again() {
     let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
     let request = ScoreRequest { republish: true, ..request(&owner, &input) };
     let report = run(&services, request).await.unwrap();
-    assert_eq!(report.jobs_published as usize, JOBS - 2);
+    assert_eq!(count(report.jobs_published), JOBS - 2);
     drop(worker);
     assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)));
 }
@@ -208,7 +212,7 @@ async fn a_job_that_was_perhaps_published_is_encrypted_again_and_either_answer_w
     let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
     let report = run(&services, request(&owner, &input)).await.unwrap();
     assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)));
-    assert_eq!(report.jobs_published as usize, JOBS - 6 + 1);
+    assert_eq!(count(report.jobs_published), JOBS - 6 + 1);
     drop(worker);
 }
 
@@ -221,7 +225,7 @@ async fn second_replies_are_dropped_and_large_ones_come_by_the_store() {
     };
     let worker = Worker::start(&services, &owner, often).await;
     let report = run(&services, request(&owner, &owner.input(TIMES))).await.unwrap();
-    assert_eq!(report.jobs_published as usize, JOBS);
+    assert_eq!(count(report.jobs_published), JOBS);
     assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)));
     drop(worker);
     // What was read is removed.
@@ -275,8 +279,8 @@ async fn failed_rows_are_listed_and_tried_again_by_the_next_run() {
     };
     let worker = Worker::start(&services, &owner, conduct).await;
     let report = run(&services, request(&owner, &input)).await.unwrap();
-    let short = report.rows_failed as usize;
-    assert_eq!(report.rows_scored as usize, ROWS - short);
+    let short = count(report.rows_failed);
+    assert_eq!(count(report.rows_scored), ROWS - short);
     assert_eq!(report.failed, Some(failed(&owner)));
     let list = std::fs::read_to_string(failed(&owner)).unwrap();
     let listed: Vec<usize> =

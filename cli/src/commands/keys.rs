@@ -53,7 +53,8 @@ enum KeysCommand {
 
 impl Keys {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let (store, tenant) = (self.store.open()?, self.store.tenant());
+        let (store, tenant) = self.store.open()?;
+        let tenant = &tenant;
         match self.command {
             KeysCommand::Push { keys, ttl } => {
                 let bytes = KeyFolder::new(keys).evaluation_keys()?;

@@ -1,7 +1,9 @@
 //! One module for each command, and what they share.
 
+pub(crate) mod cancel;
 pub(crate) mod decrypt;
 pub(crate) mod demo;
+pub(crate) mod dlq;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
 pub(crate) mod import;
@@ -10,7 +12,11 @@ pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod score;
+pub(crate) mod services;
+pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod submit;
 pub(crate) mod worker;
 
 use std::fs::File;

@@ -39,7 +39,8 @@ enum ModelsCommand {
 
 impl Models {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let (store, tenant) = (self.store.open()?, self.store.tenant());
+        let (store, tenant) = self.store.open()?;
+        let tenant = &tenant;
         match self.command {
             ModelsCommand::Push { server_zip, ttl } => {
                 let blob = imported_model(&server_zip, tenant)?;

@@ -3,26 +3,29 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
+use cipherscore_common::config::{ServiceSettings, load};
 use cipherscore_common::{
     Blob, BlobInfo, BlobName, BlobStore, Lease, Put, RedisConfig, RedisStore, Tenant,
 };
+use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 use serde::Serialize;
 
-use super::{read_bounded, report, size};
+use super::{report, size};
 use crate::print::say;
 use crate::progress;
-
-/// Largest file with a URL, in bytes.
-const MAX_URL_FILE_BYTES: usize = 8 << 10;
 
 /// Which store, and whose keys and models in it.
 #[derive(Args)]
 pub(crate) struct StoreOptions {
-    /// Redis, as redis://USER:PASSWORD@HOST:PORT/NUMBER, of which only HOST is needed. Other users
-    /// of this machine can read command lines; a password belongs into CIPHERSCORE_REDIS_URL or
-    /// into a file.
+    /// Settings as in config/producer.toml. The environment and flags win over it.
+    #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Redis, as redis://USER:PASSWORD@HOST:PORT/NUMBER, of which only HOST is needed; rediss://
+    /// for TLS. Other users of this machine can read command lines; a password belongs into
+    /// CIPHERSCORE_REDIS_URL or into a file.
     // Not parsed here: clap would repeat a wrong value, and with it the password.
     #[arg(long, global = true, value_name = "URL", env = "CIPHERSCORE_REDIS_URL")]
     #[arg(hide_env_values = true)]
@@ -32,32 +35,51 @@ pub(crate) struct StoreOptions {
     #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
     redis_url_file: Option<PathBuf>,
 
-    /// Whose keys and models: 1 to 64 characters of a-z, 0-9 and -.
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
-    #[arg(env = "CIPHERSCORE_TENANT")]
-    tenant: Tenant,
+    /// Whose keys, models and jobs: 1 to 64 characters of a-z, 0-9 and -. "default" if not given.
+    #[arg(long, global = true, value_name = "NAME", env = "CIPHERSCORE_TENANT")]
+    tenant: Option<Tenant>,
 }
 
 impl StoreOptions {
-    pub(super) fn tenant(&self) -> &Tenant {
-        &self.tenant
+    /// Defaults, file, environment, and flags.
+    pub(super) fn settings(&self) -> anyhow::Result<ProducerSettings> {
+        let mut settings: ProducerSettings = load(self.config.as_deref(), &[])?;
+        name_url(&mut settings.store, &self.redis, &self.redis_url_file);
+        if let Some(tenant) = &self.tenant {
+            settings.producer.tenant = tenant.clone();
+        }
+        Ok(settings)
     }
 
-    pub(super) fn open(&self) -> anyhow::Result<RedisStore> {
-        let config = match (&self.redis, &self.redis_url_file) {
-            (Some(url), _) => RedisConfig::parse(url)?,
-            (None, Some(file)) => {
-                let url = String::from_utf8(read_bounded(file, MAX_URL_FILE_BYTES)?);
-                let url = url.ok().with_context(|| format!("{}: not text", file.display()))?;
-                RedisConfig::parse(&url).with_context(|| file.display().to_string())?
-            }
-            (None, None) => bail!(
-                "which store? Give --redis URL or --redis-url-file FILE, or set \
-                 CIPHERSCORE_REDIS_URL or CIPHERSCORE_REDIS_URL_FILE"
-            ),
-        };
-        Ok(RedisStore::new(&config)?)
+    /// The store, and whose.
+    pub(super) fn open(&self) -> anyhow::Result<(RedisStore, Tenant)> {
+        let settings = self.settings()?;
+        Ok((open_store(&settings)?, settings.producer.tenant))
     }
+}
+
+/// A flag wins over both keys of the section.
+pub(super) fn name_url(
+    service: &mut ServiceSettings,
+    url: &Option<String>,
+    file: &Option<PathBuf>,
+) {
+    match (url, file) {
+        (Some(url), _) => service.url = Some(url.clone().into()),
+        (None, Some(file)) => (service.url, service.url_file) = (None, Some(file.clone())),
+        (None, None) => {}
+    }
+}
+
+pub(super) fn open_store(settings: &ProducerSettings) -> anyhow::Result<RedisStore> {
+    if settings.store.url.is_none() && settings.store.url_file.is_none() {
+        bail!(
+            "which store? Give --redis URL or --redis-url-file FILE, set CIPHERSCORE_REDIS_URL or \
+             CIPHERSCORE_REDIS_URL_FILE, or name it in --config FILE"
+        );
+    }
+    let config = RedisConfig::from_settings(&settings.store)?;
+    Ok(RedisStore::new(&config)?)
 }
 
 /// Runs what waits for the network, on this thread.

@@ -1,0 +1,42 @@
+//! `cipherscore cancel`
+
+use cipherscore_common::{JobId, MarkStore, Tenant};
+use clap::Args;
+use serde::Serialize;
+
+use super::report;
+use super::services::ServiceOptions;
+use super::store::wait;
+use crate::print::say;
+
+/// Ask the workers not to evaluate a job.
+///
+/// A job that is not done by then is answered with `cancelled`. One tenant cannot cancel another's
+/// jobs.
+#[derive(Args)]
+pub(crate) struct Cancel {
+    /// Ids of jobs, as `submit` and the list of failed rows print them.
+    #[arg(required = true, value_name = "JOB_ID")]
+    jobs: Vec<JobId>,
+
+    #[command(flatten)]
+    services: ServiceOptions,
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    tenant: Tenant,
+    jobs: Vec<JobId>,
+}
+
+impl Cancel {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let (store, tenant) = self.services.open_store()?;
+        for job in &self.jobs {
+            wait(store.mark_cancelled(&tenant, *job))?;
+        }
+        report(json, &Cancelled { tenant, jobs: self.jobs }, |cancelled| {
+            cancelled.jobs.iter().for_each(|job| say!("{job} is marked as cancelled"));
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! `cipherscore dlq`
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cipherscore_common::broker::{
+    Broker, Delivery, Disposition, QueuePrefetch, Settled, Subscription,
+};
+use cipherscore_common::message::{HeaderValue, Message, headers};
+use cipherscore_common::topology::{DEAD, JOBS, RETRY_STEP_HEADER};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::services::ServiceOptions;
+use super::store::wait;
+use super::{printable, report};
+use crate::print::say;
+
+/// Messages that are looked at, at most.
+const MAX_MESSAGES: u16 = 1000;
+/// After what silence the queue counts as read.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Look at jobs that nobody will try again, and decide about them.
+///
+/// They are in the queue cs.dead: the evaluation failed, workers died on them again and again, or
+/// they cannot be read. At most 1000 are looked at; while they are, nobody else sees them.
+#[derive(Args)]
+pub(crate) struct Dlq {
+    #[command(subcommand)]
+    command: DlqCommand,
+
+    #[command(flatten)]
+    services: ServiceOptions,
+}
+
+#[derive(Subcommand)]
+enum DlqCommand {
+    /// Show the jobs and why they are there. They stay.
+    List,
+    /// Show properties and headers of one job, without its body. It stays.
+    Show {
+        /// Message id, as `list` prints it.
+        id: String,
+    },
+    /// Publish jobs again to the queue from which they came.
+    Replay(Which),
+    /// Throw jobs away.
+    Drop(Which),
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Message ids, as `list` prints them.
+    ids: Vec<String>,
+
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+}
+
+/// A message, as it is printed.
+#[derive(Serialize)]
+struct Dead {
+    id: Option<String>,
+    routing_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    headers: BTreeMap<String, String>,
+    body_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Done {
+    action: &'static str,
+    ids: Vec<String>,
+}
+
+impl From<&Message> for Dead {
+    fn from(message: &Message) -> Self {
+        let text = |value: &HeaderValue| match value {
+            HeaderValue::Text(text) => text.clone(),
+            HeaderValue::Integer(number) => number.to_string(),
+        };
+        Self {
+            id: message.message_id.clone(),
+            routing_key: message.routing_key.clone(),
+            reply_to: message.reply_to.clone(),
+            headers: message.headers.iter().map(|(k, v)| (k.clone(), text(v))).collect(),
+            body_bytes: message.body.len(),
+        }
+    }
+}
+
+impl Dlq {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let services = self.services.open()?;
+        let broker = &services.broker;
+        wait(async {
+            // What is not settled goes back when this ends.
+            let (_subscription, deliveries) = read(broker).await?;
+            match self.command {
+                DlqCommand::List => {
+                    let found: Vec<_> =
+                        deliveries.iter().map(|delivery| Dead::from(&delivery.message)).collect();
+                    report(json, &found, |found| found.iter().for_each(print_line))
+                }
+                DlqCommand::Show { id } => {
+                    let found = deliveries.iter().map(|delivery| &delivery.message);
+                    let found = found.filter(|message| message.message_id.as_ref() == Some(&id));
+                    let found = found.map(Dead::from).next();
+                    let found = found.with_context(|| format!("{id} is not in {DEAD}"))?;
+                    report(json, &found, print_all)
+                }
+                DlqCommand::Replay(which) => {
+                    let ids = settle(broker, which, deliveries, true).await?;
+                    Done { action: "replayed", ids }.report(json)
+                }
+                DlqCommand::Drop(which) => {
+                    let ids = settle(broker, which, deliveries, false).await?;
+                    Done { action: "dropped", ids }.report(json)
+                }
+            }
+        })
+    }
+}
+
+impl Done {
+    fn report(&self, json: bool) -> anyhow::Result<()> {
+        report(json, self, |done| {
+            done.ids.iter().for_each(|id| say!("{} {}", printable(id), done.action));
+        })
+    }
+}
+
+/// Takes what is in the queue now.
+async fn read<B: Broker>(broker: &B) -> anyhow::Result<(B::Subscription, Vec<Delivery>)> {
+    let state = broker.queue_state(DEAD).await?;
+    let missing = "the queue cs.dead is missing: no worker has ever run at this broker";
+    let count = state.context(missing)?.messages.min(u32::from(MAX_MESSAGES)) as usize;
+    let queue = QueuePrefetch { queue: DEAD.into(), prefetch: MAX_MESSAGES };
+    let mut subscription = broker.subscribe(&[queue]).await?;
+    let mut found = Vec::new();
+    while found.len() < count {
+        // Fewer than were counted when somebody else looks as well.
+        let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else { break };
+        found.push(next?);
+    }
+    Ok((subscription, found))
+}
+
+async fn settle<B: Broker>(
+    broker: &B,
+    which: Which,
+    deliveries: Vec<Delivery>,
+    replay: bool,
+) -> anyhow::Result<Vec<String>> {
+    let id = |delivery: &Delivery| delivery.message.message_id.clone();
+    let found: HashSet<_> = deliveries.iter().filter_map(id).collect();
+    let missing: Vec<_> = which.ids.iter().filter(|id| !found.contains(*id)).cloned().collect();
+    ensure!(missing.is_empty(), "not in {DEAD}: {}", missing.join(", "));
+    let mut done = Vec::new();
+    for delivery in deliveries {
+        let id = id(&delivery).unwrap_or_default();
+        if !(which.all || which.ids.contains(&id)) {
+            continue;
+        }
+        if replay {
+            let published = broker.publish(&as_new(delivery.message)).await;
+            published.with_context(|| format!("{id}; {} were replayed before", done.len()))?;
+        }
+        let settled = delivery.settlement.settle(Disposition::Ack).await?;
+        ensure!(settled == Settled::Told, "{id}: the connection was lost; it stays in {DEAD}");
+        done.push(id);
+    }
+    Ok(done)
+}
+
+/// The job as it was before anybody tried it. Its routing key is still that of its queue.
+fn as_new(mut message: Message) -> Message {
+    let ours = [headers::ATTEMPT, headers::DEAD_CODE, headers::DEAD_REASON, RETRY_STEP_HEADER];
+    message.headers.retain(|name, _| !ours.contains(&name.as_str()) && !name.starts_with("x-"));
+    // The broker would compare it with our name.
+    message.user_id = None;
+    message.exchange = JOBS.into();
+    message
+}
+
+fn print_line(dead: &Dead) {
+    let header = |name| dead.headers.get(name).map_or("-", String::as_str);
+    let id = dead.id.as_deref().unwrap_or("(without id)");
+    let (code, reason) = (header(headers::DEAD_CODE), header(headers::DEAD_REASON));
+    let line = format!("{id}  {}  {code}: {reason}", header(headers::TENANT));
+    say!("{}", printable(&line));
+}
+
+fn print_all(dead: &Dead) {
+    say!("id           {}", printable(dead.id.as_deref().unwrap_or("-")));
+    say!("routing key  {}", printable(&dead.routing_key));
+    say!("reply to     {}", printable(dead.reply_to.as_deref().unwrap_or("-")));
+    say!("body         {} bytes", dead.body_bytes);
+    for (name, value) in &dead.headers {
+        say!("{}", printable(&format!("{name}  {value}")));
+    }
+}

@@ -1,0 +1,250 @@
+//! `cipherscore score`
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use cipherscore_common::ModelId;
+use cipherscore_common::topology::Lane;
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_concrete::specs::ClientSpecs;
+use cipherscore_engine::artifact::{Archive, Digest, MAX_ZIP_BYTES, names};
+use cipherscore_producer::events::{Event, Events};
+use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::rows::Columns;
+use cipherscore_producer::score::{
+    RowsPerJob, ScoreReport, ScoreRequest, default_rows_per_job, ledger_folder, score,
+};
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::services::{ServiceOptions, Services};
+use super::store::wait;
+use super::{is_standard, open_client, printable, read_bounded, recorder};
+use crate::passphrase::PassphraseSource;
+use crate::print::say;
+use crate::progress;
+
+/// Exit code when some rows have no scores.
+const SOME_FAILED: u8 = 2;
+/// Exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Score a file of rows of any length by the workers behind a queue.
+///
+/// Rows are encrypted here and scores decrypted here; broker, store and workers see ciphertexts
+/// only. The input is cut into jobs, of which a bounded number is in flight. What became of them is
+/// kept in OUTPUT.ledger: after Ctrl-C or a crash the same command goes on, and publishes no job
+/// again that is done. The output appears at the end, in the order of the input; rows without
+/// scores are empty lines in it, and OUTPUT.failed.csv says why. Run the command again to try
+/// them again.
+///
+/// Exit code: 0 all rows have scores, 2 some have none, 1 an error, 130 interrupted.
+#[derive(Args)]
+pub(crate) struct Score {
+    /// Folder with client.zip, and with server.zip (raw or imported) unless --model is given.
+    #[arg(long, value_name = "DIR")]
+    artifact: PathBuf,
+
+    /// Model id, for who has no server.zip.
+    #[arg(long, value_name = "ID")]
+    model: Option<ModelId>,
+
+    /// Folder with the keys, made by `keygen`.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+
+    /// CSV with a header and one row of raw features a line.
+    #[arg(long, value_name = "CSV")]
+    input: PathBuf,
+
+    /// CSV to write: proba_0,.. of a classifier, prediction of a regressor.
+    #[arg(long, value_name = "CSV")]
+    output: PathBuf,
+
+    /// Write the decrypted integers before dequantisation instead of scores.
+    #[arg(long)]
+    integers: bool,
+
+    /// Rows of a job. If not given, the model decides: up to 1000 of a linear one, as many as make
+    /// about 500 bootstraps of another.
+    #[arg(long, value_name = "N")]
+    rows_per_job: Option<NonZeroU32>,
+
+    /// Jobs that are published and not answered, at most; 16 if not given.
+    #[arg(long, value_name = "N")]
+    in_flight: Option<NonZeroU16>,
+
+    /// Queue of the model: high before normal.
+    #[arg(long, value_name = "LANE")]
+    lane: Option<Lane>,
+
+    /// Publish unanswered jobs of an interrupted run again at once, instead of waiting for them
+    /// until their deadline.
+    #[arg(long)]
+    republish: bool,
+
+    #[command(flatten)]
+    passphrase: PassphraseSource,
+
+    #[command(flatten)]
+    services: ServiceOptions,
+}
+
+impl Score {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
+        ensure!(
+            !is_standard(&self.output),
+            "--output - is not possible: a run can be gone on with only when it has a file. Use \
+             `cipherscore predict` for pipes"
+        );
+        let artifact = open_client(&self.artifact.join("client.zip"))?;
+        let (model_id, bootstraps) = self.model(&artifact)?;
+        let mut services = self.services.open()?;
+        let settings = &mut services.settings.producer;
+        settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
+        settings.lane = self.lane.unwrap_or(settings.lane);
+        let rows_per_job = match self.rows_per_job.or(settings.rows_per_job()) {
+            Some(rows) => RowsPerJob::Given(rows),
+            None => RowsPerJob::Suggested(default_rows_per_job(&artifact, bootstraps)),
+        };
+        let keys = KeyFolder::new(&self.keys);
+        let client_keys = keys.client_keys(artifact.keyset(), || self.passphrase.existing())?;
+        let request = ScoreRequest {
+            artifact,
+            model_id,
+            client_keys,
+            keys,
+            input: self.input,
+            output: self.output.clone(),
+            columns: if self.integers { Columns::Integers } else { Columns::Scores },
+            rows_per_job,
+            republish: self.republish,
+            settings: settings.clone(),
+        };
+        let bar = progress::scores(json);
+        let outcome = run(&services, request, &bar);
+        bar.finish_and_clear();
+        match outcome? {
+            Some(report) => finish(json, &report),
+            None => {
+                let ledger = ledger_folder(&self.output);
+                eprintln!("stopped. The same command goes on from {}", ledger.display());
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+        }
+    }
+
+    /// Which model, and how many bootstraps a row of it takes if the circuit is here to tell. The
+    /// machine code of a raw zip is not looked at.
+    fn model(&self, client: &ClientArtifact) -> anyhow::Result<(ModelId, Option<usize>)> {
+        let path = self.artifact.join("server.zip");
+        if let Some(model) = self.model
+            && !path.exists()
+        {
+            return Ok((model, None));
+        }
+        ensure!(
+            path.exists(),
+            "which model? There is no server.zip in {}; give --model ID, as whoever has it reads \
+             from `cipherscore inspect server.zip`",
+            self.artifact.display()
+        );
+        let (found, bootstraps) = inspect(&path, client)?;
+        ensure!(
+            self.model.is_none_or(|model| model == found),
+            "{} is model {found}, which is not the one of --model",
+            path.display()
+        );
+        Ok((found, bootstraps))
+    }
+}
+
+fn inspect(path: &Path, client: &ClientArtifact) -> anyhow::Result<(ModelId, Option<usize>)> {
+    let file = || path.display().to_string();
+    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
+    let archive = Archive::read(&zip).with_context(file)?;
+    let specs = archive.require(names::CLIENT_SPECS).with_context(file)?;
+    let specs = ClientSpecs::parse(specs).with_context(file)?;
+    ensure!(&specs == client.specs(), "{}: not of the same model as client.zip", path.display());
+    let (id, bootstraps) = match archive.get(names::CIRCUIT) {
+        None => (Digest::of(&zip), None),
+        Some(_) => {
+            let server = ServerArtifact::open(&zip, &recorder()?).with_context(file)?;
+            let circuit = server.circuit.optimise()?;
+            (server.model_id, Some(circuit.circuit().cost().bootstraps))
+        }
+    };
+    Ok((id.to_string().parse()?, bootstraps))
+}
+
+/// None when it was interrupted.
+fn run(
+    services: &Services,
+    request: ScoreRequest,
+    bar: &ProgressBar,
+) -> anyhow::Result<Option<ScoreReport>> {
+    let (broker, store) = (Arc::new(services.broker.clone()), Arc::new(services.store()?));
+    let shown = bar.clone();
+    let events = Events::new(move |event| show(&shown, event));
+    wait(async {
+        tokio::select! {
+            report = score(broker, store, request, events) => report.map(Some),
+            _ = tokio::signal::ctrl_c() => Ok(None),
+        }
+    })
+}
+
+fn show(bar: &ProgressBar, event: Event) {
+    match event {
+        Event::Checked { rows } => bar.set_length(rows),
+        Event::Resumed { scored, unanswered } => {
+            bar.inc(scored);
+            // The rate is this run's.
+            bar.reset_eta();
+            bar.println(format!(
+                "going on: {scored} rows have scores, {unanswered} jobs may be answered yet"
+            ));
+        }
+        Event::Waiting { reason, .. } => bar.set_message(printable(&reason)),
+        Event::GoesOn => bar.set_message(""),
+        Event::Scored { rows } => bar.inc(rows),
+        Event::Failed { rows, reason } => {
+            bar.inc(rows);
+            bar.println(printable(&format!("{rows} rows failed: {reason}")));
+        }
+        Event::PublishedAgain { reason } => {
+            bar.println(printable(&format!("published again: {reason}")));
+        }
+        Event::ReplyMalformed { reason } => {
+            bar.println(printable(&format!("a reply was refused: {reason}")));
+        }
+        _ => {}
+    }
+}
+
+fn finish(json: bool, report: &ScoreReport) -> anyhow::Result<ExitCode> {
+    if json {
+        say!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        eprintln!(
+            "{} of {} rows scored in {:.1} s by {} jobs of up to {} rows: {}",
+            report.rows_scored,
+            report.rows,
+            report.seconds,
+            report.jobs_published,
+            report.rows_per_job,
+            report.output.display()
+        );
+        if let Some(failed) = &report.failed {
+            eprintln!("{} rows failed; why is in {}", report.rows_failed, failed.display());
+        }
+    }
+    Ok(match report.rows_failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(SOME_FAILED),
+    })
+}

@@ -1,0 +1,82 @@
+//! What commands that reach the broker share: where it is, and who we are there.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
+use cipherscore_common::config::Section;
+use cipherscore_common::{RedisStore, Tenant};
+use cipherscore_producer::settings::ProducerSettings;
+use clap::Args;
+
+use super::store::{StoreOptions, name_url, open_store};
+
+/// Which broker and which store.
+#[derive(Args)]
+pub(crate) struct ServiceOptions {
+    /// RabbitMQ, as amqp://USER:PASSWORD@HOST:PORT/VHOST, of which only HOST is needed; amqps:// for
+    /// TLS. Other users of this machine can read command lines; a password belongs into
+    /// CIPHERSCORE_BROKER_URL or into a file.
+    #[arg(long, global = true, value_name = "URL", env = "CIPHERSCORE_BROKER_URL")]
+    #[arg(hide_env_values = true)]
+    broker: Option<String>,
+
+    /// File with the URL of RabbitMQ, used when there is no --broker.
+    #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_BROKER_URL_FILE")]
+    broker_url_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    store: StoreOptions,
+}
+
+/// Settings, and what they lead to.
+pub(super) struct Services {
+    pub(super) settings: ProducerSettings,
+    pub(super) broker: AmqpBroker,
+}
+
+impl ServiceOptions {
+    /// Connects to nothing yet.
+    pub(super) fn open(&self) -> anyhow::Result<Services> {
+        let mut settings = self.store.settings()?;
+        name_url(&mut settings.broker, &self.broker, &self.broker_url_file);
+        let broker = open_broker(&settings)?;
+        Ok(Services { settings, broker })
+    }
+
+    /// For commands that need no broker.
+    pub(super) fn open_store(&self) -> anyhow::Result<(RedisStore, Tenant)> {
+        self.store.open()
+    }
+}
+
+impl Services {
+    pub(super) fn store(&self) -> anyhow::Result<RedisStore> {
+        open_store(&self.settings)
+    }
+}
+
+fn open_broker(settings: &ProducerSettings) -> anyhow::Result<AmqpBroker> {
+    let service = &settings.broker;
+    if service.url.is_none() && service.url_file.is_none() {
+        bail!(
+            "which broker? Give --broker URL or --broker-url-file FILE, set \
+             CIPHERSCORE_BROKER_URL or CIPHERSCORE_BROKER_URL_FILE, or name it in --config FILE"
+        );
+    }
+    let url = service.resolve_url(Section::Broker)?;
+    let mut config = AmqpConfig::parse(url.expose())?
+        .with_name("cipherscore")
+        .with_confirm_timeout(settings.producer.confirm_timeout);
+    if let Some(file) = &service.ca_file {
+        config = config.with_authority(file)?;
+    }
+    ensure!(
+        service.certificate_file.is_some() == service.key_file.is_some(),
+        "broker.certificate_file and broker.key_file are given together"
+    );
+    if let (Some(certificate), Some(key)) = (&service.certificate_file, &service.key_file) {
+        config = config.with_client_certificate(certificate, key)?;
+    }
+    AmqpBroker::new(config).context("broker")
+}

@@ -1,0 +1,212 @@
+//! The client against a broker and a store in this process, well and unwell.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cipherscore_common::broker::{
+    Broker, BrokerError, MemoryBroker, MemorySubscription, QueuePrefetch, QueueState,
+};
+use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Reply, Timings};
+use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
+use cipherscore_common::{BlobKind, BlobStore, JobId, MarkStore, MemoryStore, ModelId, Tenant};
+use cipherscore_producer::client::{
+    Answer, Client, ClientError, ClientOptions, InFlight, JobRequest,
+};
+use cipherscore_producer::events::{Event, Events};
+
+/// Confirms nothing for so many times, though it has the message.
+#[derive(Clone, Default)]
+struct Unsure {
+    broker: MemoryBroker,
+    times: Arc<AtomicU32>,
+}
+
+impl Broker for Unsure {
+    type Subscription = MemorySubscription;
+
+    async fn declare(&self, topology: &Topology, declare: Declare) -> Result<(), BrokerError> {
+        self.broker.declare(topology, declare).await
+    }
+
+    async fn publish(&self, message: &Message) -> Result<(), BrokerError> {
+        self.broker.publish(message).await?;
+        let left =
+            self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match left {
+            Ok(_) => Err(BrokerError::Unconfirmed { reason: "on request".into() }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn subscribe(&self, queues: &[QueuePrefetch]) -> Result<Self::Subscription, BrokerError> {
+        self.broker.subscribe(queues).await
+    }
+
+    async fn queue_state(&self, queue: &str) -> Result<Option<QueueState>, BrokerError> {
+        self.broker.queue_state(queue).await
+    }
+}
+
+struct Fixture {
+    broker: Unsure,
+    store: MemoryStore,
+    client: Client<Unsure, MemoryStore>,
+    queue: ReplyQueue,
+    told: Arc<Mutex<Vec<Event>>>,
+}
+
+fn model() -> ModelId {
+    "a".repeat(64).parse().unwrap()
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let (broker, store) = (Unsure::default(), MemoryStore::default());
+        for topology in [Topology::shared(), Topology::of_model(model())] {
+            broker.declare(&topology, Declare::Create).await.unwrap();
+        }
+        let tenant: Tenant = "ann".parse().unwrap();
+        let queue = ReplyQueue::new(&tenant, "test").unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let events = Events::new(move |event| sink.lock().unwrap().push(event));
+        let (shared, options) = (Arc::new(broker.clone()), ClientOptions::default());
+        let client = Client::open(shared, Arc::new(store.clone()), queue.clone(), options, events);
+        Self { client: client.await.unwrap(), broker, store, queue, told }
+    }
+
+    async fn submit(&self, payload: Vec<u8>) -> InFlight {
+        let request = JobRequest {
+            id: JobId::random(),
+            model_id: model(),
+            key_id: None,
+            rows: 1,
+            deadline: None,
+            correlation_id: None,
+            payload,
+        };
+        self.client.submit(request).await.unwrap()
+    }
+
+    async fn reply(&self, job: JobId, model_id: ModelId) {
+        let reply = Reply {
+            job,
+            correlation_id: None,
+            model_id: Some(model_id),
+            worker: "w".into(),
+            timings: Timings::default(),
+            trace: None,
+            outcome: Outcome::Scored(Payload::Inline(b"outputs".to_vec())),
+        };
+        self.broker.broker.publish(&reply.to_message(&self.queue)).await.unwrap();
+    }
+
+    async fn waiting_replies(&self) -> u32 {
+        self.broker.queue_state(&self.queue.to_string()).await.unwrap().unwrap().messages
+    }
+
+    fn told(&self, is: impl Fn(&Event) -> bool) -> bool {
+        self.told.lock().unwrap().iter().any(is)
+    }
+}
+
+#[tokio::test]
+async fn an_unconfirmed_job_is_published_again_under_its_id() {
+    let fixture = Fixture::new().await;
+    fixture.broker.times.store(2, Ordering::SeqCst);
+    let job = fixture.submit(b"rows".to_vec()).await;
+    let queue = job_queue(model(), Lane::Normal);
+    assert_eq!(fixture.broker.queue_state(&queue).await.unwrap().unwrap().messages, 3);
+    assert!(fixture.told(|event| matches!(event, Event::Waiting { .. })));
+    assert!(fixture.told(|event| *event == Event::GoesOn));
+    // Each copy is answered; one answer comes out.
+    for _ in 0..3 {
+        fixture.reply(job.job, model()).await;
+    }
+    let mut replies = fixture.client.replies();
+    let received = replies.next().await.unwrap();
+    assert_eq!(received.answer, Answer::Scored(b"outputs".to_vec()));
+    received.ack().await;
+    let more = tokio::time::timeout(Duration::from_millis(100), replies.next()).await;
+    assert!(more.is_err());
+    drop(replies);
+    assert_eq!(fixture.waiting_replies().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_acked_comes_again() {
+    let fixture = Fixture::new().await;
+    let job = fixture.submit(b"rows".to_vec()).await;
+    fixture.reply(job.job, model()).await;
+    let mut replies = fixture.client.replies();
+    drop(replies.next().await.unwrap());
+    drop(replies);
+    assert_eq!(fixture.waiting_replies().await, 1);
+    let again = fixture.client.replies().next().await.unwrap();
+    assert_eq!(again.job, job.job);
+    again.ack().await;
+}
+
+#[tokio::test]
+async fn large_rows_go_by_the_store_and_leave_it() {
+    let fixture = Fixture::new().await;
+    let job = fixture.submit(vec![7; 3 << 20]).await;
+    let stored = async || fixture.store.list(fixture.queue.tenant(), BlobKind::Job).await.unwrap();
+    assert_eq!(stored().await[0].bytes, 3 << 20);
+    assert_eq!(Some(stored().await[0].name.id), job.payload);
+    fixture.reply(job.job, model()).await;
+    fixture.client.replies().next().await.unwrap().ack().await;
+    assert!(stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_reply_to_a_job_of_ours_is_not_handed_out() {
+    let fixture = Fixture::new().await;
+    let job = fixture.submit(b"rows".to_vec()).await;
+    let unknown = JobId::random();
+    fixture.reply(unknown, model()).await;
+    fixture.reply(job.job, "b".repeat(64).parse().unwrap()).await;
+    let mut malformed = Message {
+        exchange: "cs.replies".into(),
+        routing_key: fixture.queue.to_string(),
+        ..Message::default()
+    };
+    fixture.broker.broker.publish(&malformed).await.unwrap();
+    malformed.kind = Some("cipherscore.reply".into());
+    fixture.broker.broker.publish(&malformed).await.unwrap();
+    fixture.reply(job.job, model()).await;
+    let mut replies = fixture.client.replies();
+    let received = replies.next().await.unwrap();
+    assert_eq!(received.job, job.job);
+    received.ack().await;
+    drop(replies);
+    assert_eq!(fixture.waiting_replies().await, 0);
+    assert!(fixture.told(|event| *event == Event::ReplyDropped { job: unknown }));
+    let malformed = |event: &&Event| matches!(event, Event::ReplyMalformed { .. });
+    assert_eq!(fixture.told.lock().unwrap().iter().filter(malformed).count(), 3);
+}
+
+#[tokio::test]
+async fn a_model_without_a_queue_is_an_error_and_a_job_can_be_cancelled() {
+    let fixture = Fixture::new().await;
+    let request = JobRequest {
+        id: JobId::random(),
+        model_id: "c".repeat(64).parse().unwrap(),
+        key_id: None,
+        rows: 1,
+        deadline: None,
+        correlation_id: None,
+        payload: vec![1],
+    };
+    let refused = fixture.client.submit(request).await.unwrap_err();
+    assert!(matches!(refused, ClientError::NoQueue { .. }), "{refused}");
+    let job = fixture.submit(b"rows".to_vec()).await.job;
+    fixture.client.cancel(job).await.unwrap();
+    assert!(fixture.store.marks(fixture.queue.tenant(), job).await.unwrap().cancelled);
+    assert_eq!(ErrorCode::Cancelled.as_str(), "cancelled");
+}
