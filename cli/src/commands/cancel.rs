@@ -32,9 +32,12 @@ struct Cancelled {
 impl Cancel {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let (store, tenant) = self.services.open_store()?;
-        for job in &self.jobs {
-            wait(store.mark_cancelled(&tenant, *job))?;
-        }
+        wait(async {
+            for job in &self.jobs {
+                store.mark_cancelled(&tenant, *job).await?;
+            }
+            anyhow::Ok(())
+        })?;
         report(json, &Cancelled { tenant, jobs: self.jobs }, |cancelled| {
             cancelled.jobs.iter().for_each(|job| say!("{job} is marked as cancelled"));
         })

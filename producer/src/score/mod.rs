@@ -46,7 +46,7 @@ pub use self::size::{RowsPerJob, default_rows_per_job};
 use self::ledger::Ledger;
 use self::publish::{KeyStep, Publisher};
 use self::record::{FORMAT_VERSION, Header};
-use self::run::Run;
+use self::run::{Run, Totals};
 use crate::client::{Client, ClientError};
 use crate::encryption::{Encryption, EncryptionError};
 use crate::events::{Event, Events};
@@ -214,8 +214,12 @@ pub async fn score<B: Broker, S: Store>(
         Ok::<_, ScoreError>(header)
     };
     let header = blocking(write).await??;
-    Ok(ScoreReport {
-        model_id,
+    Ok(report(&header, totals, output, started))
+}
+
+fn report(header: &Header, totals: Totals, output: PathBuf, started: Instant) -> ScoreReport {
+    ScoreReport {
+        model_id: header.model_id,
         rows: header.rows,
         rows_scored_before: totals.scored_before,
         rows_scored: header.rows - totals.failed,
@@ -226,7 +230,7 @@ pub async fn score<B: Broker, S: Store>(
         seconds: started.elapsed().as_secs_f64(),
         failed: (totals.failed > 0).then(|| beside(&output, "failed.csv")),
         output,
-    })
+    }
 }
 
 /// Where the ledger of an output is, as [`score`] keeps it.

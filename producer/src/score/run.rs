@@ -82,7 +82,7 @@ struct Part {
 enum Done<B: Broker, S: Store> {
     Published { part: u64, job: JobId, rows: u64 },
     Finished { part: u64 },
-    Unreadable { part: u64, unreadable: Unreadable<B, S> },
+    Unreadable { part: u64, unreadable: Box<Unreadable<B, S>> },
     Failed { part: u64, failure: Failure },
     Looked(Result<Option<QueueState>, BrokerError>),
     LetGo,
@@ -298,7 +298,9 @@ impl<B: Broker, S: Store> Run<B, S> {
                 self.tasks.spawn(async move {
                     Ok(match publisher.finish(part, outputs, received).await? {
                         Ok(()) => Done::Finished { part },
-                        Err(unreadable) => Done::Unreadable { part, unreadable },
+                        Err(unreadable) => {
+                            Done::Unreadable { part, unreadable: Box::new(unreadable) }
+                        }
                     })
                 });
             }
