@@ -47,15 +47,12 @@
 //!
 //! # Permissions
 //!
-//! | who | rule | commands |
-//! |---|---|---|
-//! | a tenant | `~cs:TENANT:*` | `SET`, `GETRANGE`, `EXISTS`, `EXPIRE`, `PERSIST`, `PTTL`, `SCAN`, `UNLINK` |
-//! | a worker | `~cs:*` | the same, `ZADD`, `ZRANGE`, `ZREM` and `ZREMRANGEBYSCORE` |
-//! | who lists workers | `~cs:_worker*` | `GETRANGE`, `ZRANGE` |
+//! `deploy/redis/roles/` has rules for tenants, workers and operators, which need no other commands
+//! than these: `SET`, `GETRANGE`, `EXISTS`, `EXPIRE`, `PERSIST`, `PTTL`, `SCAN` and `UNLINK`; for the
+//! list of workers `ZADD`, `ZRANGE`, `ZREM` and `ZREMRANGEBYSCORE`.
 //!
-//! `SCAN`, which list and remove need, shows the names of all tenants, though not their values. A
-//! tenant can mark its own jobs as done, which only keeps it from its own replies. Redis 6.2 or
-//! newer, not a Redis Cluster.
+//! `SCAN`, which list and remove need, shows the names of all tenants, though not their values.
+//! Redis 6.2 or newer, 7.0 for these rules; not a Redis Cluster.
 
 pub mod broker;
 pub mod config;

@@ -7,14 +7,16 @@
 //!                 │ after its time                   ▼
 //!            cs.retry.STEP ◀── cs.retry (headers)   cs.dead (fanout) ──▶ cs.dead
 //!
-//!              cs.replies (direct)             cs.reply.TENANT.CLIENT
+//!              cs.replies (topic)              cs.reply.TENANT.CLIENT
 //!  worker ────────────────────────────────────▶ quorum queue ──▶ producer
 //!                 │ nobody's
 //!                 ▼
 //!            cs.unrouted (fanout) ──▶ cs.unrouted
 //! ```
 //!
-//! The routing key of a job and of a reply is the name of its queue.
+//! The routing key of a job and of a reply is the name of its queue. Replies go through an exchange of
+//! topics, which routes these names as a direct one does, since only there can a permission say for
+//! which routing keys somebody may bind a queue.
 
 use std::fmt;
 use std::str::FromStr;
@@ -185,6 +187,8 @@ pub enum Declare {
 pub enum ExchangeKind {
     /// By equality of routing key and binding key.
     Direct,
+    /// The same, as our binding keys have no wildcards.
+    Topic,
     /// To every bound queue.
     Fanout,
     /// By headers.
@@ -245,7 +249,7 @@ impl Topology {
             exchange(UNROUTED, ExchangeKind::Fanout),
             exchange(JOBS, ExchangeKind::Direct),
             exchange(RETRY, ExchangeKind::Headers),
-            Exchange { alternate: Some(UNROUTED), ..exchange(REPLIES, ExchangeKind::Direct) },
+            Exchange { alternate: Some(UNROUTED), ..exchange(REPLIES, ExchangeKind::Topic) },
         ];
         let mut queues = vec![
             Queue::new(DEAD, DEAD),

@@ -141,7 +141,16 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
 
     async fn declare(&self, models: &Models) -> Result<(), BrokerError> {
         let (broker, declare) = (&self.shared.broker, self.consumption.declare);
-        broker.declare(&Topology::shared(), declare).await?;
+        // What is shared is looked at first: where the operator made it, a worker need not be
+        // allowed to make it, which would be to delete it as well.
+        let (shared, looks) = (Topology::shared(), declare == Declare::Create);
+        let found = broker.declare(&shared, if looks { Declare::Verify } else { declare }).await;
+        match found {
+            Err(error) if looks && !error.is_temporary() => {
+                broker.declare(&shared, Declare::Create).await?;
+            }
+            found => found?,
+        }
         for id in models.ids() {
             broker.declare(&Topology::of_model(id), declare).await?;
         }

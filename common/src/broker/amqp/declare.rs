@@ -63,6 +63,7 @@ async fn declare_exchange(
 ) -> lapin::Result<()> {
     let kind = match exchange.kind {
         ExchangeKind::Direct => lapin::ExchangeKind::Direct,
+        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
         ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
         ExchangeKind::Headers => lapin::ExchangeKind::Headers,
     };

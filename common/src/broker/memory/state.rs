@@ -86,7 +86,7 @@ impl State {
     fn route(&self, exchange: &Exchange, message: &Message) -> Vec<String> {
         let step = message.text(RETRY_STEP_HEADER);
         let takes = |queue: &Queue| match exchange.kind {
-            ExchangeKind::Direct => queue.name == message.routing_key,
+            ExchangeKind::Direct | ExchangeKind::Topic => queue.name == message.routing_key,
             ExchangeKind::Fanout => true,
             ExchangeKind::Headers => queue.binding.retry_step.map(|step| step.name()) == step,
         };
