@@ -6,11 +6,11 @@
 #[path = "support/fixtures.rs"]
 mod fixtures;
 
-use cipherscore_common::MAX_WORKER_LENGTH;
 use cipherscore_common::message::{
     ErrorCode, HeaderValue, Job, MAX_BODY_BYTES, MAX_CORRELATION_BYTES, MAX_INLINE_BYTES,
-    MAX_REASON_BYTES, Message, Outcome, Payload, Refusal, Reply, headers,
+    MAX_REASON_BYTES, Message, Outcome, Payload, Refusal, Reply, StoredPayload, headers,
 };
+use cipherscore_common::{CHUNK_BYTES, Digest, MAX_BLOB_BYTES, MAX_WORKER_LENGTH};
 use fixtures::{
     envelope, folder, hex, hex_lines, job_inline, job_stored, reply_failed, reply_queue,
     reply_scored_inline, reply_scored_stored, text,
@@ -109,6 +109,17 @@ fn sizes_are_bounded() {
     assert_eq!(Job::from_message(&message), Ok(largest));
     let refusal = Job::from_message(&of(MAX_INLINE_BYTES + 1).to_message()).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::TooLarge);
+
+    let of = |bytes, chunks| {
+        let (sha256, chunks) = (Digest::of(b"all"), vec![Digest::of(b"chunk"); chunks]);
+        Job { payload: Payload::Stored(StoredPayload { sha256, bytes, chunks }), ..job_inline() }
+    };
+    let chunks = usize::try_from(MAX_BLOB_BYTES).unwrap() / CHUNK_BYTES;
+    assert!(Job::from_message(&of(MAX_BLOB_BYTES, chunks).to_message()).is_ok());
+    for (bytes, chunks) in [(MAX_BLOB_BYTES + 1, chunks + 1), (0, 0), (u64::MAX, 1), (1, 2)] {
+        let refusal = Job::from_message(&of(bytes, chunks).to_message()).unwrap_err();
+        assert!(refusal.reason.contains("stored bytes"), "{refusal:?}");
+    }
 
     let of = |length| Job { correlation_id: Some("x".repeat(length)), ..job_inline() };
     assert!(Job::from_message(&of(MAX_CORRELATION_BYTES).to_message()).is_ok());

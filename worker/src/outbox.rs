@@ -19,6 +19,9 @@ use crate::validate::Address;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause before something is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often something is sent to a queue that is full. A tenant may bound its own reply queue,
+/// and must not hold up a worker by it.
+const MOST_TIMES_FULL: u32 = 8;
 
 /// The outputs, as the reply carries them: in the message, or in the store when they are large.
 pub(crate) async fn payload<B: Broker, S: Store>(
@@ -45,13 +48,14 @@ pub(crate) async fn payload<B: Broker, S: Store>(
     Ok(Payload::Stored(stored))
 }
 
-/// Publishes a reply, and marks its job as done. `None`: the worker stopped before the broker had
+/// Publishes a reply, and marks its job as done if it is. `None`: the worker stopped before the broker had
 /// it. A refusal: there is no way to send it.
 pub(crate) async fn reply<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     address: &Address,
     times: Timings,
     outcome: Outcome,
+    done: bool,
 ) -> Option<Option<Refusal>> {
     let reply = address.reply(&shared.name, times, outcome);
     info!(outcome = reply.outcome.name(), evaluate = ?times.evaluate, key = ?times.key, "answered");
@@ -60,7 +64,8 @@ pub(crate) async fn reply<B: Broker, S: Store>(
         Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
     }
     // Without the mark a second delivery is evaluated again, and its reply dropped by the client.
-    if let Err(error) = shared.store.mark_done(address.tenant(), address.job).await {
+    // What goes to the dead letters has none, so that it can be tried again on purpose.
+    if done && let Err(error) = shared.store.mark_done(address.tenant(), address.job).await {
         warn!(%error, "the job could not be marked as done");
     }
     Some(None)
@@ -73,7 +78,7 @@ pub(crate) async fn dead_letter<B: Broker, S: Store>(
     refusal: &Refusal,
 ) -> Option<Disposition> {
     warn!(code = %refusal.code, reason = refusal.reason, "the job goes to the dead-letter queue");
-    let mut dead = sent_on(message, DEAD);
+    let mut dead = sent_on(shared, message, DEAD);
     dead.set(headers::DEAD_CODE, refusal.code.as_str());
     dead.set(headers::DEAD_REASON, refusal.reason.as_str());
     match publish(shared, &dead).await? {
@@ -96,7 +101,7 @@ pub(crate) async fn put_off<B: Broker, S: Store>(
     };
     let step = RetryStep::after(attempt);
     warn!(reason, attempt, comes_again_in = step.name(), "the job is put off");
-    let mut again = sent_on(message, RETRY);
+    let mut again = sent_on(shared, message, RETRY);
     again.set(headers::ATTEMPT, attempt.saturating_add(1));
     again.set(RETRY_STEP_HEADER, step.name());
     match publish(shared, &again).await? {
@@ -108,19 +113,41 @@ pub(crate) async fn put_off<B: Broker, S: Store>(
     }
 }
 
+/// Gives a job that was not begun to another worker. The broker would count it as one that came
+/// back, and after a few orderly stops of workers it would look like one that kills them; so it is
+/// published again, with its count as it was.
+pub(crate) async fn hand_on<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+    returned: u32,
+) -> Disposition {
+    let mut again = sent_on(shared, message, RETRY);
+    again.set(headers::RETURNED, message.returned_before().saturating_add(returned));
+    again.set(RETRY_STEP_HEADER, RetryStep::after(0).name());
+    match shared.broker.publish(&again).await {
+        Ok(()) => Disposition::Ack,
+        Err(_) => Disposition::Requeue,
+    }
+}
+
 /// A message that a worker sends on for its publisher, whom it names: the broker knows the worker
-/// only. One that a worker sent on before names its publisher already.
-fn sent_on(message: &Message, exchange: &str) -> Message {
+/// only. One that a worker sent on before names its publisher already; whatever else is in that
+/// header is the publisher's own claim, and does not stay.
+fn sent_on<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    message: &Message,
+    exchange: &str,
+) -> Message {
     let mut copy = message.clone();
     copy.exchange = exchange.to_owned();
-    let named = copy.headers.contains_key(headers::PUBLISHED_BY);
-    if let Some(user) = copy.user_id.take()
-        && !named
-    {
-        copy.set(headers::PUBLISHED_BY, user);
+    let user = copy.user_id.take();
+    let by_worker = user.as_ref().is_some_and(|user| shared.rules.is_worker(user));
+    if !by_worker {
+        copy.headers.remove(headers::PUBLISHED_BY);
+        if let Some(user) = user {
+            copy.set(headers::PUBLISHED_BY, user);
+        }
     }
-    // The broker's own notes on where it was before.
-    copy.headers.retain(|name, _| !name.starts_with("x-"));
     copy
 }
 
@@ -131,10 +158,12 @@ async fn publish<B: Broker, S: Store>(
     message: &Message,
 ) -> Option<Result<(), BrokerError>> {
     let mut pause = FIRST_PAUSE;
+    let mut times_full = 0;
     loop {
         match shared.broker.publish(message).await {
             Ok(()) => return Some(Ok(())),
-            Err(error) if error.is_temporary() => {
+            Err(error) if error.is_temporary() && times_full < MOST_TIMES_FULL => {
+                times_full += u32::from(matches!(error, BrokerError::Full { .. }));
                 warn!(%error, "published again soon");
                 if !shared.pause(pause).await {
                     return None;

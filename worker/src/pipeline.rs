@@ -137,7 +137,7 @@ async fn answer<B: Broker, S: Store>(
     };
     shared.count(&outcome);
     let unanswerable = match address {
-        Some(address) => outbox::reply(shared, address, times, outcome).await?,
+        Some(address) => outbox::reply(shared, address, times, outcome, dead.is_none()).await?,
         None => None,
     };
     match dead.or(unanswerable) {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cipherscore_common::ModelId;
-use cipherscore_common::broker::{
-    Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Subscription,
-};
+use cipherscore_common::broker::{Broker, BrokerError, Delivery, QueuePrefetch, Subscription};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{EvaluationKeyId, Store};
 use tokio::sync::{Notify, Semaphore};
@@ -16,7 +14,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::models::Models;
+use crate::outbox;
 use crate::pipeline;
+use crate::settle::settle;
 use crate::shared::Shared;
 use crate::stop::StopReason;
 use crate::window::Window;
@@ -213,9 +213,9 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
             }
         }
         for delivery in window.drain() {
-            if let Err(error) = delivery.settlement.settle(Disposition::Requeue).await {
-                warn!(%error, "a delivery was not given back; it goes back with the connection");
-            }
+            let Delivery { message, returned, settlement, .. } = delivery;
+            let disposition = outbox::hand_on(&self.shared, &message, returned).await;
+            settle(Some(disposition), vec![settlement]).await;
         }
         self.finish_jobs().await;
     }

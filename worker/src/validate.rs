@@ -41,6 +41,13 @@ pub(crate) struct Rules {
     pub(crate) max_returns: u32,
 }
 
+impl Rules {
+    /// Whether this user of the broker is a worker.
+    pub(crate) fn is_worker(&self, user: &str) -> bool {
+        self.worker_users.iter().any(|name| name == user)
+    }
+}
+
 /// A job that may be done, and the model that does it.
 pub(crate) struct ValidJob {
     pub(crate) id: JobId,
@@ -124,6 +131,7 @@ pub(crate) fn validate(
     models: &Models,
 ) -> Result<ValidJob, Failure> {
     publisher(message, rules).map_err(Failure::Forged)?;
+    let returned = returned.saturating_add(message.returned_before());
     if returned > rules.max_returns {
         let reason = format!("it came back {returned} times from workers that did not finish it");
         return Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)));
@@ -190,7 +198,7 @@ fn publisher(message: &Message, rules: &Rules) -> Result<Option<Tenant>, Refusal
     }
     let forbidden = |reason: &str| Refusal::new(ErrorCode::Forbidden, reason);
     let user = message.user_id.as_deref();
-    let is_worker = user.is_some_and(|user| rules.worker_users.iter().any(|name| name == user));
+    let is_worker = user.is_some_and(|user| rules.is_worker(user));
     // A worker that puts a job off cannot publish in the tenant's name.
     let user = if is_worker { message.text(headers::PUBLISHED_BY) } else { user };
     let user = user.ok_or_else(|| forbidden("the message has no user id"))?;

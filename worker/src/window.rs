@@ -21,6 +21,8 @@ struct Waiting {
     delivery: Delivery,
     lane: Lane,
     key: Option<EvaluationKeyId>,
+    /// In all, whoever counted.
+    returned: u32,
     overtaken: u32,
 }
 
@@ -30,7 +32,8 @@ impl Window {
         let lane = delivery.message.text(headers::LANE).and_then(|lane| lane.parse().ok());
         let key = delivery.message.text(headers::KEY_ID).and_then(|id| id.parse().ok());
         let lane = lane.unwrap_or_default();
-        self.waiting.push(Waiting { delivery, lane, key, overtaken: 0 });
+        let returned = delivery.returned.saturating_add(delivery.message.returned_before());
+        self.waiting.push(Waiting { delivery, lane, key, returned, overtaken: 0 });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,7 +43,7 @@ impl Window {
     /// How many slots the next one needs, of all that there are.
     pub(crate) fn slots_of_next(&self, all: usize, is_here: IsHere<'_>) -> usize {
         let next = self.next(is_here).map(|index| &self.waiting[index]);
-        match next.is_some_and(|next| next.delivery.returned >= SUSPICIOUS_RETURNS) {
+        match next.is_some_and(|next| next.returned >= SUSPICIOUS_RETURNS) {
             true => all,
             false => 1,
         }

@@ -195,6 +195,8 @@ async fn broker_away(services: &Real, tree: &Example) {
     assert_eq!(reply.job, job.id);
     let scores = tree.decrypt(&tester.outputs(&reply).await, job.rows);
     support::assert_same_scores(&scores, &tree.clear(&rows));
+    // It was delivered again, and the mark of what is done answered that.
+    assert!(tester.reply_within(Duration::from_secs(3)).await.is_none());
     worker.drain();
     worker.ended().await;
     let queue = job_queue(tree.id, Lane::Normal);

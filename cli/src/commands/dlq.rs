@@ -169,7 +169,13 @@ async fn settle<B: Broker>(
         }
         if replay {
             let published = broker.publish(&as_new(delivery.message)).await;
-            published.with_context(|| format!("{id}; {} were replayed before", done.len()))?;
+            published.with_context(|| {
+                let count = done.len();
+                format!(
+                    "{id}; {count} were replayed before. To publish in a tenant's name, the user \
+                     needs RabbitMQ's tag impersonator"
+                )
+            })?;
         }
         let settled = delivery.settlement.settle(Disposition::Ack).await?;
         ensure!(settled == Settled::Told, "{id}: the connection was lost; it stays in {DEAD}");
@@ -180,10 +186,19 @@ async fn settle<B: Broker>(
 
 /// The job as it was before anybody tried it. Its routing key is still that of its queue.
 fn as_new(mut message: Message) -> Message {
-    let ours = [headers::ATTEMPT, headers::DEAD_CODE, headers::DEAD_REASON, RETRY_STEP_HEADER];
-    message.headers.retain(|name, _| !ours.contains(&name.as_str()) && !name.starts_with("x-"));
-    // The broker would compare it with our name.
-    message.user_id = None;
+    // Published in the name of who published it first: it is still a job of that tenant.
+    if let Some(publisher) = message.text(headers::PUBLISHED_BY) {
+        message.user_id = Some(publisher.to_owned());
+    }
+    let ours = [
+        headers::ATTEMPT,
+        headers::RETURNED,
+        headers::PUBLISHED_BY,
+        headers::DEAD_CODE,
+        headers::DEAD_REASON,
+        RETRY_STEP_HEADER,
+    ];
+    message.headers.retain(|name, _| !ours.contains(&name.as_str()));
     message.exchange = JOBS.into();
     message
 }

@@ -32,6 +32,14 @@ pub enum BrokerError {
         /// What happened.
         reason: String,
     },
+    /// A queue that would take it is full, and refuses for now.
+    #[error("a queue behind {exchange} with routing key {routing_key} is full")]
+    Full {
+        /// Where it was published.
+        exchange: String,
+        /// How.
+        routing_key: String,
+    },
     /// No queue takes it.
     #[error("no queue takes messages to {exchange} with routing key {routing_key}")]
     Unroutable {
@@ -53,7 +61,7 @@ pub enum BrokerError {
 impl BrokerError {
     /// Whether the same may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unconfirmed { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Unconfirmed { .. } | Self::Full { .. })
     }
 }
 

@@ -39,9 +39,12 @@ pub mod headers {
     pub const KEY_TIME: &str = "cs-key-us";
     /// Microseconds that evaluation took.
     pub const EVALUATE_TIME: &str = "cs-evaluate-us";
-    /// Who published a job that a worker put off: the broker's validated user id of the first
-    /// publication, believed only from a worker.
+    /// Who published a job that a worker published again: the broker's validated user id of the
+    /// first publication, believed only from a worker.
     pub const PUBLISHED_BY: &str = "cs-published-by";
+    /// How often a job came back before a worker published it again: the broker counts from
+    /// nothing then.
+    pub const RETURNED: &str = "cs-returned";
     /// Why a job is in the dead-letter queue: an error code.
     pub const DEAD_CODE: &str = "cs-dead-code";
     /// Why a job is in the dead-letter queue, for people.
@@ -170,6 +173,11 @@ impl Message {
     /// The reply queue that this message names.
     pub fn reply_queue(&self) -> Option<ReplyQueue> {
         self.reply_to.as_deref()?.parse().ok()
+    }
+
+    /// How often workers gave it back before it was published again.
+    pub fn returned_before(&self) -> u32 {
+        self.integer(headers::RETURNED).ok().flatten().unwrap_or_default()
     }
 
     /// The model that this message names.

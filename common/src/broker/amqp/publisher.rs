@@ -70,16 +70,14 @@ impl Publisher {
             }
             Err(_) => return Err(unconfirmed(format!("nothing within {limit:?}"))),
         };
+        let (exchange, routing_key) = (message.exchange.clone(), message.routing_key.clone());
         match confirmed {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
-                let (exchange, routing_key) =
-                    (message.exchange.clone(), message.routing_key.clone());
                 Err(BrokerError::Unroutable { exchange, routing_key })
             }
-            Confirmation::Nack(None) | Confirmation::NotRequested => {
-                Err(unconfirmed("it refuses the message for now"))
-            }
+            Confirmation::Nack(None) => Err(BrokerError::Full { exchange, routing_key }),
+            Confirmation::NotRequested => Err(unconfirmed("the channel does not confirm")),
         }
     }
 
