@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use figment::value::Value;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -69,7 +70,9 @@ pub fn load<T: DeserializeOwned>(
     let sections = Env::prefixed(ENVIRONMENT_PREFIX).filter(|key| key.as_str().contains("__"));
     layers = layers.merge(sections.split("__"));
     for (key, value) in flags {
-        layers = layers.merge((*key, value.as_str()));
+        // Read as the environment is: what looks like a number is one.
+        let Ok(value) = value.parse::<Value>();
+        layers = layers.merge((*key, value));
     }
     layers.extract().map_err(|error| {
         let all: Vec<_> = error.into_iter().map(|error| describe(&error, file)).collect();
@@ -94,8 +97,8 @@ fn describe(error: &figment::Error, file: Option<&Path>) -> String {
     };
     let layer = match (&error.metadata, file) {
         (Some(layer), Some(file)) if layer.name.contains("TOML") => file.display().to_string(),
-        (Some(layer), _) => layer.name.to_string(),
-        (None, _) => "configuration".into(),
+        (Some(layer), _) if layer.name.contains("environment") => "environment".to_owned(),
+        _ => "flags".to_owned(),
     };
     match error.path.is_empty() {
         true => format!("{layer}: {what}"),
@@ -232,6 +235,24 @@ mod tests {
         assert!(error.contains("broker.url") && !error.contains("hush"), "{error}");
         let error = load_text("[broker\nurl = 'hush'", &[]).unwrap_err().to_string();
         assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn flags_are_read_as_what_they_look_like() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Numbers {
+            few: u16,
+            text: String,
+            list: Vec<String>,
+        }
+        let flags = [("few", "7"), ("text", "amqp://u:p@h:1/%2f"), ("list", "[a, b]")];
+        let flags = flags.map(|(key, value)| (key, value.to_owned()));
+        let read: Numbers = load(None, &flags).unwrap();
+        assert_eq!((read.few, read.text.as_str()), (7, "amqp://u:p@h:1/%2f"));
+        assert_eq!(read.list, ["a", "b"]);
+        let error = load::<Numbers>(None, &[("few", "many".to_owned())]).unwrap_err();
+        assert_eq!(error.to_string(), "flags: few: must be u16");
     }
 
     #[test]

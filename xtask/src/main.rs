@@ -1,16 +1,20 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask check`.
+//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask services`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
+use cipherscore_testbed::{RabbitMq, Redis};
 
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
-  check              dependency direction, and where unsafe code may be";
+  check              dependency direction, and where unsafe code may be
+  services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
+                     CIPHERSCORE_BROKER__URL and CIPHERSCORE_STORE__URL (workers), and in
+                     CIPHERSCORE_BROKER_URL and CIPHERSCORE_REDIS_URL (the other commands)";
 
 /// What a crate must not depend on, directly or not.
 const FORBIDDEN: &[(&str, &[&str])] = &[
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((task, rest)) if task == "test" => test(rest),
         Some((task, [])) if task == "check" => check(),
+        Some((task, [program, rest @ ..])) if task == "services" => services(program, rest),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {
@@ -89,6 +94,22 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         .args(arguments)
         .status()?;
     ensure!(status.success(), "tests failed");
+    Ok(())
+}
+
+fn services(program: &str, arguments: &[String]) -> anyhow::Result<()> {
+    let (redis, rabbitmq) = (Redis::start()?, RabbitMq::start()?);
+    let status = Command::new(program)
+        .args(arguments)
+        .envs([
+            ("CIPHERSCORE_BROKER__URL", rabbitmq.url()),
+            ("CIPHERSCORE_BROKER_URL", rabbitmq.url()),
+            ("CIPHERSCORE_STORE__URL", redis.url()),
+            ("CIPHERSCORE_REDIS_URL", redis.url()),
+        ])
+        .status()
+        .with_context(|| program.to_owned())?;
+    ensure!(status.success(), "{program} ended with {status}");
     Ok(())
 }
 
