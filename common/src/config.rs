@@ -69,7 +69,9 @@ pub fn load<T: DeserializeOwned>(
     let sections = Env::prefixed(ENVIRONMENT_PREFIX).filter(|key| key.as_str().contains("__"));
     layers = layers.merge(sections.split("__"));
     for (key, value) in flags {
-        layers = layers.merge((*key, value.as_str()));
+        // Numbers and lists are what they are in the environment.
+        let Ok(value) = value.parse::<figment::value::Value>();
+        layers = layers.merge((*key, value));
     }
     layers.extract().map_err(|error| {
         let all: Vec<_> = error.into_iter().map(|error| describe(&error, file)).collect();
@@ -221,6 +223,22 @@ mod tests {
         let broker = load_text(text, &flags).unwrap().broker;
         assert_eq!(broker.resolve_url(Section::Broker).unwrap().expose(), "amqp://two");
         assert_eq!(broker.ca_file, Some("ca.pem".into()));
+    }
+
+    #[test]
+    fn flags_hold_numbers_and_lists() {
+        #[derive(Deserialize)]
+        struct Numbers {
+            one: std::num::NonZeroUsize,
+            many: Vec<u8>,
+            text: String,
+            nothing: String,
+        }
+        let flags = [("one", "1"), ("many", "[2, 3]"), ("text", "4MiB"), ("nothing", "")];
+        let flags = flags.map(|(key, value)| (key, value.to_owned()));
+        let numbers: Numbers = load(None, &flags).unwrap();
+        assert_eq!((numbers.one.get(), numbers.many), (1, vec![2, 3]));
+        assert_eq!((numbers.text.as_str(), numbers.nothing.as_str()), ("4MiB", ""));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Private servers for tests and the demo: child processes with their own port, folder and
-//! password, stopped for certain.
+//! Private servers for tests, benchmarks and the demo: child processes with their own port, folder
+//! and password, stopped for certain.
 //!
 //! A server ends when its value is dropped. It also ends when this process dies without dropping
 //! anything, `kill -9` included: a watching shell holds the reading end of a pipe whose writing
@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use process::{Server, WatchedProcess};
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
 pub use tls::{Certificates, Tls};

@@ -21,27 +21,31 @@ const TREE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is to be started.
-pub(crate) struct Server<'a> {
-    pub(crate) program: &'a Path,
-    pub(crate) arguments: &'a [&'a OsStr],
-    /// Of this server alone.
-    pub(crate) folder: &'a Path,
+#[derive(Debug)]
+pub struct Server<'a> {
+    /// Which program.
+    pub program: &'a Path,
+    /// Its arguments, which everybody on the machine can read.
+    pub arguments: &'a [&'a OsStr],
+    /// Of this server alone. What the server prints is in file `output` there.
+    pub folder: &'a Path,
     /// The whole environment; ours when there is none.
-    pub(crate) environment: Option<&'a [(&'static str, OsString)]>,
+    pub environment: Option<&'a [(&'static str, OsString)]>,
 }
 
 /// A running server. The process is the server's own, so a signal reaches the server and not a
 /// script; what it started itself ends when its pipes end (Erlang's port programs make sessions of
 /// their own, so that no process group holds them all).
 #[derive(Debug)]
-pub(crate) struct WatchedProcess {
+pub struct WatchedProcess {
     child: Child,
     watcher: ChildStdin,
     folder: PathBuf,
 }
 
 impl WatchedProcess {
-    pub(crate) fn start(server: &Server<'_>) -> io::Result<Self> {
+    /// Starts it, and waits for nothing.
+    pub fn start(server: &Server<'_>) -> io::Result<Self> {
         let output = File::create(server.folder.join(OUTPUT))?;
         let mut command = Command::new("/bin/sh");
         if let Some(environment) = server.environment {
@@ -61,11 +65,12 @@ impl WatchedProcess {
     }
 
     /// The process id, which is the server's own.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn has_ended(&mut self) -> bool {
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
@@ -88,7 +93,7 @@ impl WatchedProcess {
     }
 
     /// Asks the server to end, and waits as long as it may take.
-    pub(crate) fn end(&mut self, timeout: Duration) -> io::Result<()> {
+    pub fn end(&mut self, timeout: Duration) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
         // A paused process hears the second signal only after the first.
         self.signal("CONT")?;
