@@ -1,6 +1,6 @@
 //! What jobs cost on their way through RabbitMQ and Redis, with workers as separate processes.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use cipherscore_testbed::{RabbitMq, Redis};
 use clap::Args;
 
@@ -166,11 +166,12 @@ impl Bench {
             others.push(watch.others());
             let peak = peak_memory(worker.id())?;
             let key = worker.key_fetched()?;
-            anyhow::ensure!(key.serialised_bytes as usize == model.key_bytes, "another key");
-            let limit = key.prepared_bytes + 1.3 * key.serialised_bytes;
+            ensure!(key.serialised_bytes == model.key_bytes as u64, "another key was fetched");
+            let serialised = key.serialised_bytes as f64;
+            let limit = key.prepared_bytes as f64 + 1.3 * serialised;
             values[0].push(key.fetch_seconds);
             values[1].push(key.prepare_seconds);
-            values[2].push(key.serialised_bytes / 1e6);
+            values[2].push(serialised / 1e6);
             values[3].push(base / 1e6);
             values[4].push((peak - base) / 1e6);
             values[5].push(100.0 * (peak - base) / limit);

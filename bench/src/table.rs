@@ -81,7 +81,8 @@ impl Table {
                 ),
             };
             text += &format!(
-                "| {} | {:.digits$} {unit} | {:.digits$} to {:.digits$} | {target} | {met} | {:.2} |\n",
+                "| {} | {:.digits$} {unit} | {:.digits$} to {:.digits$} | {target} | {met} \
+                 | {:.2} |\n",
                 figure.name, figure.median, figure.smallest, figure.largest, figure.others,
             );
         }

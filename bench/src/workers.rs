@@ -33,8 +33,8 @@ pub(crate) struct WorkerProcess {
 /// What a worker logs about a key that was not in its cache.
 #[derive(Debug, Deserialize)]
 pub(crate) struct KeyFetched {
-    pub(crate) serialised_bytes: f64,
-    pub(crate) prepared_bytes: f64,
+    pub(crate) serialised_bytes: u64,
+    pub(crate) prepared_bytes: u64,
     pub(crate) fetch_seconds: f64,
     pub(crate) prepare_seconds: f64,
 }
