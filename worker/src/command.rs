@@ -56,13 +56,13 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
 
 impl Options {
     fn load(&self) -> anyhow::Result<WorkerConfig> {
-        let mut flags: Vec<_> =
+        let flags: Vec<_> =
             self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let mut config: WorkerConfig = config::load(self.config.as_deref(), &flags)?;
         if let Some(folder) = &self.models {
-            let folder = folder.to_str().context("the folder of models is not UTF-8")?;
-            flags.push(("models.folder", folder.to_owned()));
+            config.models.folder = Some(folder.clone());
         }
-        Ok(config::load(self.config.as_deref(), &flags)?)
+        Ok(config)
     }
 }
 

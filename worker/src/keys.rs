@@ -1,6 +1,7 @@
 //! Step 4: the evaluation key of a job, prepared once for all jobs that need it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Refusal};
@@ -34,11 +35,22 @@ async fn prepare<B: Broker, S: Store>(
 ) -> Result<Arc<PreparedKey>, Failure> {
     let limit = job.evaluator.max_key_bytes() as u64;
     shared.count_key_fetch();
+    let started = Instant::now();
     let serialised = fetch(&shared.store, &job.tenant, id, limit).await?;
+    let fetch = started.elapsed();
+    let serialised_bytes = serialised.len();
     let evaluator = job.evaluator.clone();
+    let started = Instant::now();
     let prepared = compute(&shared.pool, move || evaluator.prepare(serialised)).await?;
     let prepared = prepared.map_err(|error| classify(error, ErrorCode::NotConformant))?;
-    info!(key = %id, bytes = prepared.bytes(), "evaluation key fetched and prepared");
+    info!(
+        key = %id,
+        serialised_bytes,
+        prepared_bytes = prepared.bytes(),
+        fetch_seconds = fetch.as_secs_f64(),
+        prepare_seconds = started.elapsed().as_secs_f64(),
+        "evaluation key fetched and prepared"
+    );
     Ok(Arc::new(prepared))
 }
 

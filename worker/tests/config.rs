@@ -61,6 +61,15 @@ fn known(section: &str) -> Vec<String> {
 }
 
 #[test]
+fn flags_may_be_of_every_kind() {
+    let flags = [("worker.slots", "4"), ("worker.memory", "1GiB"), ("health.listen", "")];
+    let flags = flags.map(|(key, value)| (key, value.to_owned()));
+    let config: WorkerConfig = load(None, &flags).unwrap();
+    assert_eq!(config.worker.slots.map(std::num::NonZero::get), Some(4));
+    assert_eq!((config.worker.memory, config.health.listen), (bytesize::ByteSize::gib(1), None));
+}
+
+#[test]
 fn unknown_keys_are_errors() {
     let flags = [("worker.sluts", "4".to_owned())];
     let error = load::<WorkerConfig>(None, &flags).unwrap_err().to_string();

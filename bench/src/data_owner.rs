@@ -1,0 +1,137 @@
+//! The other end of the queue: publishes jobs, waits for replies, and looks at the clock.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig, AmqpSubscription};
+use cipherscore_common::broker::{Broker, Disposition, QueuePrefetch, Subscription};
+use cipherscore_common::message::{Job, Outcome, Reply, Timings};
+use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
+use cipherscore_common::{Blob, BlobStore, JobId, ModelId, RedisConfig, RedisStore, Tenant};
+use tokio::task::JoinSet;
+
+use crate::workers::WorkerProcess;
+
+/// How long a reply or a worker may take to come.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often we look whether workers came or went.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Replies at a time, more than jobs in flight.
+const REPLY_PREFETCH: u16 = 256;
+
+/// A client of the private services.
+pub(crate) struct DataOwner {
+    broker: AmqpBroker,
+    store: RedisStore,
+    replies: AmqpSubscription,
+    pub(crate) reply_to: ReplyQueue,
+}
+
+/// What came of some jobs.
+pub(crate) struct Round {
+    /// From the first publication to the last reply.
+    pub(crate) time: Duration,
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// What came of one job.
+pub(crate) struct Answer {
+    /// From before its publication to the reply in our hands.
+    pub(crate) round_trip: Duration,
+    /// The worker's own clock.
+    pub(crate) timings: Timings,
+    pub(crate) worker: String,
+}
+
+impl Answer {
+    /// Everything but evaluation and key, in seconds.
+    pub(crate) fn path(&self) -> f64 {
+        let computing = self.timings.evaluate + self.timings.key;
+        self.round_trip.saturating_sub(computing).as_secs_f64()
+    }
+}
+
+impl DataOwner {
+    pub(crate) async fn new(broker_url: &str, store_url: &str) -> anyhow::Result<Self> {
+        let broker = AmqpBroker::new(AmqpConfig::parse(broker_url)?)?;
+        let store = RedisStore::new(&RedisConfig::parse(store_url)?)?;
+        let reply_to = ReplyQueue::new(&Tenant::default(), "bench")?;
+        broker.declare(&Topology::shared(), Declare::Create).await?;
+        broker.declare(&Topology::of_client(&reply_to), Declare::Create).await?;
+        let queue = QueuePrefetch { queue: reply_to.to_string(), prefetch: REPLY_PREFETCH };
+        let replies = broker.subscribe(&[queue]).await?;
+        Ok(Self { broker, store, replies, reply_to })
+    }
+
+    pub(crate) async fn put_key(&self, key: &Blob) -> anyhow::Result<()> {
+        self.store.put(key, None, &|| ()).await?;
+        Ok(())
+    }
+
+    /// Waits until these workers, and no others, take jobs of a model.
+    pub(crate) async fn expect_workers(
+        &self,
+        model: ModelId,
+        workers: &mut [WorkerProcess],
+    ) -> anyhow::Result<()> {
+        self.broker.declare(&Topology::of_model(model), Declare::Create).await?;
+        let queue = job_queue(model, Lane::Normal);
+        let started = Instant::now();
+        loop {
+            let state = self.broker.queue_state(&queue).await?;
+            if state.is_some_and(|state| state.consumers as usize == workers.len()) {
+                return Ok(());
+            }
+            workers.iter_mut().try_for_each(WorkerProcess::require)?;
+            ensure!(started.elapsed() < PATIENCE, "the workers do not come or go");
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Publishes jobs, so many before the replies to earlier ones, until all are answered.
+    pub(crate) async fn run(&mut self, jobs: &[Job], in_flight: usize) -> anyhow::Result<Round> {
+        let mut messages = jobs.iter().map(|job| (job.id, job.to_message()));
+        // Nothing but the queue is measured: messages are made before the clock starts.
+        let mut messages = Vec::from_iter(&mut messages).into_iter();
+        let mut waiting: HashMap<JobId, Instant> = HashMap::new();
+        let mut publishing = JoinSet::new();
+        let mut answers = Vec::with_capacity(jobs.len());
+        let started = Instant::now();
+        while answers.len() < jobs.len() {
+            while waiting.len() < in_flight
+                && let Some((id, message)) = messages.next()
+            {
+                let broker = self.broker.clone();
+                waiting.insert(id, Instant::now());
+                publishing.spawn(async move { broker.publish(&message).await });
+            }
+            tokio::select! {
+                Some(published) = publishing.join_next() => published??,
+                delivery = tokio::time::timeout(PATIENCE, self.replies.next()) => {
+                    let delivery = delivery.context("no reply came")??;
+                    let reply = Reply::from_message(&delivery.message);
+                    let reply = reply.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+                    delivery.settle(Disposition::Ack).await?;
+                    if let Some(began) = waiting.remove(&reply.job) {
+                        answers.push(answer(reply, began.elapsed())?);
+                    }
+                }
+            }
+        }
+        let time = started.elapsed();
+        while let Some(published) = publishing.join_next().await {
+            published??;
+        }
+        Ok(Round { time, answers })
+    }
+}
+
+fn answer(reply: Reply, round_trip: Duration) -> anyhow::Result<Answer> {
+    match reply.outcome {
+        Outcome::Scored(_) => {
+            Ok(Answer { round_trip, timings: reply.timings, worker: reply.worker })
+        }
+        Outcome::Failed { code, reason } => anyhow::bail!("a job failed: {code}: {reason}"),
+    }
+}

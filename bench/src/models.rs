@@ -1,0 +1,85 @@
+//! The models that are measured, each with keys and encrypted rows of a data owner.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use cipherscore_common::message::{Job, Payload};
+use cipherscore_common::topology::{Lane, ReplyQueue};
+use cipherscore_common::{Blob, EvaluationKeyId, JobId, ModelId, Tenant};
+use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::keys::write_evaluation_keys;
+use cipherscore_concrete::recorder::RecorderCommand;
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_engine::client_keys::ClientKeys;
+use cipherscore_producer::encryption::Encryption;
+
+/// Rows that are encrypted; jobs take them in turn.
+const ROWS: usize = 16;
+
+/// A model as a data owner has it.
+pub(crate) struct Model {
+    pub(crate) id: ModelId,
+    /// Imported, so that a worker opens it at once.
+    pub(crate) server_zip: Vec<u8>,
+    /// As it is in the store; none for a linear model.
+    pub(crate) key: Option<Blob>,
+    /// Size of the key, in bytes.
+    pub(crate) key_bytes: usize,
+    /// Each a job's payload of one row.
+    rows: Vec<Vec<u8>>,
+}
+
+impl Model {
+    /// Opens a folder with `client.zip`, `server.zip` and `rows.csv`, makes keys, and encrypts.
+    pub(crate) fn open(folder: &str, recorder: &RecorderCommand) -> anyhow::Result<Self> {
+        let folder = sources().join(folder);
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path).with_context(|| path.display().to_string())
+        };
+        let server = ServerArtifact::open(&read("server.zip")?, recorder)?;
+        let client = ClientArtifact::open(&read("client.zip")?)?;
+        let keys = ClientKeys::generate(client.keyset());
+        let evaluation = keys.evaluation_keys(client.keyset(), &|| ())?;
+        let key = write_evaluation_keys(&evaluation, client.keyset());
+        let key_bytes = key.len();
+        let key = match client.keyset().bootstrap_keys.is_empty() {
+            true => None,
+            false => Some(Blob::evaluation_key(&Tenant::default(), key)?),
+        };
+        let text = String::from_utf8(read("rows.csv")?)?;
+        let encryption = Encryption::new(client, keys);
+        let rows = text.lines().skip(1).cycle().take(ROWS).map(|line| {
+            let row: Vec<f64> = line.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            anyhow::Ok(encryption.encrypt(&[row])?)
+        });
+        let id = server.model_id.to_string().parse()?;
+        let server_zip = server.to_imported_zip()?;
+        Ok(Self { id, server_zip, key, key_bytes, rows: rows.collect::<Result<_, _>>()? })
+    }
+
+    /// Jobs of one row each.
+    pub(crate) fn jobs(&self, count: usize, reply_to: &ReplyQueue) -> Vec<Job> {
+        let rows = self.rows.iter().cycle().take(count);
+        rows.map(|row| Job {
+            id: JobId::random(),
+            tenant: Tenant::default(),
+            reply_to: reply_to.clone(),
+            correlation_id: None,
+            model_id: self.id,
+            lane: Lane::Normal,
+            key_id: self.key.as_ref().map(|key| EvaluationKeyId::new(key.name().id)),
+            rows: 1,
+            deadline: None,
+            attempt: 0,
+            trace: None,
+            payload: Payload::Inline(row.clone()),
+        })
+        .collect()
+    }
+}
+
+/// The folder of this workspace, from which the command was built.
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
