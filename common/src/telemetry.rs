@@ -1,13 +1,15 @@
 //! What a program says while it works: one grammar, on standard error.
 
+use std::io::IsTerminal as _;
+
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Targets that would show what must not be logged: lapin writes bodies of returned messages and,
-/// at the lowest level, frames with passwords.
-const SILENCED: [&str; 2] = ["lapin::returned_messages=off", "lapin=info"];
+/// What lapin logs is left out, whatever the level: it writes bodies of returned messages and, at
+/// the lowest level, frames with passwords. Its errors come back from every call.
+const SILENCED: &str = "lapin=off";
 
 /// Text that is no level.
 #[derive(Debug, Error)]
@@ -18,11 +20,11 @@ pub struct InvalidLevel;
 
 /// Begins to write log lines to standard error. May be called once in a process.
 pub fn start(format: LogFormat, level: &str) -> Result<(), InvalidLevel> {
-    let mut filter = EnvFilter::try_new(level).map_err(|_| InvalidLevel)?;
-    for directive in SILENCED {
-        filter = filter.add_directive(directive.parse().map_err(|_| InvalidLevel)?);
-    }
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(format!("{level},{SILENCED}")).map_err(|_| InvalidLevel)?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Somebody who has set up their own, as a test does, keeps it.
     let _ = match format {
         LogFormat::Human => lines.with_target(false).try_init(),
