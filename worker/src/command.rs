@@ -108,12 +108,15 @@ async fn start(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Resul
     };
     let mut handle = worker.start().await?;
     tokio::select! {
-        () = handle.ended() => return Ok(()),
+        in_order = handle.ended() => {
+            ensure!(in_order, "the worker's supervisor panicked");
+            return Ok(());
+        }
         signal = asked() => info!(signal, "stopping: nothing new is begun"),
     }
     handle.drain();
     tokio::select! {
-        () = handle.ended() => {}
+        _ = handle.ended() => {}
         signal = asked() => {
             warn!(signal, "stopping at once: the broker gives the running jobs to other workers");
             handle.abort();

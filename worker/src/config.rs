@@ -49,7 +49,7 @@ pub struct WorkerSection {
     /// Memory for prepared keys and running jobs together.
     pub memory: ByteSize,
     /// Prepared keys of one tenant.
-    pub max_keys_per_tenant: usize,
+    pub max_keys_per_tenant: NonZeroUsize,
     /// Rows of a job.
     pub max_job_rows: u32,
     /// Bytes of a job's rows.
@@ -126,7 +126,7 @@ impl Default for WorkerSection {
             window: None,
             linear_prefetch: 64,
             memory: ByteSize::gib(4),
-            max_keys_per_tenant: 16,
+            max_keys_per_tenant: NonZeroUsize::MIN.saturating_add(15),
             max_job_rows: 100_000,
             max_job_size: ByteSize::mib(256),
             max_returns: 3,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
-use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, ErrorClass, Store, StoreError};
+use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, Store, StoreError};
 use cipherscore_engine::evaluator::{EvaluationError, PreparedKey};
 
 use crate::compute::compute;
@@ -51,7 +51,8 @@ async fn evaluate_stored<B: Broker, S: Store>(
     stop: &Stop,
 ) -> Result<Outputs, Failure> {
     let name = BlobName { tenant: job.tenant.clone(), kind: BlobKind::Job, id: stored.sha256 };
-    let mut reader = BlobReader::open(&shared.store, &name).await.map_err(missing)?;
+    let mut reader =
+        BlobReader::open(&shared.store, &name).await.map_err(|error| missing(shared, &error))?;
     let info = reader.info();
     if (info.bytes, info.sha256) != (stored.bytes, stored.sha256) {
         let reason = format!("{name} is another blob there, of digest {}", info.sha256);
@@ -63,7 +64,10 @@ async fn evaluate_stored<B: Broker, S: Store>(
         Err(error) => return Ok(Err(error)),
     };
     for (index, digest) in stored.chunks.iter().enumerate() {
-        let Some(chunk) = reader.next_chunk().await.map_err(missing)? else { break };
+        let Some(chunk) = reader.next_chunk().await.map_err(|error| missing(shared, &error))?
+        else {
+            break;
+        };
         let (digest, asked) = (*digest, stop.clone());
         let pushed = compute(&shared.pool, move || {
             // Before a byte of it is used: the digest of the whole comes with the last chunk only.
@@ -87,13 +91,22 @@ async fn evaluate_stored<B: Broker, S: Store>(
 }
 
 /// What it means that a part of the job cannot be read.
-fn missing(error: StoreError) -> Failure {
-    match error.class() {
-        ErrorClass::NotFound | ErrorClass::Damaged => {
-            Failure::refused(ErrorCode::BlobMissing, error.to_string())
+fn missing<B: Broker, S: Store>(shared: &Shared<B, S>, error: &StoreError) -> Failure {
+    let code = match error {
+        StoreError::UnknownVersion { .. } => ErrorCode::UnsupportedVersion,
+        StoreError::TooLarge { .. } => ErrorCode::TooLarge,
+        // Its tenant can put anything under the name.
+        StoreError::NotFound { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Empty { .. }
+        | StoreError::TooMany { .. }
+        | StoreError::InvalidPresence
+        | StoreError::Unexpected { .. } => ErrorCode::BlobMissing,
+        StoreError::Unavailable { .. } | StoreError::Full { .. } | StoreError::Refused { .. } => {
+            return shared.store_failure(error);
         }
-        ErrorClass::Unavailable | ErrorClass::Permanent => Failure::Later(error.to_string()),
-    }
+    };
+    Failure::refused(code, error.to_string())
 }
 
 /// What an error of the engine is to the producer. `bytes` is the code for wrong bytes: a key's

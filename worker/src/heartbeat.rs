@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{PRESENCE_LEASE, Store};
+use cipherscore_common::{ErrorClass, PRESENCE_LEASE, Store};
 use tokio::sync::Notify;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::models::{Loader, Models};
 use crate::shared::Shared;
@@ -27,7 +27,14 @@ pub(crate) async fn announce<B: Broker, S: Store>(shared: Arc<Shared<B, S>>) {
     loop {
         match shared.store.announce(&shared.presence()).await {
             Ok(()) => shared.services.store_is_back(),
-            Err(error) => shared.services.store_is_away(&error.to_string()),
+            Err(error) if error.class() == ErrorClass::Unavailable => {
+                shared.services.store_is_away(&error.to_string());
+            }
+            // It answers: jobs can be done, though nobody sees this worker.
+            Err(error) => {
+                warn!(%error, "this worker cannot be listed");
+                shared.services.store_is_back();
+            }
         }
         let away = shared.services.is_store_away();
         store_watch.mark_unchanged();

@@ -27,7 +27,7 @@ struct Entry {
 /// A job that runs; it leaves the table when this is ended or dropped.
 pub(crate) struct Running {
     table: InFlight,
-    name: Name,
+    name: Option<Name>,
 }
 
 impl InFlight {
@@ -51,7 +51,7 @@ impl InFlight {
         }
         let entry = Entry { stop: stop.clone(), settlements: vec![settlement] };
         jobs.insert(name.clone(), entry);
-        Some(Running { table: self.clone(), name })
+        Some(Running { table: self.clone(), name: Some(name) })
     }
 
     /// How many run.
@@ -79,12 +79,15 @@ impl InFlight {
 
 impl Running {
     /// Takes the job out of the table, with all its deliveries.
-    pub(crate) fn end(self) -> Vec<Settlement> {
+    pub(crate) fn end(mut self) -> Vec<Settlement> {
         self.take()
     }
 
-    fn take(&self) -> Vec<Settlement> {
-        self.table.lock().remove(&self.name).map(|entry| entry.settlements).unwrap_or_default()
+    /// Once only: afterwards the same job may have begun anew.
+    fn take(&mut self) -> Vec<Settlement> {
+        let name = self.name.take();
+        let entry = name.and_then(|name| self.table.lock().remove(&name));
+        entry.map(|entry| entry.settlements).unwrap_or_default()
     }
 }
 

@@ -36,7 +36,7 @@ async fn prepare<B: Broker, S: Store>(
     let limit = job.evaluator.max_key_bytes() as u64;
     shared.count_key_fetch();
     let started = Instant::now();
-    let serialised = fetch(&shared.store, &job.tenant, id, limit).await?;
+    let serialised = fetch(shared, &job.tenant, id, limit).await?;
     let fetch = started.elapsed();
     let serialised_bytes = serialised.len();
     let evaluator = job.evaluator.clone();
@@ -55,8 +55,8 @@ async fn prepare<B: Broker, S: Store>(
 }
 
 /// The bytes of a key, which have the digest that its id says.
-async fn fetch<S: Store>(
-    store: &S,
+async fn fetch<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
     tenant: &Tenant,
     id: EvaluationKeyId,
     limit: u64,
@@ -64,7 +64,7 @@ async fn fetch<S: Store>(
     let name = BlobName::evaluation_key(tenant, id);
     let refused = |code, error: &dyn ToString| Failure::refused(code, error.to_string());
     let read = async {
-        let reader = BlobReader::open(store, &name).await?;
+        let reader = BlobReader::open(&shared.store, &name).await?;
         let found = reader.info().sha256;
         match found == id.digest() {
             true => reader.read_all(limit).await.map(Ok),
@@ -80,7 +80,8 @@ async fn fetch<S: Store>(
         Err(error @ StoreError::UnknownVersion { .. }) => {
             Err(Failure::Refused(Refusal::new(ErrorCode::UnsupportedVersion, error.to_string())))
         }
-        // Whatever else is wrong is not wrong with the job.
-        Err(error) => Err(Failure::Later(error.to_string())),
+        // Its tenant can put anything under the name.
+        Err(error @ StoreError::Unexpected { .. }) => Err(refused(ErrorCode::KeyMissing, &error)),
+        Err(error) => Err(shared.store_failure(&error)),
     }
 }

@@ -114,18 +114,38 @@ impl Memory {
             return Err(Failure::refused(ErrorCode::TooLarge, reason));
         }
         let wait = async {
-            let _turn = self.turn.lock().await;
             loop {
-                let freed = self.freed.notified();
-                if let Some(admission) = self.try_admit(&demand) {
-                    return admission;
+                self.wait_for_share(&demand).await;
+                let _turn = self.turn.lock().await;
+                loop {
+                    let mut freed = std::pin::pin!(self.freed.notified());
+                    freed.as_mut().enable();
+                    if !self.lock().has_share(&demand, self.max_keys_per_tenant) {
+                        // Meanwhile another job of the tenant took it: the others go first.
+                        break;
+                    }
+                    if let Some(admission) = self.try_admit(&demand) {
+                        return admission;
+                    }
+                    freed.await;
                 }
-                freed.await;
             }
         };
         tokio::select! {
             admission = wait => Ok(admission),
             () = stop.asked() => Err(stop.failure()),
+        }
+    }
+
+    /// Waits, without holding up anybody, until the tenant may have one key more.
+    async fn wait_for_share(&self, demand: &Demand) {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.lock().has_share(demand, self.max_keys_per_tenant) {
+                return;
+            }
+            freed.await;
         }
     }
 
@@ -213,6 +233,16 @@ impl State {
         Some(evicted)
     }
 
+    /// Whether the key is here, or its tenant may have one more: if need be, in the place of one
+    /// that no job uses.
+    fn has_share(&self, demand: &Demand, most: usize) -> bool {
+        let Some(KeyDemand { name, .. }) = &demand.key else { return true };
+        let own = || self.keys.iter().filter(|(other, _)| other.tenant == name.tenant);
+        self.keys.contains_key(name)
+            || own().count() < most
+            || own().any(|(_, entry)| entry.users == 0)
+    }
+
     /// Takes out a tenant's own key, when it has its share already.
     fn keep_share(&mut self, tenant: &Tenant, most: usize) -> Option<Option<Entry>> {
         let own = || self.keys.iter().filter(|(name, _)| name.tenant == *tenant);
@@ -247,7 +277,7 @@ impl Drop for Admission {
         }
         drop(state);
         drop(unused);
-        self.memory.freed.notify_one();
+        self.memory.freed.notify_waiters();
     }
 }
 
@@ -334,8 +364,15 @@ mod tests {
         assert_eq!((held("a"), held("b")), ([false, true, true], [false, true, true]));
         let busy = [2, 3].map(|key| demand("a", key));
         let busy = [admit(&memory, busy[0].clone()).await, admit(&memory, busy[1].clone()).await];
+        let waiting = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.admit(demand("a", 1), &Stop::new(None)).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(admit(&memory, demand("b", 2)).await.is_some(), "nobody else waits for it");
         assert!(admit(&memory, demand("a", 1)).await.is_none(), "all of its keys are used");
         drop(busy);
+        waiting.await.unwrap().unwrap();
         assert!(admit(&memory, demand("a", 1)).await.is_some());
     }
 }

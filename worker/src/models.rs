@@ -70,6 +70,13 @@ impl Models {
         Ok(id)
     }
 
+    fn of_path(&self, path: &Path) -> Option<(ModelId, Loaded)> {
+        let is_it =
+            |loaded: &Loaded| matches!(&loaded.from, Origin::File(file) if file.path == path);
+        let found = self.by_id.iter().find(|(_, loaded)| is_it(loaded));
+        found.map(|(id, loaded)| (*id, loaded.clone()))
+    }
+
     fn of_file(&self, state: &FileState) -> Option<(ModelId, Loaded)> {
         let is_it = |loaded: &Loaded| matches!(&loaded.from, Origin::File(file) if file == state);
         let found = self.by_id.iter().find(|(_, loaded)| is_it(loaded));
@@ -110,7 +117,11 @@ impl Loader {
                 Ok((id, loaded)) => {
                     models.by_id.insert(id, loaded);
                 }
-                Err(error) => error!("a model cannot be used: {error:#}"),
+                // Half written, perhaps: what there was at this place stays until it can be opened.
+                Err(error) => {
+                    error!("a model cannot be used: {error:#}");
+                    models.by_id.extend(before.of_path(&path));
+                }
             }
         }
         Ok(models)

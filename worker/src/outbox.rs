@@ -8,26 +8,43 @@ use cipherscore_common::message::{
     HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings, headers,
 };
 use cipherscore_common::topology::{DEAD, RETRY, RETRY_STEP_HEADER, RetryStep};
-use cipherscore_common::{Blob, BlobKind, Store, Tenant};
+use cipherscore_common::{Blob, BlobKind, ErrorClass, Store, Tenant};
 use tracing::{info, warn};
 
 use crate::pipeline::Failure;
 use crate::shared::Shared;
+use crate::stop::Stop;
 use crate::validate::Address;
 
 /// First pause before something is sent again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause before something is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often something is sent to a queue that is full. A tenant may bound its own reply queue,
-/// and must not hold up a worker by it.
-const MOST_TIMES_FULL: u32 = 8;
+/// How often something is sent to a queue that is full: some seconds. A tenant may bound its own
+/// reply queue, and must not hold up a worker by it.
+const MOST_TIMES_FULL: u32 = 4;
+/// Longest value of a header that is sent on, in bytes.
+const MAX_HEADER_BYTES: usize = 256;
+/// Headers of a job that are sent on.
+const SENT_ON: [&str; 10] = [
+    headers::MODEL_ID,
+    headers::KEY_ID,
+    headers::TENANT,
+    headers::ROWS,
+    headers::DEADLINE,
+    headers::ATTEMPT,
+    headers::LANE,
+    headers::TRACE_PARENT,
+    headers::PUBLISHED_BY,
+    headers::RETURNED,
+];
 
 /// The outputs, as the reply carries them: in the message, or in the store when they are large.
 pub(crate) async fn payload<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     tenant: &Tenant,
     outputs: Vec<u8>,
+    stop: &Stop,
 ) -> Result<Payload, Failure> {
     if outputs.len() <= MAX_INLINE_BYTES {
         return Ok(Payload::Inline(outputs));
@@ -38,12 +55,15 @@ pub(crate) async fn payload<B: Broker, S: Store>(
     let mut pause = FIRST_PAUSE;
     // What is computed is not thrown away because the store is away.
     while let Err(error) = shared.store.put(&blob, Some(shared.reply_lease), &|| ()).await {
+        if error.class() != ErrorClass::Unavailable {
+            return Err(broken(error.to_string()));
+        }
         warn!(%error, "the outputs cannot be stored yet");
         shared.services.store_is_away(&error.to_string());
-        if !shared.pause(pause).await {
-            return Err(Failure::Abandoned);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.asked() => return Err(stop.failure()),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Ok(Payload::Stored(stored))
 }
@@ -94,7 +114,6 @@ pub(crate) async fn put_off<B: Broker, S: Store>(
     message: &Message,
     reason: &str,
 ) -> Option<Disposition> {
-    shared.services.store_is_away(reason);
     let attempt = match message.headers.get(headers::ATTEMPT) {
         Some(HeaderValue::Integer(attempt)) => u32::try_from(*attempt).unwrap_or(u32::MAX),
         _ => 0,
@@ -140,6 +159,14 @@ fn sent_on<B: Broker, S: Store>(
 ) -> Message {
     let mut copy = message.clone();
     copy.exchange = exchange.to_owned();
+    // Whatever else a stranger put in could make the message too large to be sent.
+    copy.headers.retain(|name, value| {
+        let short = match value {
+            HeaderValue::Text(text) => text.len() <= MAX_HEADER_BYTES,
+            HeaderValue::Integer(_) => true,
+        };
+        short && SENT_ON.contains(&name.as_str())
+    });
     let user = copy.user_id.take();
     let by_worker = user.as_ref().is_some_and(|user| shared.rules.is_worker(user));
     if !by_worker {
@@ -151,8 +178,9 @@ fn sent_on<B: Broker, S: Store>(
     copy
 }
 
-/// Publishes until the broker has it. `None`: the worker stopped first. An error: it will not
-/// take it.
+/// Publishes until the broker has it, also while it refuses us: who has changed a password or a
+/// permission will set it right, and until then no job is thrown away. `None`: the worker stopped
+/// first. An error: nothing takes this message.
 async fn publish<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     message: &Message,
@@ -162,15 +190,19 @@ async fn publish<B: Broker, S: Store>(
     loop {
         match shared.broker.publish(message).await {
             Ok(()) => return Some(Ok(())),
-            Err(error) if error.is_temporary() && times_full < MOST_TIMES_FULL => {
-                times_full += u32::from(matches!(error, BrokerError::Full { .. }));
+            Err(error @ BrokerError::Unroutable { .. }) => return Some(Err(error)),
+            Err(error @ BrokerError::Full { .. }) if times_full == MOST_TIMES_FULL => {
+                return Some(Err(error));
+            }
+            Err(error) => {
+                let full = matches!(error, BrokerError::Full { .. });
+                times_full = if full { times_full + 1 } else { 0 };
                 warn!(%error, "published again soon");
                 if !shared.pause(pause).await {
                     return None;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(error) => return Some(Err(error)),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Failure {
     Broken(Refusal),
     /// Its publisher has no right to ask for this: nobody is answered, and it is kept.
     Forged(Refusal),
-    /// A service is out of reach: it comes again later.
+    /// Not its fault, and later it may succeed: it comes again.
     Later(String),
     /// It was done before: nothing is left to do.
     DoneBefore,
@@ -93,9 +93,14 @@ async fn outputs<B: Broker, S: Store>(
     times: &mut Timings,
 ) -> Result<Payload, Failure> {
     let marks = shared.store.marks(&job.tenant, job.id).await;
-    let marks = marks.map_err(|error| Failure::Later(error.to_string()))?;
+    let marks = marks.map_err(|error| shared.store_failure(&error))?;
     if marks.done {
         return Err(Failure::DoneBefore);
+    }
+    if job.returned > shared.rules.max_returns {
+        let count = job.returned;
+        let reason = format!("it came back {count} times from workers that did not finish it");
+        return Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)));
     }
     if marks.cancelled {
         return Err(Failure::refused(ErrorCode::Cancelled, "it was cancelled before it began"));
@@ -107,7 +112,7 @@ async fn outputs<B: Broker, S: Store>(
     let started = Instant::now();
     let outputs = evaluate(shared, job, key, stop).await?;
     times.evaluate = started.elapsed();
-    outbox::payload(shared, &job.tenant, outputs).await
+    outbox::payload(shared, &job.tenant, outputs, stop).await
 }
 
 /// Step 6: answers, and says what the broker is to be told; nothing, when somebody else shall do

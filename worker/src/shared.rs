@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Outcome;
-use cipherscore_common::{Lease, Presence, Store};
+use cipherscore_common::{ErrorClass, Lease, Presence, Store, StoreError};
 use rayon::ThreadPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::models::Models;
+use crate::pipeline::Failure;
 use crate::validate::Rules;
 
 /// What all jobs of a worker share.
@@ -83,6 +84,15 @@ impl<B: Broker, S: Store> Shared<B, S> {
     /// Puts other models in the place of those that there are.
     pub(crate) fn replace_models(&self, models: Models) {
         *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+    }
+
+    /// What it means that the store did not do something that is not wrong with the job. Only one
+    /// that is out of reach stops the others: whatever else a tenant can bring about itself.
+    pub(crate) fn store_failure(&self, error: &StoreError) -> Failure {
+        if error.class() == ErrorClass::Unavailable {
+            self.services.store_is_away(&error.to_string());
+        }
+        Failure::Later(error.to_string())
     }
 
     pub(crate) fn count(&self, outcome: &Outcome) {

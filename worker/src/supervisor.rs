@@ -1,6 +1,7 @@
 //! Keeps a worker consuming: connects, declares, subscribes, hands out slots, and begins again
 //! when the broker goes away.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,8 @@ use cipherscore_common::{EvaluationKeyId, Store};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::models::Models;
 use crate::outbox;
 use crate::pipeline;
 use crate::settle::settle;
@@ -27,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the supervisor looks whether all is well.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the broker may take to hear that nothing more is taken.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// After what time without a delivery, while messages wait, a subscription counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -85,9 +87,14 @@ struct Supervisor<B, S> {
 impl<B: Broker, S: Store> Supervisor<B, S> {
     /// One subscription, from its beginning to the end of the worker or of the connection.
     async fn consume(&self) -> Result<(), BrokerError> {
-        let mut models = self.shared.models();
-        self.declare(&models).await?;
-        let queues: Vec<_> = models.ids().flat_map(|id| self.queues(&models, id)).collect();
+        self.declare_shared().await?;
+        let mut taken = BTreeSet::new();
+        for id in self.shared.models().ids() {
+            if self.declare_model(id).await? {
+                taken.insert(id);
+            }
+        }
+        let queues: Vec<_> = taken.iter().flat_map(|id| self.queues(*id)).collect();
         let mut subscription = self.shared.broker.subscribe(&queues).await?;
         self.shared.services.set_consuming(true);
         info!(queues = queues.len(), "consuming");
@@ -101,7 +108,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
             let needed = u32::try_from(needed).unwrap_or(1);
             tokio::select! {
                 () = self.drain.cancelled() => {
-                    self.end(&mut subscription, window, &models).await;
+                    self.end(&mut subscription, window, &taken).await;
                     return Ok(());
                 }
                 slot = self.slots.clone().acquire_many_owned(needed), if begins => {
@@ -110,12 +117,12 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
                         self.begin(delivery, slot);
                     }
                 }
-                delivery = subscription.next() => {
+                delivery = subscription.next(), if window.has_room() => {
                     last_delivery = Instant::now();
-                    window.push(delivery?);
+                    window.push(delivery?, &self.shared.rules);
                 }
                 () = self.models_changed.notified() => {
-                    models = self.follow(&mut subscription, &models).await?;
+                    self.follow(&mut subscription, &mut taken).await?;
                 }
                 _ = store_watch.changed() => {}
                 _ = look.tick() => {
@@ -123,7 +130,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
                     let idle = window.is_empty() && self.shared.in_flight.len() == 0;
                     if idle && last_delivery.elapsed() > SILENCE {
                         last_delivery = Instant::now();
-                        self.require_silence(&models).await?;
+                        self.require_silence(&taken).await?;
                     }
                 }
             }
@@ -139,7 +146,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         |tenant, key| self.shared.memory.holds(tenant, key)
     }
 
-    async fn declare(&self, models: &Models) -> Result<(), BrokerError> {
+    async fn declare_shared(&self) -> Result<(), BrokerError> {
         let (broker, declare) = (&self.shared.broker, self.consumption.declare);
         // What is shared is looked at first: where the operator made it, a worker need not be
         // allowed to make it, which would be to delete it as well.
@@ -147,54 +154,63 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         let found = broker.declare(&shared, if looks { Declare::Verify } else { declare }).await;
         match found {
             Err(error) if looks && !error.is_temporary() => {
-                broker.declare(&shared, Declare::Create).await?;
+                broker.declare(&shared, Declare::Create).await
             }
-            found => found?,
+            found => found,
         }
-        for id in models.ids() {
-            broker.declare(&Topology::of_model(id), declare).await?;
+    }
+
+    /// Whether there are queues of a model. One that the broker refuses is left out, and does not
+    /// hold up the others.
+    async fn declare_model(&self, id: ModelId) -> Result<bool, BrokerError> {
+        let topology = Topology::of_model(id);
+        match self.shared.broker.declare(&topology, self.consumption.declare).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_temporary() => Err(error),
+            Err(error) => {
+                error!(model = %id, %error, "no jobs are taken for this model");
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     /// The queues of a model. Jobs of linear models are so short that the way to the broker and
     /// back counts; of the others few are taken, so that other workers get their share.
-    fn queues(&self, models: &Models, id: ModelId) -> Vec<QueuePrefetch> {
+    fn queues(&self, id: ModelId) -> [QueuePrefetch; 2] {
         let slots = u16::try_from(self.shared.slots).unwrap_or(u16::MAX);
-        let linear = models.get(id).is_some_and(|model| model.cost().is_linear());
+        let linear = self.shared.models().get(id).is_some_and(|model| model.cost().is_linear());
         let prefetch = match linear {
             true => self.consumption.linear_prefetch,
             false => slots.saturating_add(self.consumption.window),
         };
-        let queue = |lane| QueuePrefetch { queue: job_queue(id, lane), prefetch: prefetch.max(1) };
-        Lane::ALL.map(queue).into()
+        Lane::ALL
+            .map(|lane| QueuePrefetch { queue: job_queue(id, lane), prefetch: prefetch.max(1) })
     }
 
     /// Takes from the queues of models that came, and no more from those that went.
     async fn follow(
         &self,
         subscription: &mut B::Subscription,
-        before: &Models,
-    ) -> Result<Arc<Models>, BrokerError> {
+        taken: &mut BTreeSet<ModelId>,
+    ) -> Result<(), BrokerError> {
         let models = self.shared.models();
-        for id in models.ids().filter(|id| before.get(*id).is_none()) {
-            let declare = self.consumption.declare;
-            self.shared.broker.declare(&Topology::of_model(id), declare).await?;
-            for queue in self.queues(&models, id) {
-                subscription.start(&queue).await?;
+        for id in models.ids() {
+            if !taken.contains(&id) && self.declare_model(id).await? {
+                for queue in self.queues(id) {
+                    subscription.start(&queue).await?;
+                }
+                taken.insert(id);
             }
         }
-        for id in before.ids().filter(|id| models.get(*id).is_none()) {
-            for lane in Lane::ALL {
-                subscription.stop(&job_queue(id, lane)).await?;
-            }
+        for queue in taken.extract_if(.., |id| models.get(*id).is_none()).flat_map(queues_of) {
+            subscription.stop(&queue).await?;
         }
-        Ok(models)
+        Ok(())
     }
 
     /// After a long silence: whether there is indeed nothing to deliver.
-    async fn require_silence(&self, models: &Models) -> Result<(), BrokerError> {
-        for queue in models.ids().flat_map(|id| Lane::ALL.map(|lane| job_queue(id, lane))) {
+    async fn require_silence(&self, taken: &BTreeSet<ModelId>) -> Result<(), BrokerError> {
+        for queue in taken.iter().copied().flat_map(queues_of) {
             let state = self.shared.broker.queue_state(&queue).await?;
             if state.is_some_and(|state| state.messages > 0) {
                 let reason = format!("messages wait in {queue}, and none is delivered");
@@ -204,32 +220,71 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         Ok(())
     }
 
-    /// The orderly end: nothing new, what waits goes back, what runs is finished.
-    async fn end(&self, subscription: &mut B::Subscription, mut window: Window, models: &Models) {
+    /// The orderly end: nothing new, what waits is handed on, what runs is finished; all of it
+    /// within the grace period.
+    async fn end(
+        &self,
+        subscription: &mut B::Subscription,
+        mut window: Window,
+        taken: &BTreeSet<ModelId>,
+    ) {
         self.shared.services.set_consuming(false);
-        for queue in models.ids().flat_map(|id| Lane::ALL.map(|lane| job_queue(id, lane))) {
-            if let Err(error) = subscription.stop(&queue).await {
-                warn!(%error, "the broker was not told to stop");
+        window.drain().for_each(|delivery| self.hand_on(delivery));
+        let stop = async {
+            for queue in taken.iter().copied().flat_map(queues_of) {
+                subscription.stop(&queue).await?;
             }
+            Ok::<_, BrokerError>(())
+        };
+        if !matches!(tokio::time::timeout(STOP_TIMEOUT, stop).await, Ok(Ok(()))) {
+            warn!("the broker was not told to stop; what it still sends goes back");
         }
-        for delivery in window.drain() {
+        // What was on its way.
+        let arrived = async {
+            while let Ok(delivery) = subscription.next().await {
+                self.hand_on(delivery);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = arrived => {}
+            () = self.finish_jobs() => {}
+        }
+    }
+
+    fn hand_on(&self, delivery: Delivery) {
+        let shared = self.shared.clone();
+        self.jobs.spawn(async move {
             let Delivery { message, returned, settlement, .. } = delivery;
-            let disposition = outbox::hand_on(&self.shared, &message, returned).await;
+            let disposition = outbox::hand_on(&shared, &message, returned).await;
             settle(Some(disposition), vec![settlement]).await;
-        }
-        self.finish_jobs().await;
+        });
     }
 
     async fn finish_jobs(&self) {
         self.jobs.close();
         let running = self.jobs.len();
         info!(running, grace_period = ?self.consumption.grace_period, "stopping");
-        let finished = tokio::time::timeout(self.consumption.grace_period, self.jobs.wait()).await;
-        if finished.is_err() {
+        let deadline = tokio::time::sleep(self.consumption.grace_period);
+        tokio::pin!(deadline);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        let finished = loop {
+            tokio::select! {
+                () = self.jobs.wait() => break true,
+                () = &mut deadline => break false,
+                _ = look.tick() => self.shared.services.tick(),
+            }
+        };
+        if !finished {
             let left = self.jobs.len();
             warn!(left, "the grace period is over; the broker gives these jobs to other workers");
             self.shared.in_flight.stop_all(StopReason::Shutdown);
             self.shared.abort.cancel();
         }
     }
+}
+
+/// The queues of a model.
+fn queues_of(id: ModelId) -> [String; 2] {
+    Lane::ALL.map(|lane| job_queue(id, lane))
 }

@@ -6,7 +6,7 @@ use cipherscore_common::message::{
     ErrorCode, Job, Message, Outcome, Payload, Refusal, Reply, Timestamp, Timings, TraceParent,
     headers,
 };
-use cipherscore_common::topology::ReplyQueue;
+use cipherscore_common::topology::{ReplyQueue, job_queue};
 use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_engine::evaluator::Evaluator;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::memory::{Demand, KeyDemand, KeyName};
 use crate::models::Models;
 use crate::pipeline::Failure;
+
+/// How often a job of a model that went away is put off: some 36 seconds in all.
+const ATTEMPTS_WITHOUT_MODEL: u32 = 3;
 
 /// Who says whose a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,6 +49,16 @@ impl Rules {
     pub(crate) fn is_worker(&self, user: &str) -> bool {
         self.worker_users.iter().any(|name| name == user)
     }
+
+    /// How often a delivery came back in all. What a worker counted before is believed from
+    /// workers only, where the broker says who published.
+    pub(crate) fn returned(&self, message: &Message, returned: u32) -> u32 {
+        let by_worker = message.user_id.as_deref().is_some_and(|user| self.is_worker(user));
+        match self.tenants == Tenants::Single || by_worker {
+            true => returned.saturating_add(message.returned_before()),
+            false => returned,
+        }
+    }
 }
 
 /// A job that may be done, and the model that does it.
@@ -56,6 +69,8 @@ pub(crate) struct ValidJob {
     pub(crate) rows: u32,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) payload: Payload,
+    /// How often it came back from workers.
+    pub(crate) returned: u32,
     pub(crate) evaluator: Arc<dyn Evaluator>,
     address: Address,
 }
@@ -131,11 +146,6 @@ pub(crate) fn validate(
     models: &Models,
 ) -> Result<ValidJob, Failure> {
     publisher(message, rules).map_err(Failure::Forged)?;
-    let returned = returned.saturating_add(message.returned_before());
-    if returned > rules.max_returns {
-        let reason = format!("it came back {returned} times from workers that did not finish it");
-        return Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)));
-    }
     let job = Job::from_message(message).map_err(|refusal| match refusal.code {
         ErrorCode::Malformed => Failure::Broken(refusal),
         _ => Failure::Refused(refusal),
@@ -147,12 +157,7 @@ pub(crate) fn validate(
             "its deadline passed in the queue",
         ));
     }
-    let evaluator = models.get(job.model_id).ok_or_else(|| {
-        Failure::refused(
-            ErrorCode::UnknownModel,
-            format!("this worker does not have model {}", job.model_id),
-        )
-    })?;
+    let evaluator = models.get(job.model_id).ok_or_else(|| unknown_model(message, &job))?;
     check_size(&job, &*evaluator, rules)?;
     let address = Address {
         reply_to: job.reply_to,
@@ -168,9 +173,21 @@ pub(crate) fn validate(
         rows: job.rows,
         deadline: job.deadline,
         payload: job.payload,
+        returned: rules.returned(message, returned),
         evaluator,
         address,
     })
+}
+
+/// A job for a model that is not here. From the model's own queue it came while the model was
+/// taken away, or exchanged: for some time, others may have it.
+fn unknown_model(message: &Message, job: &Job) -> Failure {
+    let reason = format!("this worker does not have model {}", job.model_id);
+    let own_queue = message.routing_key == job_queue(job.model_id, job.lane);
+    match own_queue && job.attempt < ATTEMPTS_WITHOUT_MODEL {
+        true => Failure::Later(reason),
+        false => Failure::refused(ErrorCode::UnknownModel, reason),
+    }
 }
 
 /// Who is answered when a job is not valid: nobody, unless it is certain that the address is the

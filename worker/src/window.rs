@@ -5,8 +5,12 @@ use cipherscore_common::broker::Delivery;
 use cipherscore_common::message::headers;
 use cipherscore_common::topology::Lane;
 
+use crate::validate::Rules;
+
 /// How often a delivery is overtaken before it goes first.
 const MOST_OVERTAKEN: u32 = 16;
+/// Bodies that wait, in bytes, from which on nothing more is taken.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 /// From how many returns on a delivery runs alone: if it kills its worker, no other job pays.
 const SUSPICIOUS_RETURNS: u32 = 2;
 
@@ -15,6 +19,8 @@ const SUSPICIOUS_RETURNS: u32 = 2;
 pub(crate) struct Window {
     /// In the order of their arrival.
     waiting: Vec<Waiting>,
+    /// Of all bodies.
+    bytes: usize,
 }
 
 struct Waiting {
@@ -27,17 +33,23 @@ struct Waiting {
 }
 
 impl Window {
-    pub(crate) fn push(&mut self, delivery: Delivery) {
+    pub(crate) fn push(&mut self, delivery: Delivery, rules: &Rules) {
         // Only for the order: what is not understood here is refused when its turn comes.
         let lane = delivery.message.text(headers::LANE).and_then(|lane| lane.parse().ok());
         let key = delivery.message.text(headers::KEY_ID).and_then(|id| id.parse().ok());
         let lane = lane.unwrap_or_default();
-        let returned = delivery.returned.saturating_add(delivery.message.returned_before());
+        let returned = rules.returned(&delivery.message, delivery.returned);
+        self.bytes += delivery.message.body.len();
         self.waiting.push(Waiting { delivery, lane, key, returned, overtaken: 0 });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether more may arrive; what does not is kept by the broker, or in the connection's bound.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < MAX_WAITING_BYTES
     }
 
     /// How many slots the next one needs, of all that there are.
@@ -53,11 +65,14 @@ impl Window {
     pub(crate) fn take(&mut self, is_here: IsHere<'_>) -> Option<Delivery> {
         let index = self.next(is_here)?;
         self.waiting[..index].iter_mut().for_each(|earlier| earlier.overtaken += 1);
-        Some(self.waiting.remove(index).delivery)
+        let delivery = self.waiting.remove(index).delivery;
+        self.bytes -= delivery.message.body.len();
+        Some(delivery)
     }
 
     /// Takes all.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Delivery> {
+        self.bytes = 0;
         self.waiting.drain(..).map(|waiting| waiting.delivery)
     }
 
@@ -84,6 +99,17 @@ mod tests {
     use cipherscore_common::message::Message;
 
     use super::*;
+    use crate::validate::Tenants;
+
+    fn rules() -> Rules {
+        Rules {
+            tenants: Tenants::ByUser,
+            worker_users: vec!["worker".into()],
+            max_job_rows: 1,
+            max_job_bytes: 1,
+            max_returns: 3,
+        }
+    }
 
     struct Nobody;
 
@@ -113,11 +139,11 @@ mod tests {
         let here = EvaluationKeyId::new(Digest::of(&[1]));
         let is_here = |tenant: &str, key| tenant == "a" && key == here;
         let mut window = Window::default();
-        window.push(delivery("a", Lane::Normal, Some(2), 0));
-        window.push(delivery("b", Lane::Normal, Some(1), 0));
-        window.push(delivery("c", Lane::High, Some(2), 0));
-        window.push(delivery("d", Lane::Normal, None, 0));
-        window.push(delivery("e", Lane::Normal, Some(1), 0));
+        window.push(delivery("a", Lane::Normal, Some(2), 0), &rules());
+        window.push(delivery("b", Lane::Normal, Some(1), 0), &rules());
+        window.push(delivery("c", Lane::High, Some(2), 0), &rules());
+        window.push(delivery("d", Lane::Normal, None, 0), &rules());
+        window.push(delivery("e", Lane::Normal, Some(1), 0), &rules());
         assert_eq!(order(&mut window, &is_here), "cbdea");
     }
 
@@ -125,9 +151,9 @@ mod tests {
     fn nobody_is_overtaken_for_ever() {
         let is_here = |_: &str, key| key == EvaluationKeyId::new(Digest::of(&[1]));
         let mut window = Window::default();
-        window.push(delivery("old", Lane::Normal, Some(2), 0));
+        window.push(delivery("old", Lane::Normal, Some(2), 0), &rules());
         for taken in 0.. {
-            window.push(delivery("new", Lane::Normal, Some(1), 0));
+            window.push(delivery("new", Lane::Normal, Some(1), 0), &rules());
             if window.take(&is_here).unwrap().message.message_id.as_deref() == Some("old") {
                 assert_eq!(taken, MOST_OVERTAKEN);
                 break;
@@ -139,9 +165,18 @@ mod tests {
     fn what_came_back_twice_runs_alone() {
         let is_here = |_: &str, _| false;
         let mut window = Window::default();
-        window.push(delivery("a", Lane::Normal, None, 2));
+        window.push(delivery("a", Lane::Normal, None, 2), &rules());
         assert_eq!(window.slots_of_next(8, &is_here), 8);
-        window.push(delivery("b", Lane::High, None, 1));
+        window.push(delivery("b", Lane::High, None, 1), &rules());
         assert_eq!(window.slots_of_next(8, &is_here), 1);
+        // A tenant cannot claim it, a worker can.
+        for (user, slots) in [("alice", 1), ("worker", 8)] {
+            let mut claims = delivery("c", Lane::High, None, 0);
+            claims.message.user_id = Some(user.into());
+            claims.message.set(headers::RETURNED, 2_u32);
+            let mut window = Window::default();
+            window.push(claims, &rules());
+            assert_eq!(window.slots_of_next(8, &is_here), slots, "{user}");
+        }
     }
 }

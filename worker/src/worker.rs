@@ -59,10 +59,10 @@ impl<B: Broker, S: Store> WorkerHandle<B, S> {
         self.ended.abort();
     }
 
-    /// Waits until the worker has ended, which it does when it was asked to.
-    pub async fn ended(&mut self) {
-        // An error is the end by `abort`.
-        let _ = (&mut self.ended).await;
+    /// Waits until the worker has ended, which it does when it was asked to. Says whether it did
+    /// so in order: by itself, and not by a panic of its supervisor.
+    pub async fn ended(&mut self) -> bool {
+        !(&mut self.ended).await.is_err_and(|error| error.is_panic())
     }
 }
 
@@ -90,7 +90,7 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
             max_job_bytes: section.max_job_size.as_u64(),
             max_returns: section.max_returns,
         };
-        let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant);
+        let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant.get());
         let shared = Shared::new(
             name(&section.name),
             broker,

@@ -45,7 +45,7 @@ enum DlqCommand {
         id: String,
     },
     /// Publish jobs again to the queue from which they came.
-    Replay(Which),
+    Replay(Replay),
     /// Throw jobs away.
     Drop(Which),
 }
@@ -59,6 +59,18 @@ struct Which {
     /// All of them.
     #[arg(long)]
     all: bool,
+}
+
+/// Who may speak for others.
+#[derive(Args)]
+struct Replay {
+    #[command(flatten)]
+    which: Which,
+
+    /// Users of the broker that are workers, as in their configuration: what they say about the
+    /// first publisher of a job is believed.
+    #[arg(long = "worker-user", value_name = "USER", default_value = "worker")]
+    worker_users: Vec<String>,
 }
 
 /// A message, as it is printed.
@@ -114,12 +126,13 @@ impl Dlq {
                     let found = found.with_context(|| format!("{id} is not in {DEAD}"))?;
                     report(json, &found, print_all)
                 }
-                DlqCommand::Replay(which) => {
-                    let ids = settle(broker, which, deliveries, true).await?;
+                DlqCommand::Replay(replay) => {
+                    let ids =
+                        settle(broker, replay.which, deliveries, Some(replay.worker_users)).await?;
                     Done { action: "replayed", ids }.report(json)
                 }
                 DlqCommand::Drop(which) => {
-                    let ids = settle(broker, which, deliveries, false).await?;
+                    let ids = settle(broker, which, deliveries, None).await?;
                     Done { action: "dropped", ids }.report(json)
                 }
             }
@@ -155,7 +168,7 @@ async fn settle<B: Broker>(
     broker: &B,
     which: Which,
     deliveries: Vec<Delivery>,
-    replay: bool,
+    replay: Option<Vec<String>>,
 ) -> anyhow::Result<Vec<String>> {
     let id = |delivery: &Delivery| delivery.message.message_id.clone();
     let found: HashSet<_> = deliveries.iter().filter_map(id).collect();
@@ -167,8 +180,8 @@ async fn settle<B: Broker>(
         if !(which.all || which.ids.contains(&id)) {
             continue;
         }
-        if replay {
-            let published = broker.publish(&as_new(delivery.message)).await;
+        if let Some(worker_users) = &replay {
+            let published = broker.publish(&as_new(delivery.message, worker_users)).await;
             published.with_context(|| {
                 let count = done.len();
                 format!(
@@ -185,9 +198,11 @@ async fn settle<B: Broker>(
 }
 
 /// The job as it was before anybody tried it. Its routing key is still that of its queue.
-fn as_new(mut message: Message) -> Message {
-    // Published in the name of who published it first: it is still a job of that tenant.
-    if let Some(publisher) = message.text(headers::PUBLISHED_BY) {
+fn as_new(mut message: Message, worker_users: &[String]) -> Message {
+    // Published in the name of who published it first: it is still a job of that tenant. Only a
+    // worker says that of another one.
+    let by_worker = message.user_id.as_ref().is_some_and(|user| worker_users.contains(user));
+    if by_worker && let Some(publisher) = message.text(headers::PUBLISHED_BY) {
         message.user_id = Some(publisher.to_owned());
     }
     let ours = [
