@@ -1,13 +1,15 @@
 //! What a program says while it works: one grammar, on standard error.
 
+use std::io::IsTerminal;
+
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Targets that would show what must not be logged: lapin writes bodies of returned messages and,
-/// at the lowest level, frames with passwords.
-const SILENCED: [&str; 2] = ["lapin::returned_messages=off", "lapin=info"];
+/// lapin writes bodies of returned messages and, at the lowest level, frames with passwords. Its
+/// errors are ours, in other words and several lines.
+const SILENCED: [&str; 2] = ["lapin::returned_messages=off", "lapin=off"];
 
 /// Text that is no level.
 #[derive(Debug, Error)]
@@ -22,7 +24,10 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), InvalidLevel> {
     for directive in SILENCED {
         filter = filter.add_directive(directive.parse().map_err(|_| InvalidLevel)?);
     }
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Somebody who has set up their own, as a test does, keeps it.
     let _ = match format {
         LogFormat::Human => lines.with_target(false).try_init(),
