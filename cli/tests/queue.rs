@@ -171,6 +171,7 @@ fn interrupted(fixture: &Fixture, tree: &Example) {
 fn submitted_and_cancelled(fixture: &Fixture, tree: &Example) {
     let (client, rows) = (tree.file("client.zip"), tree.file("rows.csv"));
     let (encrypted, key) = (fixture.path("encrypted"), tree.keys.join("evaluation.key"));
+    fs::create_dir(&encrypted).unwrap();
     let keys = ["--client", text(&client), "--keys", text(&tree.keys)];
     let encrypt = ["--input", text(&rows), "--output", text(&encrypted)];
     fixture.json(0, &[&["encrypt"], &keys[..], &encrypt].concat());

@@ -120,7 +120,7 @@ impl Fixture {
         let (keys, client) = (self.path(&format!("keys of {name}")), folder.join("client.zip"));
         self.json(0, &["keygen", "--client", text(&client), "--keys", text(&keys)]);
         let inspected = self.json(0, &["inspect", text(&folder.join("server.zip"))]);
-        let model = inspected["model_id"].as_str().unwrap().to_owned();
+        let model = inspected[0]["model_id"].as_str().unwrap().to_owned();
         Example { folder, keys, model }
     }
 
