@@ -60,10 +60,22 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", commands::printable(&format!("{error:#}")));
+            eprintln!("error: {}", commands::printable(&causes(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and what led to it. An error that repeats its cause, as many do to be complete by
+/// themselves, says it once.
+fn causes(error: &anyhow::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.last().is_none_or(|last| !last.ends_with(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -82,7 +94,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => command.run(json),
         Command::Models(command) => command.run(json),
         Command::Demo(command) => command.run(json),
-        Command::Worker(command) => return command.run(),
+        Command::Worker(command) => return command.run(arguments.threads, json),
         Command::Score(command) => return command.run(json),
         Command::Submit(command) => return command.run(json),
         Command::Cancel(command) => command.run(json),

@@ -147,6 +147,15 @@ pub struct ServiceSettings {
 }
 
 impl ServiceSettings {
+    /// What a command line says wins over both keys of the section.
+    pub fn name(&mut self, url: Option<&str>, file: Option<&Path>) {
+        match (url, file) {
+            (Some(url), _) => self.url = Some(url.to_owned().into()),
+            (None, Some(file)) => (self.url, self.url_file) = (None, Some(file.to_owned())),
+            (None, None) => {}
+        }
+    }
+
     /// The URL, from wherever it is. `section` is `broker` or `store`.
     pub fn resolve_url(&self, section: Section) -> Result<Secret, ConfigError> {
         let (what, key) = match section {

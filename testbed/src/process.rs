@@ -72,6 +72,10 @@ impl WatchedProcess {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// Whether the server answers in time. An answer of a stranger must be an error.
     pub(crate) fn answers(
         &mut self,

@@ -43,6 +43,11 @@ impl Program {
         self.process.has_ended()
     }
 
+    /// How it ended, when it has and no signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.process.exit_code()
+    }
+
     /// What it has printed, on either output.
     pub fn printed(&self) -> String {
         printed(self.folder.path(), "")

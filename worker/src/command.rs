@@ -1,5 +1,6 @@
 //! The command line of a worker, which `cipherscore-worker` and `cipherscore worker` share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::worker::Worker;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a worker can be told.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum WorkerCommand {
     /// Take jobs until SIGTERM or Ctrl-C; running jobs are finished first, a second signal stops
     /// at once.
@@ -33,7 +34,7 @@ pub enum WorkerCommand {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct Options {
     /// Configuration file; `config/worker.toml` of the sources explains every key.
     #[arg(long, value_name = "FILE", env = "CIPHERSCORE_WORKER_CONFIG")]
@@ -42,6 +43,24 @@ pub struct Options {
     /// Folder with models: server.zip files, raw or imported.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+
+    /// RabbitMQ, as amqp://USER:PASSWORD@HOST:PORT/VHOST. Other users of this machine can read
+    /// command lines; a password belongs into CIPHERSCORE_BROKER_URL or into a file.
+    #[arg(long, value_name = "URL", env = "CIPHERSCORE_BROKER_URL", hide_env_values = true)]
+    broker: Option<String>,
+
+    /// File with the URL of RabbitMQ, used when there is no --broker.
+    #[arg(long, value_name = "FILE", env = "CIPHERSCORE_BROKER_URL_FILE")]
+    broker_url_file: Option<PathBuf>,
+
+    /// Redis, as redis://USER:PASSWORD@HOST:PORT/NUMBER. A password belongs into
+    /// CIPHERSCORE_REDIS_URL or into a file.
+    #[arg(long, value_name = "URL", env = "CIPHERSCORE_REDIS_URL", hide_env_values = true)]
+    redis: Option<String>,
+
+    /// File with the URL of Redis, used when there is no --redis.
+    #[arg(long, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
+    redis_url_file: Option<PathBuf>,
 
     /// Any key of the file, as worker.slots=4. Comes after CIPHERSCORE_WORKER__SLOTS=4 in the
     /// environment, which comes after the file. URLs do not belong here: others can read them.
@@ -55,23 +74,32 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
 }
 
 impl Options {
-    fn load(&self) -> anyhow::Result<WorkerConfig> {
+    fn load(&self, threads: Option<NonZeroUsize>) -> anyhow::Result<WorkerConfig> {
         let flags: Vec<_> =
             self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         let mut config: WorkerConfig = config::load(self.config.as_deref(), &flags)?;
         if let Some(folder) = &self.models {
             config.models.folder = Some(folder.clone());
         }
+        config.worker.threads = threads.or(config.worker.threads);
+        config.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
+        config.store.name(self.redis.as_deref(), self.redis_url_file.as_deref());
         Ok(config)
     }
 }
 
-/// Does it. `recorder` is how this program is started to import raw zips.
-pub fn run(command: WorkerCommand, recorder: RecorderCommand) -> anyhow::Result<ExitCode> {
+/// Does it. `threads` win over the configuration, `json` is for the report of a check, and
+/// `recorder` is how this program is started to import raw zips.
+pub fn run(
+    command: WorkerCommand,
+    threads: Option<NonZeroUsize>,
+    json: bool,
+    recorder: RecorderCommand,
+) -> anyhow::Result<ExitCode> {
     match command {
-        WorkerCommand::Start(options) => in_runtime(start(options.load()?, recorder)),
-        WorkerCommand::Check(options) => in_runtime(check(options.load()?, recorder)),
-        WorkerCommand::Health(options) => ask(&options.load()?),
+        WorkerCommand::Start(options) => in_runtime(start(options.load(threads)?, recorder)),
+        WorkerCommand::Check(options) => in_runtime(check(options.load(threads)?, json, recorder)),
+        WorkerCommand::Health(options) => ask(&options.load(threads)?),
     }
 }
 
@@ -127,13 +155,15 @@ async fn start(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Resul
     Ok(())
 }
 
-async fn check(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Result<()> {
+async fn check(config: WorkerConfig, json: bool, recorder: RecorderCommand) -> anyhow::Result<()> {
     let (worker, broker) = open(config, recorder).await?;
     worker.check().await?;
-    for id in worker.models() {
-        println!("model {id}");
+    if json {
+        println!("{}", serde_json::json!({ "models": worker.models() }));
+    } else {
+        worker.models().iter().for_each(|id| println!("model {id}"));
+        println!("configuration, models, broker and store are usable");
     }
-    println!("configuration, models, broker and store are usable");
     broker.close(CLOSE_TIMEOUT).await;
     Ok(())
 }

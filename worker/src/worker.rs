@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use cipherscore_common::broker::Broker;
-use cipherscore_common::topology::{Lane, job_queue};
+use cipherscore_common::topology::{DEAD, Lane, job_queue};
 use cipherscore_common::{ModelId, Presence, Store};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::evaluator::Evaluator;
@@ -126,7 +126,9 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
     /// Asks both services whether they are there and let us do what we need.
     pub async fn check(&self) -> anyhow::Result<()> {
         let shared = &self.shared;
+        require_models(&self.config, &shared.models())?;
         shared.store.workers().await.context("the store")?;
+        shared.broker.queue_state(DEAD).await.context("the broker")?;
         for id in self.models() {
             for lane in Lane::ALL {
                 shared.broker.queue_state(&job_queue(id, lane)).await.context("the broker")?;
@@ -138,10 +140,7 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
     /// Starts to take jobs.
     pub async fn start(self) -> anyhow::Result<WorkerHandle<B, S>> {
         let Self { config, shared, loader } = self;
-        ensure!(
-            !shared.models().is_empty() || config.models.folder.is_some(),
-            "there is no model: name a folder (models.folder) or ids in the store (models.ids)"
-        );
+        require_models(&config, &shared.models())?;
         let changed = Arc::new(Notify::new());
         let mut beside = JoinSet::new();
         if let Some(address) = config.health.listen {
@@ -183,6 +182,15 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
         });
         Ok(WorkerHandle { shared, drain, ended })
     }
+}
+
+/// A folder may be empty for now.
+fn require_models(config: &WorkerConfig, models: &Models) -> anyhow::Result<()> {
+    ensure!(
+        !models.is_empty() || config.models.folder.is_some(),
+        "there is no model: name a folder (--models, models.folder) or ids in the store (models.ids)"
+    );
+    Ok(())
 }
 
 async fn load<S: Store>(

@@ -5,8 +5,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::report;
-use super::services::ServiceOptions;
-use super::store::wait;
+use super::store::{StoreOptions, wait};
 use crate::print::say;
 
 /// Ask the workers not to evaluate a job.
@@ -15,12 +14,12 @@ use crate::print::say;
 /// jobs.
 #[derive(Args)]
 pub(crate) struct Cancel {
-    /// Ids of jobs, as `submit` and the list of failed rows print them.
+    /// Ids of jobs, as `submit` and the workers' logs say them.
     #[arg(required = true, value_name = "JOB_ID")]
     jobs: Vec<JobId>,
 
     #[command(flatten)]
-    services: ServiceOptions,
+    store: StoreOptions,
 }
 
 #[derive(Serialize)]
@@ -31,7 +30,7 @@ struct Cancelled {
 
 impl Cancel {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let (store, tenant) = self.services.open_store()?;
+        let (store, tenant) = self.store.open()?;
         wait(async {
             for job in &self.jobs {
                 store.mark_cancelled(&tenant, *job).await?;

@@ -25,7 +25,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Look at jobs that nobody will try again, and decide about them.
 ///
 /// They are in the queue cs.dead: the evaluation failed, workers died on them again and again, or
-/// they cannot be read. At most 1000 are looked at; while they are, nobody else sees them.
+/// they cannot be read. The oldest 1000 are looked at: `--all` means those, and what comes after
+/// them is seen when they are gone. While they are looked at, nobody else sees them.
 #[derive(Args)]
 pub(crate) struct Dlq {
     #[command(subcommand)]
@@ -117,7 +118,10 @@ impl Dlq {
                 DlqCommand::List => {
                     let found: Vec<_> =
                         deliveries.iter().map(|delivery| Dead::from(&delivery.message)).collect();
-                    report(json, &found, |found| found.iter().for_each(print_line))
+                    report(json, &found, |found| match found.is_empty() {
+                        true => say!("{DEAD} is empty"),
+                        false => found.iter().for_each(print_line),
+                    })
                 }
                 DlqCommand::Show { id } => {
                     let found = deliveries.iter().map(|delivery| &delivery.message);
@@ -144,6 +148,9 @@ impl Done {
     fn report(&self, json: bool) -> anyhow::Result<()> {
         report(json, self, |done| {
             done.ids.iter().for_each(|id| say!("{} {}", printable(id), done.action));
+            if done.ids.is_empty() {
+                say!("{DEAD} is empty");
+            }
         })
     }
 }

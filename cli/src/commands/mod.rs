@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
@@ -86,6 +86,15 @@ fn write_output(
         return write(&mut io::stdout().lock());
     }
     write_atomically(path, Access::Default, write).with_context(|| path.display().to_string())
+}
+
+/// Before anything is computed: where the output goes must be there.
+fn require_folder_of(output: &Path) -> anyhow::Result<()> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let missing = folder.filter(|folder| !folder.is_dir());
+    missing.map_or(Ok(()), |folder| {
+        bail!("{}: there is no folder {}; make it first", output.display(), folder.display())
+    })
 }
 
 /// Scores and a report cannot share standard output.

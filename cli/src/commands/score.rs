@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use cipherscore_common::ModelId;
@@ -23,7 +23,7 @@ use indicatif::ProgressBar;
 
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
-use super::{is_standard, open_client, printable, read_bounded, recorder};
+use super::{is_standard, open_client, printable, read_bounded, recorder, require_folder_of};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -40,7 +40,8 @@ const INTERRUPTED: u8 = 130;
 /// kept in OUTPUT.ledger: after Ctrl-C or a crash the same command goes on, and publishes no job
 /// again that is done. The output appears at the end, in the order of the input; rows without
 /// scores are empty lines in it, and OUTPUT.failed.csv says why. Run the command again to try
-/// them again.
+/// them again. When all rows have scores the ledger goes: the same command then scores all of them
+/// anew and replaces OUTPUT. The broker removes the run's empty reply queue after a week.
 ///
 /// Exit code: 0 all rows have scores, 2 some have none, 1 an error, 130 interrupted.
 #[derive(Args)]
@@ -101,6 +102,7 @@ impl Score {
             "--output - is not possible: a run can be gone on with only when it has a file. Use \
              `cipherscore predict` for pipes"
         );
+        require_folder_of(&self.output)?;
         let artifact = open_client(&self.artifact.join("client.zip"))?;
         let (model_id, bootstraps) = self.model(&artifact)?;
         let mut services = self.services.open()?;
@@ -188,39 +190,58 @@ fn run(
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<ScoreReport>> {
     let (broker, store) = (Arc::new(services.broker.clone()), Arc::new(services.store()?));
-    let shown = bar.clone();
-    let events = Events::new(move |event| show(&shown, event));
+    let (shown, waits_for) = (bar.clone(), Mutex::default());
+    let events = Events::new(move |event| show(&shown, &waits_for, event));
     wait(async {
+        services.require_store(&store).await?;
         tokio::select! {
-            report = score(broker, store, request, events) => report.map(Some),
+            report = score(broker, store, request, events) => anyhow::Ok(report.map(Some)?),
             _ = tokio::signal::ctrl_c() => Ok(None),
         }
     })
 }
 
-fn show(bar: &ProgressBar, event: Event) {
+/// A line above the bar, or a line of a log where there is no terminal.
+fn tell(bar: &ProgressBar, text: &str) {
+    match bar.is_hidden() {
+        true => eprintln!("{}", printable(text)),
+        false => bar.println(printable(text)),
+    }
+}
+
+/// `waits_for` is what was said last: a log says once why nothing goes on.
+fn show(bar: &ProgressBar, waits_for: &Mutex<String>, event: Event) {
+    let mut waits_for = waits_for.lock().unwrap_or_else(PoisonError::into_inner);
     match event {
         Event::Checked { rows } => bar.set_length(rows),
         Event::Resumed { scored, unanswered } => {
             bar.inc(scored);
             // The rate is this run's.
             bar.reset_eta();
-            bar.println(format!(
-                "going on: {scored} rows have scores, {unanswered} jobs may be answered yet"
-            ));
+            let text = format!("{scored} rows have scores, {unanswered} jobs may be answered yet");
+            tell(bar, &format!("going on: {text}"));
         }
-        Event::Waiting { reason, .. } => bar.set_message(printable(&reason)),
-        Event::GoesOn => bar.set_message(""),
+        Event::Waiting { reason, .. } => {
+            if bar.is_hidden() && *waits_for != reason {
+                tell(bar, &format!("waiting: {reason}"));
+            }
+            bar.set_message(printable(&reason));
+            *waits_for = reason;
+        }
+        Event::GoesOn => {
+            waits_for.clear();
+            bar.set_message("");
+        }
         Event::Scored { rows } => bar.inc(rows),
         Event::Failed { rows, reason } => {
             bar.inc(rows);
-            bar.println(printable(&format!("{rows} rows failed: {reason}")));
+            tell(bar, &format!("{rows} rows failed: {reason}"));
         }
         Event::PublishedAgain { reason } => {
-            bar.println(printable(&format!("published again: {reason}")));
+            tell(bar, &format!("published again: {reason}"));
         }
         Event::ReplyMalformed { reason } => {
-            bar.println(printable(&format!("a reply was refused: {reason}")));
+            tell(bar, &format!("a reply was refused: {reason}"));
         }
         _ => {}
     }

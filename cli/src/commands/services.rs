@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::config::Section;
-use cipherscore_common::{RedisStore, Tenant};
+use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError};
 use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 
-use super::store::{StoreOptions, name_url, open_store};
+use super::store::{StoreOptions, open_store};
 
 /// Which broker and which store.
 #[derive(Args)]
@@ -39,20 +39,21 @@ impl ServiceOptions {
     /// Connects to nothing yet.
     pub(super) fn open(&self) -> anyhow::Result<Services> {
         let mut settings = self.store.settings()?;
-        name_url(&mut settings.broker, &self.broker, &self.broker_url_file);
+        settings.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
         let broker = open_broker(&settings)?;
         Ok(Services { settings, broker })
-    }
-
-    /// For commands that need no broker.
-    pub(super) fn open_store(&self) -> anyhow::Result<(RedisStore, Tenant)> {
-        self.store.open()
     }
 }
 
 impl Services {
     pub(super) fn store(&self) -> anyhow::Result<RedisStore> {
         open_store(&self.settings)
+    }
+
+    /// Asks the store for something small. Later a store that is away is waited for; at the
+    /// beginning its address may be wrong.
+    pub(super) async fn require_store(&self, store: &RedisStore) -> Result<(), StoreError> {
+        store.marks(&self.settings.producer.tenant, JobId::random()).await.map(drop)
     }
 }
 

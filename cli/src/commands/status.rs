@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use cipherscore_common::broker::{Broker, QueueState};
 use cipherscore_common::topology::{Lane, Topology, job_queue};
 use cipherscore_common::{BlobKind, BlobStore, MarkStore, ModelId, Presence, Tenant};
@@ -55,6 +56,10 @@ struct ShownQueue {
 
 impl Status {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        ensure!(
+            !json || self.watch.is_none(),
+            "--json prints one document, and --watch prints again and again"
+        );
         let services = self.services.open()?;
         let store = services.store()?;
         let tenant = &services.settings.producer.tenant;
@@ -64,9 +69,7 @@ impl Status {
                 report(json, &shown, print)?;
                 let Some(seconds) = self.watch else { return anyhow::Ok(()) };
                 tokio::time::sleep(Duration::from_secs(seconds.max(1).into())).await;
-                if !json {
-                    say!("");
-                }
+                say!("");
             }
         })
     }

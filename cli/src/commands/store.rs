@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use cipherscore_common::config::{ServiceSettings, load};
+use cipherscore_common::config::load;
 use cipherscore_common::{
     Blob, BlobInfo, BlobName, BlobStore, Lease, Put, RedisConfig, RedisStore, Tenant,
 };
@@ -44,7 +44,7 @@ impl StoreOptions {
     /// Defaults, file, environment, and flags.
     pub(super) fn settings(&self) -> anyhow::Result<ProducerSettings> {
         let mut settings: ProducerSettings = load(self.config.as_deref(), &[])?;
-        name_url(&mut settings.store, &self.redis, &self.redis_url_file);
+        settings.store.name(self.redis.as_deref(), self.redis_url_file.as_deref());
         if let Some(tenant) = &self.tenant {
             settings.producer.tenant = tenant.clone();
         }
@@ -55,19 +55,6 @@ impl StoreOptions {
     pub(super) fn open(&self) -> anyhow::Result<(RedisStore, Tenant)> {
         let settings = self.settings()?;
         Ok((open_store(&settings)?, settings.producer.tenant))
-    }
-}
-
-/// A flag wins over both keys of the section.
-pub(super) fn name_url(
-    service: &mut ServiceSettings,
-    url: &Option<String>,
-    file: &Option<PathBuf>,
-) {
-    match (url, file) {
-        (Some(url), _) => service.url = Some(url.clone().into()),
-        (None, Some(file)) => (service.url, service.url_file) = (None, Some(file.clone())),
-        (None, None) => {}
     }
 }
 

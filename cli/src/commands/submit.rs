@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::services::ServiceOptions;
 use super::store::wait;
-use super::{printable, read_bounded, report};
+use super::{printable, read_bounded, report, require_folder_of};
 use crate::print::say;
 
 /// Largest ciphertext file, in bytes.
@@ -32,7 +32,10 @@ const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 /// Have rows evaluated that another program encrypted, and wait for their results.
 ///
 /// Files are in Concrete's own formats: what the real FHEModelClient serialises goes in, what comes
-/// out it can decrypt. Each file is one row, and one job.
+/// out it can decrypt. Each file is one row, and one job, whose id goes to standard error when it is
+/// published: `cipherscore cancel` takes it. Results that come after the time is over, or after
+/// Ctrl-C, are lost with the reply queue, which the broker removes after a week: submit the rows
+/// again.
 ///
 /// Exit code: 0 all rows have results, 2 some have none, 1 an error.
 #[derive(Args)]
@@ -86,6 +89,16 @@ impl Submit {
             self.input.len(),
             self.output.len()
         );
+        for file in &self.input {
+            let file_size =
+                std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
+            ensure!(
+                file_size <= MAX_INPUT_BYTES as u64,
+                "{}: larger than {MAX_INPUT_BYTES} bytes",
+                file.display()
+            );
+        }
+        self.output.iter().try_for_each(|file| require_folder_of(file))?;
         let services = self.services.open()?;
         let store = Arc::new(services.store()?);
         let broker = Arc::new(services.broker.clone());
@@ -99,6 +112,7 @@ impl Submit {
             }
         });
         let submitted = wait(async {
+            services.require_store(&store).await?;
             let client = Client::open(broker, store, queue, options, events).await?;
             let key = self.send_key(&client, settings.key_lease).await?;
             self.exchange(&client, key).await
@@ -153,6 +167,7 @@ impl Submit {
                 payload: write_batch([value]),
             };
             client.submit(request).await?;
+            eprintln!("{} is job {job}", input.display());
             waiting.insert(job, index);
             let (input, output, worker, error) = (input.clone(), None, None, None);
             files.push(Submitted { input, job, output, worker, error });

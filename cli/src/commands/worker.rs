@@ -1,5 +1,6 @@
 //! `cipherscore worker`
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use cipherscore_worker::command::{WorkerCommand, run};
@@ -17,7 +18,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        run(self.command, recorder()?)
+    pub(crate) fn run(self, threads: Option<NonZeroUsize>, json: bool) -> anyhow::Result<ExitCode> {
+        run(self.command, threads, json, recorder()?)
     }
 }

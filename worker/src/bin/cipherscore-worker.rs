@@ -35,5 +35,5 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let command = Arguments::parse().command;
     let recorder = RecorderCommand::new(std::env::current_exe()?, vec![RECORDER_COMMAND.into()]);
-    command::run(command, recorder)
+    command::run(command, None, false, recorder)
 }

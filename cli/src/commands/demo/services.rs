@@ -114,8 +114,8 @@ impl Private {
         let (broker, store) = (self.rabbitmq.url(), self.redis.url());
         let (name, models) = (format!("worker-{number}"), models.display().to_string());
         let variables = [
-            ("CIPHERSCORE_BROKER__URL", broker.as_str()),
-            ("CIPHERSCORE_STORE__URL", store.as_str()),
+            ("CIPHERSCORE_BROKER_URL", broker.as_str()),
+            ("CIPHERSCORE_REDIS_URL", store.as_str()),
             ("CIPHERSCORE_WORKER__NAME", name.as_str()),
             ("CIPHERSCORE_WORKER__THREADS", threads.as_str()),
             ("CIPHERSCORE_MODELS__FOLDER", models.as_str()),

@@ -1,0 +1,279 @@
+//! The program, its workers, a private RabbitMQ and a private Redis. Nothing that is printed may
+//! hold a password.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cipherscore_testbed::{Program, RabbitMq, Redis};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cipherscore");
+/// Variables that a developer may have set.
+const FOREIGN: [&str; 5] = [
+    "CIPHERSCORE_BROKER_URL_FILE",
+    "CIPHERSCORE_REDIS_URL_FILE",
+    "CIPHERSCORE_TENANT",
+    "CIPHERSCORE_CONFIG",
+    "CIPHERSCORE_WORKER_CONFIG",
+];
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A model of `examples`, and keys for it.
+pub(crate) struct Example {
+    pub(crate) folder: PathBuf,
+    pub(crate) keys: PathBuf,
+    pub(crate) model: String,
+}
+
+impl Example {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Words that score a file.
+    pub(crate) fn score(&self, input: &Path, output: &Path, more: &[&str]) -> Vec<String> {
+        let words = [
+            "score",
+            "--artifact",
+            text(&self.folder),
+            "--keys",
+            text(&self.keys),
+            "--input",
+            text(input),
+            "--output",
+            text(output),
+        ];
+        words.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The scores are those of the clear model, which begin again after its last row.
+    pub(crate) fn assert_scores(&self, scores: &Path) {
+        let (scores, clear) = (numbers(scores), numbers(&self.file("clear.csv")));
+        assert!(!scores.is_empty() && scores.len().is_multiple_of(clear.len()));
+        for (row, (score, clear)) in scores.iter().zip(clear.iter().cycle()).enumerate() {
+            assert_eq!(score.len(), clear.len());
+            let same = score.iter().zip(clear).all(|(a, b)| (a - b).abs() <= 1e-12);
+            assert!(same, "row {row}: {score:?}, clear {clear:?}");
+        }
+    }
+}
+
+fn numbers(csv: &Path) -> Vec<Vec<f64>> {
+    let text = fs::read_to_string(csv).unwrap();
+    let line = |line: &str| line.split(',').map(|cell| cell.parse().unwrap()).collect();
+    text.lines().skip(1).map(line).collect()
+}
+
+/// Both services, and a folder for files.
+pub(crate) struct Fixture {
+    pub(crate) broker_url: String,
+    secrets: [String; 2],
+    redis_url: String,
+    folder: TempDir,
+    _services: (RabbitMq, Redis),
+}
+
+impl Fixture {
+    pub(crate) fn start() -> Self {
+        let (rabbitmq, redis) = (RabbitMq::start().unwrap(), Redis::start().unwrap());
+        let broker_url = rabbitmq.url();
+        let broker_secret = broker_url.split([':', '@']).nth(2).unwrap().to_owned();
+        Self {
+            secrets: [broker_secret, redis.password().to_owned()],
+            redis_url: redis.url(),
+            broker_url,
+            folder: TempDir::new().unwrap(),
+            _services: (rabbitmq, redis),
+        }
+    }
+
+    /// The broker's URL with another password.
+    pub(crate) fn wrong_url(&self) -> String {
+        self.broker_url.replace(&self.secrets[0], "s3cret-and-wrong")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An example, with new keys.
+    pub(crate) fn example(&self, name: &str) -> Example {
+        let folder = examples().join(name);
+        let (keys, client) = (self.path(&format!("keys of {name}")), folder.join("client.zip"));
+        self.json(0, &["keygen", "--client", text(&client), "--keys", text(&keys)]);
+        let inspected = self.json(0, &["inspect", text(&folder.join("server.zip"))]);
+        let model = inspected[0]["model_id"].as_str().unwrap().to_owned();
+        Example { folder, keys, model }
+    }
+
+    pub(crate) fn command<T: AsRef<OsStr>>(&self, words: &[T]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(words).stdin(Stdio::null());
+        command.env("CIPHERSCORE_BROKER_URL", &self.broker_url);
+        command.env("CIPHERSCORE_REDIS_URL", &self.redis_url);
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    pub(crate) fn start_command(&self, mut command: Command) -> Running<'_> {
+        let folder = TempDir::new_in(self.folder.path()).unwrap();
+        let file = |name| File::create(folder.path().join(name)).unwrap();
+        let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
+        Running { child, folder, fixture: self }
+    }
+
+    pub(crate) fn begin<T: AsRef<OsStr>>(&self, words: &[T]) -> Running<'_> {
+        self.start_command(self.command(words))
+    }
+
+    pub(crate) fn run<T: AsRef<OsStr>>(&self, words: &[T]) -> Ran {
+        self.begin(words).end()
+    }
+
+    /// What was refused, with nothing but the reason printed.
+    pub(crate) fn refusal<T: AsRef<OsStr>>(&self, words: &[T]) -> String {
+        let ran = self.run(words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+        ran.stderr
+    }
+
+    /// The one document that is printed.
+    pub(crate) fn json<T: AsRef<OsStr>>(&self, code: i32, words: &[T]) -> Value {
+        let mut command = self.command(words);
+        command.arg("--json");
+        self.start_command(command).end().json(code)
+    }
+
+    /// A worker that takes jobs, with models from a folder.
+    pub(crate) fn worker(&self, models: &Path) -> Worker<'_> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let health = format!("health.listen={port}");
+        let words = ["worker", "start", "--models", text(models), "--set", &health];
+        let words = [&words[..], &["--set", "models.reload_interval=1s"]].concat();
+        let variables = [
+            ("CIPHERSCORE_BROKER_URL", self.broker_url.as_str()),
+            ("CIPHERSCORE_REDIS_URL", self.redis_url.as_str()),
+        ];
+        let program = Program::start(Path::new(PROGRAM), &words, &variables).unwrap();
+        let worker = Worker { program, health, fixture: self };
+        let is_ready = || self.run(&["worker", "health", "--set", &worker.health]).code == Some(0);
+        wait_until("a worker is not ready", is_ready);
+        worker
+    }
+
+    fn assert_discreet(&self, said: &str) {
+        assert!(!said.contains("panicked"), "{said}");
+        let secrets = self.secrets.iter().map(String::as_str);
+        for secret in secrets.chain(["s3cret-and-wrong"]) {
+            assert!(!said.contains(secret), "a password was printed");
+        }
+    }
+}
+
+pub(crate) fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// A command that runs. It is killed with this.
+pub(crate) struct Running<'a> {
+    child: Child,
+    folder: TempDir,
+    fixture: &'a Fixture,
+}
+
+impl Running<'_> {
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    pub(crate) fn end(mut self) -> Ran {
+        wait_until("a command does not end", || self.has_ended());
+        let stdout = fs::read_to_string(self.folder.path().join("stdout")).unwrap();
+        let ran = Ran { code: self.child.wait().unwrap().code(), stdout, stderr: self.stderr() };
+        self.fixture.assert_discreet(&ran.stdout);
+        self.fixture.assert_discreet(&ran.stderr);
+        ran
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a command printed, and how it ended.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn json(&self, code: i32) -> Value {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// A worker in a process of its own.
+pub(crate) struct Worker<'a> {
+    program: Program,
+    pub(crate) health: String,
+    fixture: &'a Fixture,
+}
+
+impl Worker<'_> {
+    pub(crate) fn printed(&self) -> String {
+        let printed = self.program.printed();
+        self.fixture.assert_discreet(&printed);
+        printed
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.program.process_id()
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.program.signal("TERM").unwrap();
+    }
+
+    /// Waits until it has ended in order, and says how long that took.
+    pub(crate) fn end(mut self) -> Duration {
+        let asked = Instant::now();
+        wait_until("a worker does not end", || self.program.has_ended());
+        assert_eq!(self.program.exit_code(), Some(0), "{}", self.printed());
+        asked.elapsed()
+    }
+}
