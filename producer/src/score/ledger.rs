@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use cipherscore_common::JobId;
 use thiserror::Error;
 
-use super::past::{Found, Past};
+use super::past::{Found, Parts, Past};
 use super::record::{Difference, Header, Record};
 
 const JOBS: &str = "jobs.jsonl";
@@ -70,10 +70,26 @@ pub enum LedgerError {
 pub(super) struct Ledger {
     folder: PathBuf,
     header: Header,
-    jobs: Mutex<File>,
+    jobs: Mutex<Jobs>,
     results: Mutex<File>,
     /// Unlocked when it is closed, however the process ends.
     _lock: File,
+}
+
+/// `jobs.jsonl`.
+struct Jobs {
+    file: File,
+    /// Parts that this run finished. Behind the same lock as the file, so that no job is begun
+    /// for a part after its end.
+    finished: Parts,
+}
+
+impl Jobs {
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record).expect("records are JSON");
+        line.push(b'\n');
+        self.file.write_all(&line)
+    }
 }
 
 impl Ledger {
@@ -100,7 +116,8 @@ impl Ledger {
         }
         let results = Mutex::new(open_file(&folder.join(RESULTS))?);
         let folder = folder.to_owned();
-        let ledger = Self { folder, header, jobs: Mutex::new(jobs), results, _lock: lock };
+        let jobs = Mutex::new(Jobs { file: jobs, finished: Parts::default() });
+        let ledger = Self { folder, header, jobs, results, _lock: lock };
         if is_new {
             ledger.append(&Record::Header(run))?;
             ledger.sync()?;
@@ -120,16 +137,39 @@ impl Ledger {
 
     /// Appends a record. A crash of the machine may lose it, unless [`Ledger::sync`] comes after.
     pub(super) fn append(&self, record: &Record) -> Result<(), LedgerError> {
-        let mut line = serde_json::to_vec(record).expect("records are JSON");
-        line.push(b'\n');
-        let written = lock(&self.jobs).write_all(&line);
-        written.map_err(|source| io_error(&self.folder.join(JOBS), source))
+        let written = lock(&self.jobs).append(record);
+        written.map_err(|source| self.in_jobs(source))
+    }
+
+    /// Notes that a job is about to be published, unless its part is finished: then nobody wants
+    /// it, and it is not to be published.
+    pub(super) fn submitting(
+        &self,
+        job: JobId,
+        part: u64,
+        deadline_ms: Option<u64>,
+    ) -> Result<bool, LedgerError> {
+        let mut jobs = lock(&self.jobs);
+        if jobs.finished.contains(part) {
+            return Ok(false);
+        }
+        let written = jobs.append(&Record::Submitting { job, part, deadline_ms });
+        written.map(|()| true).map_err(|source| self.in_jobs(source))
+    }
+
+    /// Whether this run finished a part.
+    pub(super) fn is_finished(&self, part: u64) -> bool {
+        lock(&self.jobs).finished.contains(part)
+    }
+
+    fn in_jobs(&self, source: io::Error) -> LedgerError {
+        io_error(&self.folder.join(JOBS), source)
     }
 
     /// Brings the records to the disk.
     fn sync(&self) -> Result<(), LedgerError> {
-        let synced = lock(&self.jobs).sync_data();
-        synced.map_err(|source| io_error(&self.folder.join(JOBS), source))
+        let synced = lock(&self.jobs).file.sync_data();
+        synced.map_err(|source| self.in_jobs(source))
     }
 
     /// Brings the results of a part to the disk, and then that it is finished.
@@ -148,7 +188,12 @@ impl Ledger {
             file.sync_data()
         };
         write().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
-        self.append(&Record::Finished { job, part })?;
+        {
+            let mut jobs = lock(&self.jobs);
+            let written = jobs.append(&Record::Finished { job, part });
+            written.map_err(|source| self.in_jobs(source))?;
+            jobs.finished.insert(part);
+        }
         self.sync()
     }
 
@@ -204,8 +249,8 @@ fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
     }
 }
 
-fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn io_error(path: &Path, source: io::Error) -> LedgerError {
@@ -232,4 +277,40 @@ fn create_folder(path: &Path) -> io::Result<()> {
         builder.mode(0o700);
     }
     builder.create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use super::*;
+    use crate::score::record::FORMAT_VERSION;
+
+    #[test]
+    fn no_job_is_begun_for_a_finished_part() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let digest = cipherscore_common::Digest::from_bytes([0; 32]);
+        let header = Header {
+            format_version: FORMAT_VERSION,
+            model_id: digest.to_string().parse().unwrap(),
+            evaluation_key_id: digest,
+            client_key_sha256: digest,
+            tenant: "tenant".parse().unwrap(),
+            input_sha256: digest,
+            rows: 2,
+            rows_per_job: 1,
+            outputs: 1,
+            client: "client".into(),
+        };
+        let (ledger, _) = Ledger::open(folder.path(), header.clone(), true).unwrap();
+        let job = JobId::random();
+        assert!(ledger.submitting(job, 0, None).unwrap());
+        ledger.finish(job, 0, &[vec![1]]).unwrap();
+        assert!(!ledger.submitting(JobId::random(), 0, None).unwrap());
+        assert!(ledger.submitting(JobId::random(), 1, None).unwrap());
+        assert!(ledger.is_finished(0) && !ledger.is_finished(1));
+        drop(ledger);
+        let (_, past) = Ledger::open(folder.path(), header, true).unwrap();
+        assert_eq!(past.unanswered.keys().collect::<Vec<_>>(), [&1]);
+    }
 }

@@ -113,6 +113,10 @@ impl Found {
 
 impl Past {
     fn take(&mut self, part: u64, record: Record) {
+        if self.finished.contains(part) {
+            // A second job of the part, which was on its way when the first one was answered.
+            return;
+        }
         match record {
             Record::Submitting { job, deadline_ms, .. } => {
                 let deadline = deadline_ms.map(Timestamp::from_millis);
@@ -135,5 +139,41 @@ impl Past {
             }
             Record::Header(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_after_the_end_of_a_part_are_not_waited_for() {
+        let (first, second, other) = (JobId::random(), JobId::random(), JobId::random());
+        let submitting = |job, part| Record::Submitting { job, part, deadline_ms: Some(1) };
+        let submitted = |job, part| Record::Submitted { job, part, payload: None };
+        let mut past = Past::default();
+        for (part, record) in [
+            (0, submitting(first, 0)),
+            (0, submitted(first, 0)),
+            (1, submitting(other, 1)),
+            (0, Record::Finished { job: first, part: 0 }),
+            (0, submitting(second, 0)),
+            (0, submitted(second, 0)),
+        ] {
+            past.take(part, record);
+        }
+        assert!(past.finished.contains(0) && !past.finished.contains(1));
+        assert_eq!(past.unanswered.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn a_part_that_failed_may_have_further_jobs() {
+        let (first, second) = (JobId::random(), JobId::random());
+        let mut past = Past::default();
+        past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None });
+        past.take(0, Record::Failed { job: first, part: 0, reason: "why not".into() });
+        past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None });
+        let jobs: Vec<_> = past.unanswered[&0].iter().map(|unanswered| unanswered.job).collect();
+        assert_eq!(jobs, [second]);
     }
 }

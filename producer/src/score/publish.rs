@@ -99,22 +99,30 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         Ok(())
     }
 
-    /// Encrypts and publishes. Returns when the broker has the job.
-    pub(super) async fn publish(&self, new: NewJob<B, S>) -> Result<(), ScoreError> {
+    /// Encrypts and publishes. Returns when the broker has the job, or false when another job
+    /// of the part was answered before, and this one is not published.
+    pub(super) async fn publish(&self, new: NewJob<B, S>) -> Result<bool, ScoreError> {
         let NewJob { job, part, rows, deadline, key, replaces } = new;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
         let deadline_ms = deadline.map(Timestamp::millis);
         let encrypt = move || {
+            if ledger.is_finished(part) {
+                return Ok(None);
+            }
             let payload = encryption.encrypt(&rows)?;
-            ledger.append(&Record::Submitting { job, part, deadline_ms })?;
-            Ok::<_, ScoreError>(payload)
+            let wanted = ledger.submitting(job, part, deadline_ms)?;
+            Ok::<_, ScoreError>(wanted.then_some(payload))
         };
         let payload = blocking(encrypt).await??;
         if let Some(received) = replaces {
             received.ack().await;
         }
+        let Some(payload) = payload else { return Ok(false) };
         self.prepare_key(key).await?;
+        if self.ledger.is_finished(part) {
+            return Ok(false);
+        }
         let request = JobRequest {
             id: job,
             model_id: self.ledger.header().model_id,
@@ -127,7 +135,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         let payload = self.client.submit(request).await?.payload;
         let ledger = Arc::clone(&self.ledger);
         blocking(move || ledger.append(&Record::Submitted { job, part, payload })).await??;
-        Ok(())
+        Ok(true)
     }
 
     /// Decrypts outputs and makes their integers durable; then, and not before, the message goes.

@@ -1,5 +1,6 @@
 //! The loop of a run: parts in, jobs out, replies in.
 
+mod replies;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,15 +11,15 @@ use std::time::Duration;
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
 use cipherscore_common::message::{ErrorCode, Timestamp};
 use cipherscore_common::{JobId, Store};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::replies::ReplyTask;
 use super::input::{Input, InputError};
 use super::past::{Parts, Past};
 use super::publish::{KeyStep, NewJob, Publisher, Rows, Unreadable};
 use super::{ScoreError, blocking};
-use crate::client::{Answer, ClientError, InFlight, Received};
+use crate::client::{Answer, InFlight, Received};
 use crate::events::{Event, Events};
 
 /// Jobs that are made of one part, at most.
@@ -71,11 +72,23 @@ struct Part {
     rows: Option<Rows>,
     /// Jobs of it that may be answered, the newest last.
     jobs: Vec<JobId>,
+    /// The one of them that an answer is counted on. The others were given up, or may never have
+    /// reached the broker, or were answered before the process ended: none of them keeps a part
+    /// from being published again. None while it is unread.
+    awaited: Option<JobId>,
     /// Jobs of it so far, in this run.
     published: u32,
     published_at: Instant,
     /// When it is given up that they are answered.
     due: Option<Timestamp>,
+}
+
+impl Part {
+    /// No further answer to a job comes.
+    fn answered(&mut self, job: JobId) {
+        self.jobs.retain(|other| *other != job);
+        self.awaited = self.awaited.filter(|awaited| *awaited != job);
+    }
 }
 
 /// What a task did.
@@ -140,7 +153,7 @@ impl<B: Broker, S: Store> Run<B, S> {
         let (opened, features) = (path.to_owned(), self.publisher.encryption.artifact().features());
         let input = blocking(move || Input::open(&opened, features)).await?;
         self.input = Some(input.map_err(in_input)?);
-        let mut replies = self.replies();
+        let mut replies = ReplyTask::start(&self.publisher.client);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -151,7 +164,11 @@ impl<B: Broker, S: Store> Run<B, S> {
                 break;
             }
             tokio::select! {
-                Some(received) = replies.received.recv() => self.receive(received?),
+                received = replies.received.recv() => match received {
+                    Some(received) => self.receive(received?),
+                    // Without it, the loop waits for what nobody reads.
+                    None => return Err(replies.why_it_ended().await),
+                },
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     self.take(done??)?;
                 }
@@ -185,6 +202,7 @@ impl<B: Broker, S: Store> Run<B, S> {
                     state: confirmed.map_or(State::Unread, |_| State::Waiting),
                     rows: None,
                     jobs: jobs.iter().map(|job| job.job).collect(),
+                    awaited: confirmed.map(|job| job.job),
                     published: 0,
                     published_at: Instant::now(),
                     // A reply that came in time may have waited in the queue since.
@@ -197,23 +215,6 @@ impl<B: Broker, S: Store> Run<B, S> {
         if scored > 0 || unanswered > 0 {
             self.events.tell(Event::Resumed { scored, unanswered });
         }
-    }
-
-    /// Reads replies in a task of its own, so that none is dropped halfway.
-    fn replies(&self) -> ReplyTask<B, S> {
-        let (sender, received) = mpsc::channel(1);
-        let mut replies = self.publisher.client.replies();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            loop {
-                let next = replies.next().await;
-                let failed = next.is_err();
-                if sender.send(next).await.is_err() || failed {
-                    break;
-                }
-            }
-        });
-        ReplyTask { received, _task: task }
     }
 
     fn has_room(&self) -> bool {
@@ -239,12 +240,15 @@ impl<B: Broker, S: Store> Run<B, S> {
             Err(error) => return Ok(Err(error)),
         };
         if self.outcome.finished.contains(part) || self.outcome.failed.contains_key(&part) {
+            // Nothing moves an entry of it any more.
+            self.end(part);
             return Ok(Ok(()));
         }
         let entry = self.parts.entry(part).or_insert_with(|| Part {
             state: State::Unread,
             rows: None,
             jobs: Vec::new(),
+            awaited: None,
             published: 0,
             published_at: Instant::now(),
             due: None,
@@ -260,7 +264,7 @@ impl<B: Broker, S: Store> Run<B, S> {
     fn publish(&mut self, part: u64, key: KeyStep, replaces: Option<Received<B, S>>) {
         let Some(entry) = self.parts.get_mut(&part) else { return };
         let Some(rows) = entry.rows.clone() else {
-            entry.state = State::Unread;
+            (entry.state, entry.awaited) = (State::Unread, None);
             replaces.into_iter().for_each(|received| self.let_go(received));
             return;
         };
@@ -268,14 +272,18 @@ impl<B: Broker, S: Store> Run<B, S> {
         let deadline = self.job_deadline.map(|time| Timestamp::now().after(time));
         entry.state = State::Publishing;
         entry.jobs.push(job);
+        entry.awaited = Some(job);
         entry.published += 1;
         entry.published_at = Instant::now();
         entry.due = deadline.map(|deadline| deadline.after(REPLY_GRACE));
         self.jobs.insert(job, part);
         let (publisher, count) = (Arc::clone(&self.publisher), rows.len() as u64);
         self.tasks.spawn(async move {
-            publisher.publish(NewJob { job, part, rows, deadline, key, replaces }).await?;
-            Ok(Done::Published { part, job, rows: count })
+            let new = NewJob { job, part, rows, deadline, key, replaces };
+            Ok(match publisher.publish(new).await? {
+                true => Done::Published { part, job, rows: count },
+                false => Done::LetGo,
+            })
         });
     }
 
@@ -286,11 +294,18 @@ impl<B: Broker, S: Store> Run<B, S> {
         }
         let job = received.job;
         let found = self.jobs.get(&job).and_then(|part| Some((*part, self.parts.get_mut(part)?)));
-        let Some((part, entry)) = found.filter(|(_, part)| part.state != State::Settling) else {
-            // The other job of the part was faster.
+        let Some((part, entry)) = found else {
             self.let_go(received);
             return;
         };
+        if entry.state == State::Settling {
+            // The other job of the part was faster. Should its outputs be unreadable, this one
+            // is not answered once more.
+            entry.answered(job);
+            self.jobs.remove(&job);
+            self.let_go(received);
+            return;
+        }
         match received.take_answer() {
             Answer::Scored(outputs) => {
                 entry.state = State::Settling;
@@ -333,10 +348,9 @@ impl<B: Broker, S: Store> Run<B, S> {
         let job = received.job;
         self.jobs.remove(&job);
         let Some(entry) = self.parts.get_mut(&part) else { return };
-        entry.jobs.retain(|other| *other != job);
-        let other_runs = !entry.jobs.is_empty() && entry.state != State::Settling;
+        entry.answered(job);
         match remedy {
-            _ if other_runs => self.let_go(received),
+            _ if entry.awaited.is_some() => self.let_go(received),
             Some(key) if entry.published < MAX_JOBS_OF_PART => {
                 self.outcome.totals.published_again += 1;
                 self.events.tell(Event::PublishedAgain { reason });
@@ -363,10 +377,4 @@ impl<B: Broker, S: Store> Run<B, S> {
             Ok(Done::LetGo)
         });
     }
-}
-
-/// Ends with the run.
-struct ReplyTask<B: Broker, S: Store> {
-    received: mpsc::Receiver<Result<Received<B, S>, ClientError>>,
-    _task: JoinSet<()>,
 }

@@ -26,7 +26,7 @@ impl<B: Broker, S: Store> Run<B, S> {
                 self.events.tell(Event::Published { job, rows });
                 if let Some(entry) = self.parts.get_mut(&part)
                     && entry.state == State::Publishing
-                    && entry.jobs.last() == Some(&job)
+                    && entry.awaited == Some(job)
                 {
                     entry.state = State::Waiting;
                 }
@@ -60,7 +60,7 @@ impl<B: Broker, S: Store> Run<B, S> {
     }
 
     /// Nothing more is wanted of a part. Returns its number of rows.
-    fn end(&mut self, part: u64) -> u64 {
+    pub(super) fn end(&mut self, part: u64) -> u64 {
         for job in self.parts.remove(&part).into_iter().flat_map(|entry| entry.jobs) {
             self.jobs.remove(&job);
             self.publisher.client.forget(job);
@@ -73,17 +73,20 @@ impl<B: Broker, S: Store> Run<B, S> {
         let now = Timestamp::now();
         let waiting = || self.parts.iter().filter(|(_, part)| part.state == State::Waiting);
         let overdue = waiting().filter(|(_, part)| part.due.is_some_and(|due| due < now));
-        let overdue: Vec<_> = overdue.map(|(part, entry)| (*part, entry.published)).collect();
+        let overdue = overdue.filter_map(|(part, entry)| {
+            // What waits, waits for a job.
+            entry.awaited.map(|job| (*part, entry.published, job))
+        });
+        let overdue: Vec<_> = overdue.collect();
         let anything_waits = waiting().next().is_some();
-        for (part, published) in overdue {
+        for (part, published, job) in overdue {
             let reason = "not answered by its deadline".to_owned();
             if published < MAX_JOBS_OF_PART {
                 self.outcome.totals.published_again += 1;
                 self.events.tell(Event::PublishedAgain { reason });
                 self.publish(part, KeyStep::None, None);
-            } else if let Some(job) = self.parts.get(&part).and_then(|entry| entry.jobs.last()) {
-                let failure = Failure { job: *job, reason };
-                self.fail(part, failure, None);
+            } else {
+                self.fail(part, Failure { job, reason }, None);
             }
         }
         if anything_waits && self.heard.elapsed() >= SILENCE {
