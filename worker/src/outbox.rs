@@ -114,10 +114,7 @@ pub(crate) async fn put_off<B: Broker, S: Store>(
     message: &Message,
     reason: &str,
 ) -> Option<Disposition> {
-    let attempt = match message.headers.get(headers::ATTEMPT) {
-        Some(HeaderValue::Integer(attempt)) => u32::try_from(*attempt).unwrap_or(u32::MAX),
-        _ => 0,
-    };
+    let attempt = message.attempt();
     let step = RetryStep::after(attempt);
     warn!(reason, attempt, comes_again_in = step.name(), "the job is put off");
     let mut again = sent_on(shared, message, RETRY);

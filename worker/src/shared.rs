@@ -1,5 +1,6 @@
 //! What all jobs of a worker share.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::WorkerSection;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::models::Models;
@@ -44,24 +46,28 @@ pub(crate) struct Shared<B, S> {
 }
 
 impl<B: Broker, S: Store> Shared<B, S> {
-    #[expect(clippy::too_many_arguments, reason = "called once, where all of it is made")]
     pub(crate) fn new(
-        name: String,
+        section: &WorkerSection,
         broker: B,
         store: S,
-        rules: Rules,
-        reply_lease: Lease,
-        memory: Memory,
         pool: ThreadPool,
-        slots: usize,
         models: Models,
     ) -> Self {
+        let rules = Rules {
+            tenants: section.tenants,
+            worker_users: section.worker_users.clone(),
+            max_job_rows: section.max_job_rows,
+            max_job_bytes: section.max_job_size.as_u64(),
+            max_returns: section.max_returns,
+        };
+        let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant.get());
+        let slots = section.slots.map_or(pool.current_num_threads(), NonZeroUsize::get);
         Self {
-            name,
+            name: name(&section.name),
             broker,
             store,
             rules,
-            reply_lease,
+            reply_lease: section.reply_lease,
             in_flight: InFlight::default(),
             memory: Arc::new(memory),
             pool,
@@ -134,6 +140,19 @@ impl<B: Broker, S: Store> Shared<B, S> {
             key_cache_bytes: self.memory.key_bytes(),
         }
     }
+}
+
+/// The configured name, or one that differs from that of other workers.
+fn name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "worker",
+        host => host,
+    };
+    format!("{host}-{}", std::process::id())
 }
 
 /// Whether the services that a worker needs are there.

@@ -145,12 +145,12 @@ pub(crate) fn validate(
     rules: &Rules,
     models: &Models,
 ) -> Result<ValidJob, Failure> {
-    publisher(message, rules).map_err(Failure::Forged)?;
+    let publisher = publisher(message, rules).map_err(Failure::Forged)?;
     let job = Job::from_message(message).map_err(|refusal| match refusal.code {
         ErrorCode::Malformed => Failure::Broken(refusal),
         _ => Failure::Refused(refusal),
     })?;
-    authorise(message, &job, rules)?;
+    authorise(publisher.as_ref(), &job)?;
     if job.deadline.is_some_and(|deadline| deadline <= Timestamp::now()) {
         return Err(Failure::refused(
             ErrorCode::DeadlineExceeded,
@@ -222,9 +222,8 @@ fn publisher(message: &Message, rules: &Rules) -> Result<Option<Tenant>, Refusal
     user.parse().map(Some).map_err(|_| forbidden("the user id is no name of a tenant"))
 }
 
-fn authorise(message: &Message, job: &Job, rules: &Rules) -> Result<(), Failure> {
-    let publisher = publisher(message, rules).map_err(Failure::Forged)?;
-    let owner = publisher.as_ref().unwrap_or(&job.tenant);
+fn authorise(publisher: Option<&Tenant>, job: &Job) -> Result<(), Failure> {
+    let owner = publisher.unwrap_or(&job.tenant);
     if job.reply_to.tenant() != owner {
         let reason = format!("the reply queue is not one of tenant {owner}");
         return Err(Failure::Forged(Refusal::new(ErrorCode::Forbidden, reason)));

@@ -80,8 +80,8 @@ impl Window {
         let starved = self.waiting.iter().position(|one| one.overtaken >= MOST_OVERTAKEN);
         starved.or_else(|| {
             let rank = |one: &Waiting| {
-                let tenant = one.delivery.message.text(headers::TENANT).unwrap_or_default();
-                let waits = one.key.is_some_and(|key| !is_here(tenant, key));
+                let tenant = || one.delivery.message.text(headers::TENANT).unwrap_or_default();
+                let waits = one.key.is_some_and(|key| !is_here(tenant(), key));
                 (one.lane, waits)
             };
             (0..self.waiting.len()).min_by_key(|index| rank(&self.waiting[*index]))

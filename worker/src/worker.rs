@@ -16,11 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::WorkerConfig;
-use crate::memory::Memory;
 use crate::models::{Loader, Models};
 use crate::shared::Shared;
 use crate::supervisor::{Consumption, supervise};
-use crate::validate::Rules;
 use crate::{health, heartbeat};
 
 /// A worker that is put together and has not begun.
@@ -74,34 +72,15 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
         store: S,
         recorder: RecorderCommand,
     ) -> anyhow::Result<Self> {
-        let section = &config.worker;
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(section.threads.map_or(0, NonZeroUsize::get))
+            .num_threads(config.worker.threads.map_or(0, NonZeroUsize::get))
             .thread_name(|index| format!("evaluate-{index}"))
             .build()
             .context("the threads cannot be started")?;
         let threads = NonZeroUsize::new(pool.current_num_threads()).context("no threads")?;
         let loader = Arc::new(Loader { recorder, threads });
         let models = load(&config, &loader, &store).await?;
-        let rules = Rules {
-            tenants: section.tenants,
-            worker_users: section.worker_users.clone(),
-            max_job_rows: section.max_job_rows,
-            max_job_bytes: section.max_job_size.as_u64(),
-            max_returns: section.max_returns,
-        };
-        let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant.get());
-        let shared = Shared::new(
-            name(&section.name),
-            broker,
-            store,
-            rules,
-            section.reply_lease,
-            memory,
-            pool,
-            section.slots.unwrap_or(threads).get(),
-            models,
-        );
+        let shared = Shared::new(&config.worker, broker, store, pool, models);
         Ok(Self { config, shared: Arc::new(shared), loader })
     }
 
@@ -211,17 +190,4 @@ async fn load<S: Store>(
         models.insert(loader.fetch(store, &config.models.tenant, *id).await?)?;
     }
     Ok(models)
-}
-
-/// The configured name, or one that differs from that of other workers.
-fn name(configured: &str) -> String {
-    if !configured.is_empty() {
-        return configured.to_owned();
-    }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "worker",
-        host => host,
-    };
-    format!("{host}-{}", std::process::id())
 }

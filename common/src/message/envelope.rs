@@ -175,6 +175,11 @@ impl Message {
         self.reply_to.as_deref()?.parse().ok()
     }
 
+    /// How many times it was put off.
+    pub fn attempt(&self) -> u32 {
+        self.integer(headers::ATTEMPT).ok().flatten().unwrap_or_default()
+    }
+
     /// How often workers gave it back before it was published again.
     pub fn returned_before(&self) -> u32 {
         self.integer(headers::RETURNED).ok().flatten().unwrap_or_default()
