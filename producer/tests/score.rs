@@ -204,7 +204,8 @@ async fn a_job_that_was_perhaps_published_is_encrypted_again_and_either_answer_w
     let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
     let report = run(&services, request(&owner, &input)).await.unwrap();
     assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)));
-    assert_eq!(count(report.jobs_published), JOBS - 6 + 1);
+    // The older answer may come before the job is encrypted again, which is then not done.
+    assert!((JOBS - 6..=JOBS - 6 + 1).contains(&count(report.jobs_published)));
     drop(worker);
 }
 
