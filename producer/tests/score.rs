@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cipherscore_common::message::ErrorCode;
+use cipherscore_common::message::{ErrorCode, Job};
 use cipherscore_common::{BlobKind, BlobName, BlobStore};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::rows::Columns;
@@ -178,8 +178,14 @@ async fn replies_that_came_in_between_are_waiting() {
 async fn unanswered_jobs_can_be_published_again() {
     let (owner, services) = (Owner::new(LINEAR), Services::default());
     let input = owner.input(TIMES);
-    interrupt(&services, &owner, &input, 2).await.stop().await;
-    let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
+    let first = interrupt(&services, &owner, &input, 2).await;
+    let older = support::ids(&first.seen());
+    first.stop().await;
+    let conduct = move |_, job: &Job| match older.contains(&job.id) {
+        true => Conduct::Keep,
+        false => Conduct::Answer,
+    };
+    let worker = Worker::start(&services, &owner, conduct).await;
     let request = ScoreRequest { republish: true, ..request(&owner, &input) };
     let report = run(&services, request).await.unwrap();
     assert_eq!(count(report.jobs_published), JOBS - 2);
