@@ -108,6 +108,7 @@ async fn interrupt(services: &Services, owner: &Owner, input: &Path, answered: u
     let enough = until(|| {
         scored.load(Ordering::SeqCst) == answered as u64
             && published.load(Ordering::SeqCst) == expected
+            && worker.seen().len() as u64 == expected
     });
     tokio::select! {
         report = run => panic!("the run ended: {report:?}"),

@@ -28,7 +28,7 @@ const LOCK: &str = "lock";
 /// Longest reason that is kept, in characters.
 const MAX_REASON_CHARS: usize = 1000;
 /// How long another run's lock is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Why a ledger cannot be used.
 #[derive(Debug, Error)]
@@ -241,7 +241,7 @@ fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
             Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(LOCK_PATIENCE / 20);
+                std::thread::sleep(LOCK_PATIENCE / 200);
             }
             Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse(folder.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io_error(&path, source)),
