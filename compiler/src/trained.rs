@@ -1,0 +1,128 @@
+//! A trained model as it was read, whatever library wrote it.
+
+/// A trained model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainedModel {
+    /// What the file calls it, such as `XGBClassifier` or `TreeEnsembleClassifier`; for people.
+    pub class_name: String,
+    /// In the order of a row.
+    pub features: Vec<Feature>,
+    /// What is computed on raw features.
+    pub body: Body,
+    /// From raw outputs to scores.
+    pub link: Link,
+    /// Whether scores are probabilities of classes, or predictions.
+    pub score_kind: ScoreKind,
+    /// Names of the classes in the order of the probabilities, where the file has them.
+    pub classes: Vec<String>,
+}
+
+/// What scores are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoreKind {
+    /// `predict_proba`: one probability for each class.
+    Probabilities,
+    /// `predict`: one value for each target.
+    Predictions,
+}
+
+/// A column of the input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// As the file names it, or `f0`, `f1`, ...
+    pub name: String,
+    /// Whether the library rounds values to float32 before it compares them.
+    pub single_precision: bool,
+}
+
+/// What raw outputs are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Sums of leaves.
+    Ensemble(Ensemble),
+    /// Weighted sums of features.
+    Linear(Linear),
+}
+
+/// Raw output k = `base[k]` + the sum of the trees' leaves at k.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ensemble {
+    /// One for each raw output. Averages and weights of trees are folded into base and leaves.
+    pub base: Vec<f64>,
+    /// In the order of the file.
+    pub trees: Vec<Tree>,
+}
+
+/// Nodes of one tree, the root first; children come after their parents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tree {
+    /// At least one.
+    pub nodes: Vec<TreeNode>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TreeNode {
+    /// Adds to raw outputs: (output, value), no output twice.
+    Leaf(Vec<(u32, f64)>),
+    /// Goes to one of two nodes.
+    Split {
+        /// Position in [`TrainedModel::features`].
+        feature: u32,
+        /// Values that go to `inside`.
+        values: ValueSet,
+        /// Whether a missing value (NaN) goes to `inside`.
+        missing_inside: bool,
+        /// Position of a child.
+        inside: u32,
+        /// Position of the other.
+        outside: u32,
+    },
+}
+
+/// A set of real numbers (after rounding to float32 where the feature says so): a union of
+/// half-open intervals `low <= x < high`, in ascending order, disjoint and not touching. Infinite
+/// bounds are unbounded: infinity itself is inside of an interval that ends in it. What a library
+/// writes as `x <= t` ends in the next number after t, in the feature's precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueSet(pub Vec<(f64, f64)>);
+
+/// Raw output k = `intercepts[k]` + the sum of `weights[k][feature]` * feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// One for each raw output.
+    pub intercepts: Vec<f64>,
+    /// For each raw output one for each feature. Scaling before the model is folded in.
+    pub weights: Vec<Vec<f64>>,
+}
+
+/// From the raw outputs of a row to its scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Link {
+    /// As they are.
+    Identity,
+    /// `[1 - p, p]` with p the one raw output as it is.
+    Complement,
+    /// `[1 - p, p]` with p = 1 / (1 + exp(-scale * x)) of the one raw output.
+    Sigmoid {
+        /// Usually 1.
+        scale: f64,
+    },
+    /// p = 1 / (1 + exp(-x)) of the one raw output, alone: a regressor's (`reg:logistic`).
+    Logistic,
+    /// Softmax of all.
+    Softmax,
+    /// Sigmoid of each, divided by their sum.
+    OneVsAll {
+        /// Usually 1.
+        scale: f64,
+        /// Whether they are divided by their sum.
+        normalised: bool,
+    },
+    /// exp(x) of each: Poisson, gamma and Tweedie regressors.
+    Exp,
+    /// ln(1 + exp(x)): LightGBM's `cross_entropy_lambda`.
+    Softplus,
+    /// x * |x|: LightGBM's `reg_sqrt`.
+    SignedSquare,
+}
