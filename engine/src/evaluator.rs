@@ -64,6 +64,11 @@ pub trait Evaluator: Send + Sync {
     /// Length of the longest body that a job of so many rows can have.
     fn max_input_bytes(&self, rows: u32) -> u64;
 
+    /// How many coefficients the reply to a job of so many rows has whose noise hides a model. What
+    /// they say of it beyond the scores adds up over all replies under one key. 0 where nothing is
+    /// hidden.
+    fn released_coefficients(&self, rows: u32) -> u64;
+
     /// Whether a row takes less time than a message to the broker and back, so that many jobs are
     /// worth taking at a time.
     fn is_quick(&self) -> bool;

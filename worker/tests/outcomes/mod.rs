@@ -371,6 +371,9 @@ macro_rules! keyless_evaluator {
             fn max_input_bytes(&self, _: u32) -> u64 {
                 u64::MAX
             }
+            fn released_coefficients(&self, _: u32) -> u64 {
+                0
+            }
             fn is_quick(&self) -> bool {
                 true
             }
