@@ -8,7 +8,7 @@ use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
 use clap::{Args, Subcommand};
 
-use super::store::{StoreOptions, push, report_list, wait};
+use super::store::{Listed, StoreOptions, push, report_list, wait};
 use super::{read_bounded, recorder};
 
 /// Put models into the store, from which the workers take them by their model id.
@@ -46,7 +46,10 @@ impl Models {
                 let blob = imported_model(&server_zip, tenant)?;
                 push(&store, &blob, ttl, json)?.report(json)
             }
-            ModelsCommand::List => report_list(json, wait(store.list(tenant, BlobKind::Model))?),
+            ModelsCommand::List => {
+                let found = wait(store.list(tenant, BlobKind::Model))?;
+                report_list(json, found.into_iter().map(Listed::from).collect())
+            }
         }
     }
 }
