@@ -7,7 +7,14 @@
 //! coefficients in place of slots.
 //!
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
-//! * [`program`]: the polynomials.
+//! * [`program`]: the polynomials;
+//! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
+//! * [`mask`]: masks from a seed, [`words`]: residues without gaps.
 
+mod keystream;
+pub mod mask;
+pub mod montgomery;
 pub mod parameters;
 pub mod program;
+pub mod ring;
+pub mod words;
