@@ -6,8 +6,12 @@
 //! decrypts with powers of its secret. Linear models have columns of integers, and rows in
 //! coefficients in place of slots.
 //!
+//! * [`artifact`]: the zips;
+//! * [`client_model`]: rows to columns, integers to scores;
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
 //! * [`program`]: the polynomials.
 
+pub mod artifact;
+pub mod client_model;
 pub mod parameters;
 pub mod program;
