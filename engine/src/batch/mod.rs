@@ -6,11 +6,15 @@
 //! decrypts with powers of its secret. Linear models have columns of integers, and rows in
 //! coefficients in place of slots.
 //!
+//! * [`artifact`]: the zips;
+//! * [`client_model`]: rows to columns, integers to scores;
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
 //! * [`program`]: the polynomials;
 //! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
 //! * [`mask`]: masks from a seed, [`words`]: residues without gaps.
 
+pub mod artifact;
+pub mod client_model;
 mod keystream;
 pub mod mask;
 pub mod montgomery;
