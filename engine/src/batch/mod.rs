@@ -7,7 +7,11 @@
 //! coefficients in place of slots.
 //!
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
-//! * [`program`]: the polynomials.
+//! * [`program`]: the polynomials;
+//! * [`tape`]: a program as a list of steps, evaluated block by block;
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
 
+pub mod kernel;
 pub mod parameters;
 pub mod program;
+pub mod tape;
