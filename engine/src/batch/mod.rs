@@ -13,12 +13,17 @@
 //! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
 //! * [`mask`]: masks from a seed, [`words`]: residues without gaps.
 
+//! * [`tape`]: a program as a list of steps, evaluated block by block;
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
+
 pub mod artifact;
 pub mod client_model;
+pub mod kernel;
 mod keystream;
 pub mod mask;
 pub mod montgomery;
 pub mod parameters;
 pub mod program;
 pub mod ring;
+pub mod tape;
 pub mod words;
