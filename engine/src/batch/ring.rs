@@ -40,11 +40,6 @@ impl PrimeRing {
         self.plan.normalize(words);
     }
 
-    /// As [`Self::inverse`], but N times the coefficients.
-    pub fn inverse_times_dimension(&self, words: &mut [u64]) {
-        self.plan.inv(words);
-    }
-
     /// Adds `left * right`, point by point.
     pub fn multiply_add(&self, sum: &mut [u64], left: &[u64], right: &[u64]) {
         self.plan.mul_accumulate(sum, left, right);
