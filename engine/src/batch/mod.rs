@@ -9,9 +9,13 @@
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
 //! * [`program`]: the polynomials;
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
-//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
+//! * [`noise`]: how large phases become;
+//! * [`plan`]: the smallest parameters in which a model fits.
 
 pub mod kernel;
+pub mod noise;
 pub mod parameters;
+pub mod plan;
 pub mod program;
 pub mod tape;
