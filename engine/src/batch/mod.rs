@@ -16,7 +16,9 @@
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption.
 
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
-//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
+//! * [`noise`]: how large phases become;
+//! * [`plan`]: the smallest parameters in which a model fits.
 
 #[cfg(test)]
 
@@ -29,7 +31,9 @@ pub mod layout;
 mod lift;
 pub mod mask;
 pub mod montgomery;
+pub mod noise;
 pub mod parameters;
+pub mod plan;
 pub mod program;
 pub mod ring;
 pub mod sampling;

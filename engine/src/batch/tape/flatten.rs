@@ -128,7 +128,7 @@ impl<'a> Flattener<'a> {
         // Users come after operands.
         for (position, node) in nodes.iter().enumerate().rev() {
             if uses[position] > 0 {
-                for_operands(node, |operand| uses[operand as usize] += 1);
+                node.for_operands(|operand| uses[operand as usize] += 1);
             }
         }
         let folds = |(node, &uses): (&Node, &u32)| match node {
@@ -171,7 +171,7 @@ impl<'a> Flattener<'a> {
         if let (Node::Select { base, products }, 1, None) =
             (self.node(root), self.uses[root as usize], self.values[root as usize])
         {
-            for_operands(self.node(root), |operand| self.evaluate(operand));
+            self.node(root).for_operands(|operand| self.evaluate(operand));
             return self.select(*base, products, Target::Output(output));
         }
         self.evaluate(root);
@@ -191,7 +191,7 @@ impl<'a> Flattener<'a> {
             let definition = self.node(node);
             if !ready {
                 pending.push((node, true));
-                for_operands(definition, |operand| pending.push((operand, false)));
+                definition.for_operands(|operand| pending.push((operand, false)));
                 continue;
             }
             let value = match definition {
@@ -307,15 +307,5 @@ impl<'a> Flattener<'a> {
             sum.add(affine, sign);
         }
         self.form(sum)
-    }
-}
-
-fn for_operands(node: &Node, mut visit: impl FnMut(NodeId)) {
-    if let Node::Select { base, products } = node {
-        base.iter().for_each(|&base| visit(base));
-        for product in products {
-            product.minus.iter().for_each(|&minus| visit(minus));
-            visit(product.factor);
-        }
     }
 }
