@@ -4,9 +4,7 @@
 //! Models must be valid ([`TrainedModel::validate`]) and rows have one value for each feature;
 //! everything here panics otherwise.
 
-use crate::trained::{
-    Body, Ensemble, Feature, Linear, Link, TrainedModel, Tree, TreeNode, ValueSet,
-};
+use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree, TreeNode, ValueSet};
 
 impl ValueSet {
     /// Whether a value is in the set. NaN is in none.
@@ -68,28 +66,6 @@ impl Linear {
     }
 }
 
-impl Link {
-    /// Scores of raw outputs.
-    pub fn apply(&self, raw: &[f64]) -> Vec<f64> {
-        let each = |score: &dyn Fn(f64) -> f64| raw.iter().map(|&x| score(x)).collect();
-        match *self {
-            Link::Identity => raw.to_vec(),
-            Link::Complement => vec![1.0 - raw[0], raw[0]],
-            Link::Sigmoid { scale } => vec![sigmoid(-scale * raw[0]), sigmoid(scale * raw[0])],
-            Link::Logistic => vec![sigmoid(raw[0])],
-            Link::Softmax => softmax(raw),
-            Link::OneVsAll { scale, normalised } => {
-                let scores: Vec<f64> = each(&|x| sigmoid(scale * x));
-                let sum: f64 = scores.iter().sum();
-                if normalised { scores.iter().map(|score| score / sum).collect() } else { scores }
-            }
-            Link::Exp => each(&f64::exp),
-            Link::Softplus => each(&|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
-            Link::SignedSquare => each(&|x| x * x.abs()),
-        }
-    }
-}
-
 impl TrainedModel {
     /// For each tree the position of the leaf that a row reaches; nothing for a linear model.
     pub fn leaves(&self, row: &[f64]) -> Vec<usize> {
@@ -117,17 +93,6 @@ impl TrainedModel {
     }
 }
 
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-fn softmax(raw: &[f64]) -> Vec<f64> {
-    let highest = raw.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let powers: Vec<f64> = raw.iter().map(|x| (x - highest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|power| power / sum).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,16 +102,5 @@ mod tests {
         let set = ValueSet(vec![(f64::NEG_INFINITY, 0.0), (1.0, f64::INFINITY)]);
         let values = [f64::NEG_INFINITY, -1e-300, 0.0, 1.0, f64::INFINITY, f64::NAN];
         assert_eq!(values.map(|value| set.contains(value)), [true, true, false, true, true, false]);
-    }
-
-    #[test]
-    fn links_do_not_overflow() {
-        for link in [Link::Softmax, Link::Softplus, Link::Sigmoid { scale: 1.0 }] {
-            for raw in [[-1000.0, 0.0], [1000.0, 0.0]] {
-                assert!(link.apply(&raw).iter().all(|score| score.is_finite()), "{link:?}");
-            }
-        }
-        assert_eq!(Link::SignedSquare.apply(&[-3.0]), [-9.0]);
-        assert_eq!(Link::Complement.apply(&[0.25]), [0.75, 0.25]);
     }
 }

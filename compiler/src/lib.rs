@@ -8,6 +8,7 @@
 
 pub mod interpret;
 pub mod invalid;
+pub mod lower;
 pub mod read;
 pub mod trained;
 

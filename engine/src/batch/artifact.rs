@@ -16,19 +16,17 @@ use thiserror::Error;
 
 use super::client_model::{ClientModel, Inputs, InvalidClientModel};
 use super::parameters::InvalidParameters;
-use super::program::Program;
+use super::program::{FormatError, InvalidProgram, Program, ValidProgram};
 use crate::artifact::{
     Archive, ArchiveError, Digest, Kind, ManifestError, ModelId, NativeManifest, names,
 };
 
-pub use specs::{BatchSpecs, MAX_DEGREE};
+pub use specs::BatchSpecs;
 
 /// Largest `client.specs.json`, in bytes.
 pub const MAX_SPECS_BYTES: usize = 64 << 10;
 /// Largest `processing.json`, in bytes.
 pub const MAX_CLIENT_MODEL_BYTES: usize = 64 << 20;
-/// Largest `program.bin`, in bytes.
-pub const MAX_PROGRAM_BYTES: usize = 64 << 20;
 /// Largest `report.json`, in bytes.
 pub const MAX_REPORT_BYTES: usize = 16 << 20;
 
@@ -66,8 +64,11 @@ pub enum BatchArtifactError {
     #[error("processing.json is invalid: {0}")]
     ClientModel(#[from] InvalidClientModel),
     /// Its `program.bin`.
+    #[error("program.bin cannot be read: {0}")]
+    Program(#[from] FormatError),
+    /// Its program must not be evaluated.
     #[error("program.bin is invalid: {0}")]
-    Program(String),
+    InvalidProgram(#[from] InvalidProgram),
     /// Its files do not fit each other.
     #[error("the artifact is inconsistent: {0}")]
     Inconsistent(String),
@@ -125,7 +126,7 @@ pub struct BatchServerArtifact {
     /// Ciphertexts.
     pub specs: BatchSpecs,
     /// What is evaluated.
-    pub program: Program,
+    pub program: ValidProgram,
 }
 
 impl BatchServerArtifact {
@@ -133,16 +134,8 @@ impl BatchServerArtifact {
     pub fn open(zip: &[u8]) -> Result<Self, BatchArtifactError> {
         let archive = Archive::read(zip)?;
         let (NativeManifest { kind, .. }, specs) = open_specs(&archive)?;
-        let program = bounded(&archive, names::PROGRAM, MAX_PROGRAM_BYTES)?;
-        let program = program_file::decode(program)?;
-        let (columns, outputs) = (program.columns, program.outputs.len());
-        if columns != specs.columns || outputs != specs.outputs as usize {
-            return inconsistent(format!(
-                "a program of {columns} columns and {outputs} outputs, where the specs say {} and \
-                 {}",
-                specs.columns, specs.outputs
-            ));
-        }
+        let program = Program::from_bytes(archive.require(names::PROGRAM)?)?.validate()?;
+        check_program(&specs, &program)?;
         Ok(Self { kind, model_id: Digest::of(zip), specs, program })
     }
 
@@ -150,15 +143,32 @@ impl BatchServerArtifact {
     pub fn zip(
         kind: Kind,
         specs: &BatchSpecs,
-        program: &Program,
+        program: &ValidProgram,
     ) -> Result<Vec<u8>, BatchArtifactError> {
         specs.validate(kind)?;
+        check_program(specs, program)?;
         let files = [
             (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, specs)?),
-            (names::PROGRAM, program_file::encode(program)?),
+            (names::PROGRAM, program.program().to_bytes()?),
         ];
         Ok(NativeManifest::seal(kind, None, &files).to_zip()?)
     }
+}
+
+/// Checks that a program is the one of the specs.
+fn check_program(specs: &BatchSpecs, program: &ValidProgram) -> Result<(), BatchArtifactError> {
+    let Program { columns, outputs, .. } = program.program();
+    let outputs = outputs.len();
+    // What depends on no column is written as if it did: a reply has two components.
+    let degree = program.degree().max(1);
+    if (*columns, outputs, degree) != (specs.columns, specs.outputs as usize, specs.degree) {
+        return inconsistent(format!(
+            "a program of {columns} columns, {outputs} outputs and degree {degree}, where the specs \
+             say {}, {} and {}",
+            specs.columns, specs.outputs, specs.degree
+        ));
+    }
+    Ok(())
 }
 
 /// A model as its data owners see it.
@@ -223,28 +233,4 @@ fn check_fit(
         ));
     }
     Ok(())
-}
-
-/// The program as a file.
-mod program_file {
-    use bincode::config::{self, Config};
-
-    use super::{BatchArtifactError, MAX_PROGRAM_BYTES, Program};
-
-    fn layout() -> impl Config {
-        config::standard().with_limit::<MAX_PROGRAM_BYTES>()
-    }
-
-    pub(super) fn encode(program: &Program) -> Result<Vec<u8>, BatchArtifactError> {
-        bincode::serde::encode_to_vec(program, layout())
-            .map_err(|error| BatchArtifactError::Program(error.to_string()))
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Program, BatchArtifactError> {
-        let decoded = bincode::serde::decode_from_slice(bytes, layout());
-        match decoded.map_err(|error| BatchArtifactError::Program(error.to_string()))? {
-            (program, read) if read == bytes.len() => Ok(program),
-            _ => Err(BatchArtifactError::Program("trailing bytes".into())),
-        }
-    }
 }

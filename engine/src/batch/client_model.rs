@@ -12,10 +12,10 @@ mod linear_inputs;
 mod predicates;
 mod scores;
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::program::{MAX_COLUMNS, MAX_OUTPUTS};
 
 pub use linear_inputs::{LinearFeature, LinearInputs, MAX_STEPS};
 pub use predicates::{AtomRange, MAX_CUTS, MAX_RANGES, Predicate, PredicateFeature, Predicates};
@@ -23,10 +23,6 @@ pub use scores::{Link, OutputScale, Scores};
 
 /// Features of a model.
 pub const MAX_FEATURES: usize = 1 << 16;
-/// Columns of an upload.
-pub const MAX_COLUMNS: usize = 1 << 16;
-/// Raw outputs of a model.
-pub const MAX_OUTPUTS: usize = 1 << 10;
 /// Bytes of a name: of a feature, a class or a model's class.
 pub const MAX_NAME_BYTES: usize = 1 << 10;
 
@@ -192,8 +188,9 @@ impl EncodedRows<'_> {
         self.rows == 0
     }
 
-    /// What one column holds for some of the rows, one integer each.
-    pub fn fill(&self, column: usize, rows: Range<usize>, values: &mut [i64]) {
+    /// What one column holds for as many rows as there are values, from row `row` on.
+    pub fn fill(&self, column: u32, row: usize, values: &mut [i64]) {
+        let (column, rows) = (column as usize, row..row + values.len());
         match &self.values {
             Values::Atoms(predicates, atoms) => {
                 let feature = predicates.columns[column].feature as usize;

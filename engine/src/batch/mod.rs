@@ -13,12 +13,16 @@
 //! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
 //! * [`mask`]: masks from a seed, [`words`]: residues without gaps;
 //! * [`sampling`]: secrets and noise, [`secret`]: keys;
-//! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption.
+//! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
+//! * [`tape`]: a program as a list of steps, evaluated block by block;
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
 
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
 //! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
 //! * [`noise`]: how large phases become;
 //! * [`plan`]: the smallest parameters in which a model fits.
+
+#[cfg(test)]
 
 #[cfg(test)]
 

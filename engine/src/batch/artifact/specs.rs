@@ -4,11 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BatchArtifactError, inconsistent};
 use crate::artifact::Kind;
-use crate::batch::client_model::{MAX_COLUMNS, MAX_OUTPUTS};
 use crate::batch::parameters::{Packing, Parameters};
-
-/// Largest degree of a program, and so components of a reply less one.
-pub const MAX_DEGREE: u32 = 12;
+use crate::batch::program::{MAX_COLUMNS, MAX_DEGREE, MAX_OUTPUTS};
 
 /// Sizes and parameters of uploads and replies, and what they are worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

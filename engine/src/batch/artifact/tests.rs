@@ -26,9 +26,10 @@ fn specs() -> BatchSpecs {
     }
 }
 
-fn program() -> Program {
+fn program() -> ValidProgram {
     let node = Node::Affine(Affine { constant: -3, terms: vec![(0, 6)] });
-    Program { columns: 1, nodes: vec![node], outputs: vec![Output { constant: 0, roots: vec![0] }] }
+    let outputs = vec![Output { constant: 0, roots: vec![0] }];
+    Program { columns: 1, nodes: vec![node], outputs }.validate().unwrap()
 }
 
 fn model() -> ClientModel {
