@@ -8,7 +8,11 @@
 
 pub mod interpret;
 pub mod invalid;
+mod lightgbm;
+mod preorder;
 pub mod read;
 pub mod trained;
+mod value_set;
+mod xgboost;
 
 pub use read::{Format, ReadError, read};
