@@ -15,16 +15,9 @@
 //! * [`sampling`]: secrets and noise, [`secret`]: keys;
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
-//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
-
-//! * [`tape`]: a program as a list of steps, evaluated block by block;
 //! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
 //! * [`noise`]: how large phases become;
 //! * [`plan`]: the smallest parameters in which a model fits.
-
-#[cfg(test)]
-
-#[cfg(test)]
 
 pub mod artifact;
 pub mod client;
@@ -43,5 +36,6 @@ pub mod ring;
 pub mod sampling;
 pub mod secret;
 pub mod tape;
+#[cfg(test)]
 mod testing;
 pub mod words;
