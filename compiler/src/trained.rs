@@ -1,5 +1,8 @@
 //! A trained model as it was read, whatever library wrote it.
 
+pub use cipherscore_engine::batch::client_model::Link;
+pub use cipherscore_engine::model::ScoreKind;
+
 /// A trained model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedModel {
@@ -15,15 +18,6 @@ pub struct TrainedModel {
     pub score_kind: ScoreKind,
     /// Names of the classes in the order of the probabilities, where the file has them.
     pub classes: Vec<String>,
-}
-
-/// What scores are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScoreKind {
-    /// `predict_proba`: one probability for each class.
-    Probabilities,
-    /// `predict`: one value for each target.
-    Predictions,
 }
 
 /// A column of the input.
@@ -94,35 +88,4 @@ pub struct Linear {
     pub intercepts: Vec<f64>,
     /// For each raw output one for each feature. Scaling before the model is folded in.
     pub weights: Vec<Vec<f64>>,
-}
-
-/// From the raw outputs of a row to its scores.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Link {
-    /// As they are.
-    Identity,
-    /// `[1 - p, p]` with p the one raw output as it is.
-    Complement,
-    /// `[1 - p, p]` with p = 1 / (1 + exp(-scale * x)) of the one raw output.
-    Sigmoid {
-        /// Usually 1.
-        scale: f64,
-    },
-    /// p = 1 / (1 + exp(-x)) of the one raw output, alone: a regressor's (`reg:logistic`).
-    Logistic,
-    /// Softmax of all.
-    Softmax,
-    /// Sigmoid of each, divided by their sum.
-    OneVsAll {
-        /// Usually 1.
-        scale: f64,
-        /// Whether they are divided by their sum.
-        normalised: bool,
-    },
-    /// exp(x) of each: Poisson, gamma and Tweedie regressors.
-    Exp,
-    /// ln(1 + exp(x)): LightGBM's `cross_entropy_lambda`.
-    Softplus,
-    /// x * |x|: LightGBM's `reg_sqrt`.
-    SignedSquare,
 }

@@ -102,6 +102,11 @@ impl Archive {
         self.get(name).ok_or_else(|| ArchiveError::Missing(name.into()))
     }
 
+    /// Names of the files, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
     /// Adds or replaces a file.
     pub fn insert(&mut self, name: &str, bytes: Vec<u8>) {
         self.files.insert(name.into(), bytes);

@@ -79,6 +79,56 @@ pub type ModelId = Digest;
 pub enum Kind {
     /// A TFHE circuit.
     Circuit,
+    /// Trees, for the bulk engine.
+    Ensemble,
+    /// A linear model, for the bulk engine.
+    Linear,
+}
+
+impl Kind {
+    /// What the artifact is that a `model.json` describes, whatever else the file says.
+    pub fn of_manifest(json: &[u8]) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Described {
+            kind: Kind,
+        }
+        check_version(json)?;
+        let Described { kind } = serde_json::from_slice(json)?;
+        Ok(kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Circuit => "circuit",
+            Self::Ensemble => "ensemble",
+            Self::Linear => "linear",
+        })
+    }
+}
+
+/// Looks at the version first: the other fields of a newer one are not known.
+pub(super) fn check_version(json: &[u8]) -> Result<(), ManifestError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    match serde_json::from_slice(json)? {
+        Version { format_version: ARTIFACT_FORMAT_VERSION } => Ok(()),
+        Version { format_version } => Err(ManifestError::UnknownVersion(format_version)),
+    }
+}
+
+pub(super) fn check_digest(
+    name: &str,
+    bytes: &[u8],
+    expected: Digest,
+) -> Result<(), ManifestError> {
+    match Digest::of(bytes) {
+        found if found == expected => Ok(()),
+        found => Err(ManifestError::WrongDigest { name: name.into(), found, expected }),
+    }
 }
 
 /// `model.json`.
@@ -115,12 +165,21 @@ pub enum ManifestError {
     #[error("{name} has digest {found}, where model.json says {expected}: it is damaged")]
     WrongDigest {
         /// Which file.
-        name: &'static str,
+        name: String,
         /// Digest of what is there.
         found: Digest,
         /// Digest of what should be there.
         expected: Digest,
     },
+    /// A file that was not packed, or is missing.
+    #[error("the zip does not hold the files that its model.json names; it is damaged")]
+    Files,
+    /// Of another engine.
+    #[error("the artifact is of kind {0}, which is not for this engine")]
+    Kind(Kind),
+    /// A `client.zip` without the model's id.
+    #[error("model.json does not say whose artifact it is")]
+    NoModelId,
 }
 
 impl Manifest {
@@ -138,25 +197,13 @@ impl Manifest {
 
     /// Reads `model.json` and checks that it describes these files.
     pub fn parse(json: &[u8], circuit: &[u8], client_specs: &[u8]) -> Result<Self, ManifestError> {
-        /// Read first: the other fields of a newer version are not known.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let Version { format_version } = serde_json::from_slice(json)?;
-        if format_version != ARTIFACT_FORMAT_VERSION {
-            return Err(ManifestError::UnknownVersion(format_version));
-        }
+        check_version(json)?;
         let manifest: Self = serde_json::from_slice(json)?;
-        for (name, bytes, expected) in [
-            (names::CIRCUIT, circuit, manifest.circuit_sha256),
-            (names::CLIENT_SPECS, client_specs, manifest.client_specs_sha256),
-        ] {
-            let found = Digest::of(bytes);
-            if found != expected {
-                return Err(ManifestError::WrongDigest { name, found, expected });
-            }
+        if manifest.kind != Kind::Circuit {
+            return Err(ManifestError::Kind(manifest.kind));
         }
+        check_digest(names::CIRCUIT, circuit, manifest.circuit_sha256)?;
+        check_digest(names::CLIENT_SPECS, client_specs, manifest.client_specs_sha256)?;
         Ok(manifest)
     }
 

@@ -2,11 +2,13 @@
 
 mod archive;
 mod manifest;
+mod native_manifest;
 
 pub use archive::{Archive, ArchiveError, MAX_ENTRIES, MAX_UNPACKED_BYTES, MAX_ZIP_BYTES};
 pub use manifest::{
     ARTIFACT_FORMAT_VERSION, Digest, InvalidDigest, Kind, Manifest, ManifestError, ModelId,
 };
+pub use native_manifest::NativeManifest;
 
 /// Names of the files inside an artifact.
 pub mod names {
@@ -14,6 +16,12 @@ pub mod names {
     pub const MANIFEST: &str = "model.json";
     /// The circuit, in our format.
     pub const CIRCUIT: &str = "circuit.bin";
+    /// Polynomials of the bulk engine, in our format.
+    pub const PROGRAM: &str = "program.bin";
+    /// Predicates and scores of the bulk engine ([`ClientModel`](crate::batch::client_model)).
+    pub const CLIENT_MODEL: &str = "processing.json";
+    /// What the compiler found out about the model.
+    pub const REPORT: &str = "report.json";
     /// Keys and gates, as Concrete wrote them.
     pub const CLIENT_SPECS: &str = "client.specs.json";
     /// Quantisers and post-processing, as Concrete ML wrote them.

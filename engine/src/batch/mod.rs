@@ -6,8 +6,32 @@
 //! decrypts with powers of its secret. Linear models have columns of integers, and rows in
 //! coefficients in place of slots.
 //!
+//! * [`artifact`]: the zips;
+//! * [`client_model`]: rows to columns, integers to scores;
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
-//! * [`program`]: the polynomials.
+//! * [`program`]: the polynomials;
+//! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
+//! * [`mask`]: masks from a seed, [`words`]: residues without gaps;
+//! * [`sampling`]: secrets and noise, [`secret`]: keys;
+//! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
+//! * [`tape`]: a program as a list of steps, evaluated block by block;
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
 
+pub mod artifact;
+pub mod client;
+pub mod client_model;
+pub mod kernel;
+mod keystream;
+pub mod layout;
+mod lift;
+pub mod mask;
+pub mod montgomery;
 pub mod parameters;
 pub mod program;
+pub mod ring;
+pub mod sampling;
+pub mod secret;
+pub mod tape;
+#[cfg(test)]
+mod testing;
+pub mod words;

@@ -4,6 +4,7 @@
 mod post_processing;
 mod quantiser;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use post_processing::{Link, PostProcessing};
@@ -47,7 +48,8 @@ pub enum ModelError {
 }
 
 /// What the scores of a row are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ScoreKind {
     /// `predict_proba`: one probability for each class.
     Probabilities,

@@ -1,6 +1,22 @@
 //! Polynomials in columns, as a directed acyclic graph: what a worker evaluates.
+//!
+//! Files are strangers' bytes: [`Program`] is what was read, [`ValidProgram`] what was checked and
+//! may be evaluated.
+
+mod format;
+mod interpret;
+#[cfg(test)]
+pub(super) mod samples;
+mod validate;
 
 use serde::{Deserialize, Serialize};
+
+pub use format::{FormatError, MAX_PROGRAM_BYTES, PROGRAM_FORMAT_VERSION};
+pub use interpret::InterpretError;
+pub use validate::{
+    InvalidProgram, MAX_COEFFICIENT, MAX_COLUMNS, MAX_DEGREE, MAX_INDICATOR_TERMS, MAX_NODES,
+    MAX_OUTPUTS, MAX_PRODUCTS, MAX_ROOTS, MAX_TERMS, ValidProgram,
+};
 
 /// Position of a column in the upload.
 pub type ColumnId = u32;

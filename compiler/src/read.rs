@@ -1,0 +1,108 @@
+//! The one door for model files: strangers' bytes to a valid [`TrainedModel`].
+
+use thiserror::Error;
+
+use crate::invalid::InvalidModel;
+use crate::trained::TrainedModel;
+
+/// Longest model file that is read, in bytes. Reading takes a small multiple of it in memory.
+pub const MAX_MODEL_BYTES: usize = 512 << 20;
+
+/// A way of writing trained models down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// XGBoost's `save_model("model.json")`.
+    XgboostJson,
+    /// XGBoost's `save_model("model.ubj")`.
+    XgboostUbjson,
+    /// LightGBM's `save_model("model.txt")`.
+    Lightgbm,
+    /// What `skl2onnx` and others convert to.
+    Onnx,
+}
+
+/// Why a file is not a model that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// The bytes begin like no format that is read.
+    #[error("not a model that can be read: {0}")]
+    UnknownFormat(&'static str),
+    /// Larger than [`MAX_MODEL_BYTES`].
+    #[error("{bytes} bytes are more than a model may have ({MAX_MODEL_BYTES})")]
+    TooLarge {
+        /// Length of the file.
+        bytes: usize,
+    },
+    /// The file is damaged or contradicts itself.
+    #[error("{place}: {reason}")]
+    Malformed {
+        /// Where in the file.
+        place: String,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The library can do it, this reader cannot.
+    #[error("{place}: {what} is not supported")]
+    Unsupported {
+        /// Where in the file.
+        place: String,
+        /// What is asked for.
+        what: String,
+    },
+}
+
+impl ReadError {
+    /// What is wrong, and where.
+    pub fn malformed(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        ReadError::Malformed { place: place.into(), reason: reason.into() }
+    }
+
+    /// What this reader cannot do, and where it is asked for.
+    pub fn unsupported(place: impl Into<String>, what: impl Into<String>) -> Self {
+        ReadError::Unsupported { place: place.into(), what: what.into() }
+    }
+}
+
+impl From<InvalidModel> for ReadError {
+    fn from(error: InvalidModel) -> Self {
+        ReadError::Malformed { place: error.place, reason: error.reason }
+    }
+}
+
+/// Reads a model of the format that `hint` names, or else of the format that its bytes show.
+///
+/// # Errors
+/// Why the bytes are not a model, or what in it is not supported, and where.
+pub fn read(bytes: &[u8], hint: Option<Format>) -> Result<TrainedModel, ReadError> {
+    if bytes.len() > MAX_MODEL_BYTES {
+        return Err(ReadError::TooLarge { bytes: bytes.len() });
+    }
+    let format = match hint {
+        Some(format) => format,
+        None => detect(bytes)?,
+    };
+    let model = decode(bytes, format)?;
+    model.validate()?;
+    Ok(model)
+}
+
+fn decode(_bytes: &[u8], format: Format) -> Result<TrainedModel, ReadError> {
+    Err(ReadError::unsupported("file", format!("{format:?}")))
+}
+
+fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
+    match bytes.trim_ascii_start() {
+        [b'{', b'"' | b' ' | b'\t' | b'\r' | b'\n', ..] => Ok(Format::XgboostJson),
+        [b'{', ..] => Ok(Format::XgboostUbjson),
+        text if text.starts_with(b"tree") => Ok(Format::Lightgbm),
+        text if text.starts_with(b"binf") || text.starts_with(b"bs64") => {
+            Err(ReadError::UnknownFormat(
+                "XGBoost's old binary format; save the model as .json or .ubj",
+            ))
+        }
+        [0x80, ..] => {
+            Err(ReadError::UnknownFormat("a pickle; save the model in the library's own format"))
+        }
+        _ => Err(ReadError::UnknownFormat("neither XGBoost's JSON or UBJSON nor LightGBM's text")),
+    }
+}

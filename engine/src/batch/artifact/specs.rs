@@ -1,0 +1,70 @@
+//! `client.specs.json` of the bulk engine: what both sides must agree on.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BatchArtifactError, inconsistent};
+use crate::artifact::Kind;
+use crate::batch::parameters::{Packing, Parameters};
+use crate::batch::program::{MAX_COLUMNS, MAX_DEGREE, MAX_OUTPUTS};
+
+/// Sizes and parameters of uploads and replies, and what they are worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSpecs {
+    /// Ring, primes, plaintext modulus.
+    pub parameters: Parameters,
+    /// Columns of an upload.
+    pub columns: u32,
+    /// Outputs of a reply.
+    pub outputs: u32,
+    /// D: each output has D + 1 components.
+    pub degree: u32,
+    /// Whether workers sanitise replies, for which they need the data owner's public key.
+    pub hidden: bool,
+    /// Primes that are left in a reply.
+    pub reply_primes: u32,
+    /// Base-2 logarithm of the standard deviation of a phase's noise before it is flooded.
+    pub log2_sigma_phase: f64,
+    /// Base-2 logarithm of the probability that any row of a batch decrypts to something else.
+    pub log2_p_fail: f64,
+    /// Bits of security of the ciphertexts. Compared with the engine's table, never trusted.
+    pub security_bits: u32,
+}
+
+impl BatchSpecs {
+    /// Checks parameters against the engine's table, and everything else against its bounds.
+    pub fn validate(&self, kind: Kind) -> Result<(), BatchArtifactError> {
+        self.parameters.validate()?;
+        let security_bits = self.parameters.security_bits();
+        if self.security_bits != security_bits {
+            return inconsistent(format!(
+                "specs that claim {} bits of security for parameters of {security_bits}",
+                self.security_bits
+            ));
+        }
+        for (count, limit, what) in [
+            (self.columns, MAX_COLUMNS, "columns"),
+            (self.outputs, MAX_OUTPUTS, "outputs"),
+            (self.degree, MAX_DEGREE as usize, "as degree"),
+            (self.reply_primes, self.parameters.primes as usize, "primes of a reply"),
+        ] {
+            if count == 0 || count as usize > limit {
+                return inconsistent(format!("{count} {what}, where 1 to {limit} are possible"));
+            }
+        }
+        if !self.log2_sigma_phase.is_finite() || !self.log2_p_fail.is_finite() {
+            return inconsistent("specs with numbers that are not finite");
+        }
+        self.check_kind(kind)
+    }
+
+    fn check_kind(&self, kind: Kind) -> Result<(), BatchArtifactError> {
+        let Parameters { packing, primes, .. } = self.parameters;
+        let plain = !self.hidden && self.degree == 1 && self.reply_primes == primes;
+        match (kind, packing) {
+            (Kind::Ensemble, Packing::Slots) => Ok(()),
+            (Kind::Linear, Packing::Coefficients) if plain => Ok(()),
+            _ => inconsistent(format!("specs that are not of kind {kind}")),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Batches from rows to rows, with a naive worker between.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::*;
+use crate::batch::layout::{reply_len, upload_len};
+use crate::batch::mask::SEED_BYTES;
+use crate::batch::parameters::Packing;
+use crate::batch::testing::*;
+
+fn ring(packing: Packing, ring_dimension: u32, primes: u32, plaintext_modulus: u64) -> Arc<Ring> {
+    Ring::new(Parameters { packing, ring_dimension, primes, plaintext_modulus }).unwrap()
+}
+
+fn fixed_client(ring: &Arc<Ring>) -> BatchClient {
+    BatchClient::new(Arc::clone(ring), &fixed_secret(ring.parameters())).unwrap()
+}
+
+/// Bits that look random.
+fn bit(column: u32, row: usize) -> i64 {
+    let mixed = (row as u64 * 31 + u64::from(column) + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    i64::from(mixed >> 63 == 1)
+}
+
+fn fill_bits(column: u32, first: usize, values: &mut [i64]) {
+    values.iter_mut().enumerate().for_each(|(at, value)| *value = bit(column, first + at));
+}
+
+/// Every ring with slots, at plaintext moduli that leave room for the degree.
+fn slots() -> Vec<(Arc<Ring>, u32)> {
+    use Packing::Slots;
+    vec![
+        (ring(Slots, 2048, 1, 12289), 1),
+        (ring(Slots, 4096, 1, 40961), 1),
+        (ring(Slots, 4096, 2, 40961), 3),
+        (ring(Slots, 4096, 2, 8_380_417), 2),
+        (ring(Slots, 8192, 2, 65537), 2),
+        (ring(Slots, 8192, 3, 65537), 4),
+        (ring(Slots, 8192, 4, 786_433), 5),
+        (ring(Slots, 16384, 4, 65537), 5),
+        (ring(Slots, 16384, 8, 786_433), 8),
+    ]
+}
+
+#[test]
+fn polynomials_in_bits_come_back_exactly() {
+    for (ring, degree) in slots() {
+        let client = fixed_client(&ring);
+        let rows = ring.dimension() + 5;
+        let upload = client.encrypt(rows, degree + 1, fill_bits).unwrap();
+        assert_eq!(Some(upload.len()), upload_len(ring.parameters(), rows, degree + 1));
+        let columns = read_upload(&ring, &upload, rows, degree + 1);
+        // 5 - 3 c_D + 4 c_0 c_1 .. c_(D-1), and c_0.
+        let outputs = columns.iter().map(|columns| {
+            let mut product = columns[0].clone();
+            for column in &columns[1..degree as usize] {
+                product = product.times(&ring, column);
+            }
+            let mut output = Ciphertext(vec![]);
+            output.add_scaled(&ring, 4, &product);
+            output.add_scaled(&ring, -3, &columns[degree as usize]);
+            output.add_constant(&ring, 5);
+            let mut other = output.clone();
+            other.add_scaled(&ring, -1, &output);
+            other.add_scaled(&ring, 1, &columns[0]);
+            vec![output, other]
+        });
+        let reply = write_reply(&ring, rows, &outputs.collect::<Vec<_>>());
+        let primes = ring.parameters().primes;
+        assert_eq!(Some(reply.len()), reply_len(ring.parameters(), rows, 2, degree, primes));
+        let shape = ReplyShape { rows, outputs: 2, degree, primes };
+        let found = client.decrypt(&reply, shape).unwrap();
+        let expected = |row| {
+            let product: i64 = (0..degree).map(|column| bit(column, row)).product();
+            5 - 3 * bit(degree, row) + 4 * product
+        };
+        assert_eq!(found[0], (0..rows).map(expected).collect::<Vec<_>>(), "{ring:?}");
+        assert_eq!(found[1], (0..rows).map(|row| bit(0, row)).collect::<Vec<_>>(), "{ring:?}");
+    }
+}
+
+#[test]
+fn linear_combinations_of_coefficients_come_back_exactly() {
+    for (dimension, primes, t) in
+        [(2048, 1, 1 << 30), (4096, 1, 1 << 24), (4096, 2, 1 << 40), (8192, 3, 1 << 20)]
+    {
+        let ring = ring(Packing::Coefficients, dimension, primes, t);
+        let client = fixed_client(&ring);
+        let value =
+            |column: u32, row: usize| ((row * 37 + 11 * column as usize) % 301) as i64 - 150;
+        let fill = |column, first, values: &mut [i64]| {
+            values.iter_mut().enumerate().for_each(|(at, v)| *v = value(column, first + at));
+        };
+        for rows in [1, 255, 256, 300, ring.dimension(), ring.dimension() + 257] {
+            let upload = client.encrypt(rows, 3, fill).unwrap();
+            assert_eq!(Some(upload.len()), upload_len(ring.parameters(), rows, 3));
+            let columns = read_upload(&ring, &upload, rows, 3);
+            let outputs = columns.iter().map(|columns| {
+                let mut output = Ciphertext(vec![]);
+                for (weight, column) in [7, -99, 1000].into_iter().zip(columns) {
+                    output.add_scaled(&ring, weight, column);
+                }
+                vec![output]
+            });
+            let reply = write_reply(&ring, rows, &outputs.collect::<Vec<_>>());
+            let shape = ReplyShape { rows, outputs: 1, degree: 1, primes };
+            assert_eq!(Some(reply.len()), reply_len(ring.parameters(), rows, 1, 1, primes));
+            let found = client.decrypt(&reply, shape).unwrap();
+            let expected = |row| 7 * value(0, row) - 99 * value(1, row) + 1000 * value(2, row);
+            assert_eq!(found, [(0..rows).map(expected).collect::<Vec<_>>()], "{rows} {ring:?}");
+        }
+    }
+}
+
+#[test]
+fn extreme_integers_fit_and_larger_ones_are_refused() {
+    for ring in [
+        ring(Packing::Slots, 2048, 1, 12289),
+        ring(Packing::Coefficients, 2048, 1, 1 << 20),
+        ring(Packing::Coefficients, 4096, 2, 2),
+    ] {
+        let client = fixed_client(&ring);
+        let t = ring.parameters().plaintext_modulus.cast_signed();
+        let rows = [-(t / 2), (t - 1) / 2];
+        let fill = |_, _, values: &mut [i64]| values.copy_from_slice(&rows);
+        let upload = client.encrypt(2, 1, fill).unwrap();
+        let columns = read_upload(&ring, &upload, 2, 1);
+        let reply = write_reply(&ring, 2, &columns);
+        let primes = ring.parameters().primes;
+        let shape = ReplyShape { rows: 2, outputs: 1, degree: 1, primes };
+        assert_eq!(client.decrypt(&reply, shape), Ok(vec![rows.to_vec()]));
+        for wrong in [-(t / 2) - 1, (t - 1) / 2 + 1, i64::MIN, i64::MAX] {
+            let fill = |column, first, values: &mut [i64]| {
+                values.fill(0);
+                if column == 2 && first > 0 {
+                    values[1] = wrong;
+                }
+            };
+            let row = ring.dimension() + 1;
+            assert_eq!(
+                client.encrypt(ring.dimension() + 5, 3, fill),
+                Err(BatchError::Range { row, column: 2 })
+            );
+        }
+    }
+}
+
+/// Mask seeds of the ring batches of an upload.
+fn mask_seeds(ring: &Ring, upload: &[u8], rows: usize, columns: u32) -> Vec<Vec<u8>> {
+    let len = upload_len(ring.parameters(), ring.dimension(), columns).unwrap();
+    let seeds = upload.chunks(len).map(|batch| batch[..SEED_BYTES].to_vec()).collect::<Vec<_>>();
+    assert_eq!(seeds.len(), ring.parameters().ring_batches(rows));
+    seeds
+}
+
+#[test]
+fn no_mask_is_used_twice() {
+    let ring = ring(Packing::Slots, 2048, 1, 12289);
+    let client = fixed_client(&ring);
+    let rows = 3 * ring.dimension();
+    let mut seeds = HashSet::new();
+    let mut masks = HashSet::new();
+    let mut bodies = HashSet::new();
+    for _ in 0..3 {
+        let upload = client.encrypt(rows, 2, |_, _, values| values.fill(0)).unwrap();
+        for seed in mask_seeds(&ring, &upload, rows, 2) {
+            assert!(seeds.insert(seed));
+        }
+        for column in read_upload(&ring, &upload, rows, 2).into_iter().flatten() {
+            column.0[0][0].iter().for_each(|word| assert!(bodies.insert(*word)));
+            column.0[1][0].iter().for_each(|word| assert!(masks.insert(*word)));
+        }
+    }
+    assert_eq!(masks.len(), 3 * 3 * 2 * 2048);
+}
+
+#[test]
+fn hostile_replies_are_refused() {
+    let ring = ring(Packing::Slots, 4096, 2, 40961);
+    let client = fixed_client(&ring);
+    let shape = ReplyShape { rows: 4097, outputs: 2, degree: 3, primes: 2 };
+    let expected = reply_len(ring.parameters(), 4097, 2, 3, 2).unwrap();
+    let reply = vec![0; expected];
+    assert_eq!(client.decrypt(&reply, shape), Ok(vec![vec![0; 4097]; 2]));
+    for found in [0, 1, expected - 1, expected + 1, 2 * expected] {
+        assert_eq!(
+            client.decrypt(&vec![0; found], shape),
+            Err(BatchError::Length { found, expected })
+        );
+    }
+    for at in [0, expected / 2, expected - 1632] {
+        let mut reply = reply.clone();
+        reply[at / 1632 * 1632..][..1632].fill(0xff);
+        assert_eq!(client.decrypt(&reply, shape), Err(BatchError::Words(WordsError::Range)));
+    }
+    for (primes, degree) in [(0, 3), (3, 3)] {
+        let shape = ReplyShape { primes, degree, ..shape };
+        assert_eq!(client.decrypt(&reply, shape), Err(BatchError::Shape { primes, degree }));
+    }
+    let huge = ReplyShape { rows: usize::MAX, outputs: usize::MAX, degree: u32::MAX, primes: 2 };
+    assert!(matches!(client.decrypt(&reply, huge), Err(BatchError::TooLarge { .. })));
+    assert!(matches!(
+        client.encrypt(usize::MAX, u32::MAX, fill_bits),
+        Err(BatchError::TooLarge { .. })
+    ));
+    assert_eq!(client.decrypt(&[], ReplyShape { rows: 0, ..shape }), Ok(vec![vec![]; 2]));
+    assert_eq!(client.decrypt(&[], ReplyShape { outputs: 0, ..shape }), Ok(vec![]));
+}
+
+#[test]
+fn secrets_of_other_rings_are_refused() {
+    let ring = ring(Packing::Slots, 4096, 2, 40961);
+    let parameters = Parameters { ring_dimension: 2048, ..*ring.parameters() };
+    assert_eq!(
+        BatchClient::new(Arc::clone(&ring), &fixed_secret(&parameters)).err(),
+        Some(BatchError::Secret { found: 2048, expected: 4096 })
+    );
+    assert!(!format!("{:?}", fixed_client(&ring)).contains("secret"));
+}
+
+/// What is encrypted under fixed seeds is part of the format: masks, order of points, packing.
+#[test]
+fn uploads_are_those_of_known_answers() {
+    let mut found: Vec<_> = slots()
+        .into_iter()
+        .map(|(ring, _)| {
+            let rows = ring.dimension() + 5;
+            sha256(&encrypt_fixed(&fixed_client(&ring), rows, 3, fill_bits))
+        })
+        .collect();
+    for (dimension, primes, t) in [(2048, 1, 1 << 30), (4096, 2, 1 << 40)] {
+        let ring = ring(Packing::Coefficients, dimension, primes, t);
+        let rows = ring.dimension() + 5;
+        found.push(sha256(&encrypt_fixed(&fixed_client(&ring), rows, 3, fill_bits)));
+    }
+    assert_eq!(found, KNOWN_ANSWERS);
+}
+
+/// SHA-256 of uploads: of [`slots`] in their order, then of two rings with coefficients.
+const KNOWN_ANSWERS: [&str; 11] = [
+    "d9b3ebf2bb1726357a9d064fb26c577a15ddc3fa256427d9bce0171d4e1f789b",
+    "861465865a4f176f4d90434a205f6a8ec6038efff7464a0bf0c4b5abe4149798",
+    "e0495b01d675ae2d5bbc099937242e9d6479ae67059d2adc88c3b27bb7bd75f9",
+    "d2cbbfc7b49864c8c51ecd246d749eb21fad6d3ca644a012d348d324c098d7cc",
+    "637ed3dcec166579df85d4312c8271d8d54accc22cf2879d638c0b0290916d46",
+    "70af63715a1faa152c13d9e776fbc5de422695f09ce00d7d872c6812dfa7a581",
+    "149178c78161409a88588e2d18bf65cc868f0fb9ee95ed071417ce08a7a7afa3",
+    "96449d4d60c6a8ffb8ecd4c6cbc49638fb55a8392ee0f2cab8fd527ba2726c82",
+    "7d0acec1408927f94e7716f6a7da7efc712178c1a50226630961bfa33da13a37",
+    "72337faefb8326bd0fe9dfd8969bb199bc7ffc397482041dcc33981d3d629795",
+    "2b93e9c4b88e3d26c018cc38ad1954a19ab3734b9eadaff86995d45263d3628b",
+];

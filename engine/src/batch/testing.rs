@@ -1,0 +1,159 @@
+//! A worker as slow and plain as can be, for tests: what the kernels must agree with.
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::client::{BatchClient, Seeds};
+use super::layout::{block_words, component_words, ring_batch_rows};
+use super::mask::{MaskId, Masks, SEED_BYTES};
+use super::parameters::{BLOCK_POINTS, Packing, Parameters};
+use super::ring::Ring;
+use super::sampling::Noise;
+use super::secret::SecretKey;
+use super::words::{pack, packed_len, unpack};
+
+/// Words of a component, prime by prime.
+pub(super) type Words = Vec<Vec<u64>>;
+
+/// Components 0 to D, plain residues.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ciphertext(pub(super) Vec<Words>);
+
+/// A secret that is the same in every run.
+pub(super) fn fixed_secret(parameters: &Parameters) -> SecretKey {
+    SecretKey::draw(parameters, &Noise::from_key(&[1; 16]))
+}
+
+/// Encrypts under seeds that are the same in every run, of each ring batch others.
+pub(super) fn encrypt_fixed(
+    client: &BatchClient,
+    rows: usize,
+    columns: u32,
+    fill: impl Fn(u32, usize, &mut [i64]) + Sync,
+) -> Vec<u8> {
+    let mut seed = 1u8;
+    let seeds = || {
+        seed += 1;
+        Ok(Seeds { mask: [seed; 16], noise: Zeroizing::new([seed + 100; 16]) })
+    };
+    client.encrypt_with(rows, columns, fill, seeds).unwrap()
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The columns of each ring batch of an upload.
+pub(super) fn read_upload(
+    ring: &Ring,
+    upload: &[u8],
+    rows: usize,
+    columns: u32,
+) -> Vec<Vec<Ciphertext>> {
+    let parameters = ring.parameters();
+    let mut rest = upload;
+    let batches = ring_batch_rows(parameters, rows).map(|rows| {
+        let (seed, bodies) = rest.split_at(SEED_BYTES);
+        rest = bodies;
+        let masks = Masks::new(seed.try_into().unwrap());
+        let empty = vec![vec![0; ring.dimension()]; parameters.primes as usize];
+        let mut ciphertexts = vec![Ciphertext(vec![empty.clone(), empty]); columns as usize];
+        for (block, words) in block_words(parameters, rows).enumerate() {
+            for (index, prime) in ring.primes().iter().enumerate() {
+                for column in &mut ciphertexts {
+                    let (packed, others) = rest.split_at(packed_len(words));
+                    rest = others;
+                    let body = &mut column.0[0][index][BLOCK_POINTS * block..][..words];
+                    unpack(packed, prime.modulus(), body).unwrap();
+                }
+            }
+        }
+        for (column, ciphertext) in (0..).zip(&mut ciphertexts) {
+            for (index, prime) in (0..).zip(ring.primes()) {
+                let mask = &mut ciphertext.0[1][usize::from(index)];
+                for (block, words) in (0..).zip(mask.chunks_mut(BLOCK_POINTS)) {
+                    let id = MaskId { column, prime: index, block };
+                    masks.expand(id, prime.modulus(), words);
+                }
+            }
+            ciphertext.each_word(ring, |field, word| field.from_montgomery(word));
+        }
+        ciphertexts
+    });
+    let batches = batches.collect();
+    assert!(rest.is_empty(), "{} bytes behind the upload", rest.len());
+    batches
+}
+
+impl Ciphertext {
+    fn each_word(
+        &mut self,
+        ring: &Ring,
+        change: impl Fn(&super::montgomery::Montgomery, u64) -> u64,
+    ) {
+        for component in &mut self.0 {
+            for (words, prime) in component.iter_mut().zip(ring.primes()) {
+                words.iter_mut().for_each(|word| *word = change(&prime.montgomery, *word));
+            }
+        }
+    }
+
+    /// Adds `factor * other`.
+    pub(super) fn add_scaled(&mut self, ring: &Ring, factor: i64, other: &Self) {
+        let empty = vec![vec![0; ring.dimension()]; ring.primes().len()];
+        self.0.resize(self.0.len().max(other.0.len()), empty);
+        for (component, other) in self.0.iter_mut().zip(&other.0) {
+            for ((sum, other), prime) in component.iter_mut().zip(other).zip(ring.primes()) {
+                let field = &prime.montgomery;
+                let factor = field.residue(factor);
+                for (sum, other) in sum.iter_mut().zip(other) {
+                    *sum = field.add(*sum, field.multiply(factor, *other));
+                }
+            }
+        }
+    }
+
+    /// Adds a constant to every slot.
+    pub(super) fn add_constant(&mut self, ring: &Ring, constant: i64) {
+        assert_eq!(ring.parameters().packing, Packing::Slots);
+        for (words, prime) in self.0[0].iter_mut().zip(ring.primes()) {
+            let field = &prime.montgomery;
+            words.iter_mut().for_each(|word| *word = field.add(*word, field.residue(constant)));
+        }
+    }
+
+    pub(super) fn times(&self, ring: &Ring, other: &Self) -> Self {
+        let empty = vec![vec![0; ring.dimension()]; ring.primes().len()];
+        let mut product = vec![empty; self.0.len() + other.0.len() - 1];
+        for (i, left) in self.0.iter().enumerate() {
+            for (j, right) in other.0.iter().enumerate() {
+                for (k, prime) in ring.primes().iter().enumerate() {
+                    let field = &prime.montgomery;
+                    for (point, sum) in product[i + j][k].iter_mut().enumerate() {
+                        let term = field.multiply(left[k][point], right[k][point]);
+                        *sum = field.add(*sum, term);
+                    }
+                }
+            }
+        }
+        Self(product)
+    }
+}
+
+/// A reply with `outputs` of each ring batch, which may have fewer primes than the ring.
+pub(super) fn write_reply(ring: &Ring, rows: usize, batches: &[Vec<Ciphertext>]) -> Vec<u8> {
+    let mut reply = Vec::new();
+    for (rows, outputs) in ring_batch_rows(ring.parameters(), rows).zip(batches) {
+        for output in outputs {
+            for (index, component) in output.0.iter().enumerate() {
+                for words in component {
+                    let words = &words[..component_words(ring.parameters(), rows, index)];
+                    let start = reply.len();
+                    reply.resize(start + packed_len(words.len()), 0);
+                    pack(words, &mut reply[start..]);
+                }
+            }
+        }
+    }
+    reply
+}
