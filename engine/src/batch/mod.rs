@@ -24,6 +24,7 @@
 pub mod artifact;
 pub mod client;
 pub mod client_model;
+pub mod evaluator;
 pub mod flood;
 pub mod kernel;
 mod keystream;

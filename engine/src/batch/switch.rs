@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::ring::Ring;
 
 /// Switches from all primes of a ring to the first few.
+#[derive(Debug)]
 pub struct Switch {
     ring: Arc<Ring>,
     kept: usize,

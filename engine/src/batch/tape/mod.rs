@@ -150,6 +150,11 @@ impl Tape {
         self.components
     }
 
+    /// Memory that an evaluation takes, in bytes.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch * size_of::<Points>()
+    }
+
     /// Evaluates one block modulo [`PRIMES`]`[prime]`.
     ///
     /// * `columns`: canonical residues, which are ciphertexts in Montgomery form with R = 2^52;
