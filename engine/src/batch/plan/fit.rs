@@ -23,9 +23,8 @@ const RINGS: [(u32, u32); 11] = [
 ];
 /// Bits of the largest plaintext modulus.
 pub const MAX_PLAINTEXT_BITS: u32 = 40;
-/// No failure is said to be less likely: behind a flood the rest of the noise is 2^45 times smaller
-/// than the room it has, which floats do not hold as a probability.
-const LEAST_LOG2_FAILURE: f64 = -512.0;
+/// log2 of the smallest failure probability that is told apart from smaller ones.
+pub const MIN_LOG2_FAILURE: f64 = -1024.0;
 
 /// What a program asks of its parameters.
 #[derive(Debug)]
@@ -103,18 +102,18 @@ impl Demand {
         let room = |kept: u32| {
             modulus(kept) / 2.0 - message - phase.flood * (modulus(kept) / modulus(primes))
         };
-        let failure = |x: f64| (log2_tail(x) + union).max(LEAST_LOG2_FAILURE);
-        let mut log2_failure = failure(room(primes) / phase.hidden);
+        let mut log2_failure = log2_tail(room(primes) / phase.hidden) + union;
         let mut reply_primes = primes;
         for fewer in (1..primes).take_while(|_| packing == Packing::Slots) {
             let total = self.rounded(&parameters, &phase, primes, fewer);
             if deviations * total <= room(fewer) {
-                let of_rounding = failure(room(fewer) / total);
-                log2_failure = (log2_failure.exp2() + of_rounding.exp2()).log2();
+                let of_rounding = log2_tail(room(fewer) / total) + union;
+                log2_failure = log2_sum(log2_failure, of_rounding);
                 reply_primes = fewer;
                 break;
             }
         }
+        let log2_failure = log2_failure.max(MIN_LOG2_FAILURE);
         let log2_sigma_phase = log2_sigma(phase.hidden);
         Ok(Fit { parameters, reply_primes, log2_failure, log2_sigma_phase })
     }
@@ -202,6 +201,15 @@ pub(super) fn log2_tail(x: f64) -> f64 {
     (density - x * x / 2.0 * std::f64::consts::LOG2_E).min(0.0)
 }
 
+/// log2 of the sum of two numbers, given theirs.
+fn log2_sum(left: f64, right: f64) -> f64 {
+    let larger = left.max(right);
+    if larger == f64::NEG_INFINITY {
+        return larger;
+    }
+    larger + ((left - larger).exp2() + (right - larger).exp2()).log2()
+}
+
 /// The x at which [`log2_tail`] is a given number, up to 64.
 pub(super) fn quantile(log2_probability: f64) -> f64 {
     let (mut low, mut high) = (1.0, 64.0);
@@ -227,6 +235,13 @@ mod tests {
         // What 2^-128 of one coefficient takes, and 2^-64.
         assert!((quantile(-128.0) - 13.1).abs() < 0.1);
         assert!((quantile(-64.0) - 9.1).abs() < 0.1);
+    }
+
+    #[test]
+    fn tiny_probabilities_are_added() {
+        assert_eq!(log2_sum(-5000.0, -5000.0), -4999.0);
+        assert_eq!(log2_sum(-3.0, f64::NEG_INFINITY), -3.0);
+        assert_eq!(log2_sum(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
     }
 
     #[test]
