@@ -55,6 +55,28 @@ fn polynomials_in_bits_come_back_exactly() {
     }
 }
 
+/// `V_f = t^2 (10.5 + 1/12)` of a column, and `N V_f^2` of a product of two.
+#[test]
+fn noise_of_columns_and_products_is_as_predicted() {
+    for (ring, _) in slots() {
+        let secret = SecretKey::generate(ring.parameters()).unwrap();
+        let client = BatchClient::new(Arc::clone(&ring), &secret).unwrap();
+        let rows = ring.dimension();
+        let upload = client.encrypt(rows, 2, fill_bits).unwrap();
+        let columns = read_upload(&ring, &upload, rows, 2).swap_remove(0);
+        let t = ring.parameters().plaintext_modulus as f64;
+        let fresh = (t * t * (ERROR_VARIANCE + 1.0 / 12.0)).log2() / 2.0;
+        let measured = columns[0].log2_deviation(&ring, &secret);
+        assert!((measured - fresh).abs() < 0.1, "{ring:?}: {measured} {fresh}");
+        let predicted = 2.0 * fresh + (rows as f64).log2() / 2.0;
+        // Where a residue modulo one prime is the phase.
+        if predicted < 46.0 {
+            let measured = columns[0].times(&ring, &columns[1]).log2_deviation(&ring, &secret);
+            assert!((measured - predicted).abs() < 0.1, "{ring:?}: {measured} {predicted}");
+        }
+    }
+}
+
 /// The whole way of a hidden model, to every number of primes whose noise fits.
 #[test]
 fn sanitised_and_switched_replies_come_back_exactly() {
