@@ -9,6 +9,7 @@
 pub mod interpret;
 pub mod invalid;
 mod lightgbm;
+mod onnx;
 mod preorder;
 pub mod read;
 pub mod trained;
