@@ -302,6 +302,9 @@ def lgb_all():
     frame = pd.DataFrame({"size": X[:, 0], "colour": pd.Categorical(np.array(list("abcdef"))[X[:, 2].astype(int)])})
     lgb_frames(frame)
     lgb_objectives()
+    # Category 0 goes left, and with it what loses its digits to 0.
+    falling = lgb_train(-SIGNAL, 3, categorical=[2], objective="regression")
+    lgb_case("lgb_category_zero", falling, count=MANY)
 
 
 def lgb_objectives():

@@ -54,7 +54,7 @@ fn xgboost_agrees() {
 #[test]
 fn lightgbm_agrees() {
     let cases = reference::cases("lgb");
-    assert!(cases.len() >= 25);
+    assert!(cases.len() >= 27);
     for (_, case) in cases {
         agrees("model.txt", &case, 1e-12, 1e-15);
     }
@@ -71,6 +71,24 @@ fn both_formats_of_xgboost_read_equal() {
         }
     }
     assert!(compared >= 8);
+}
+
+/// XGBoost before 1.3 writes flags as `true` and `false`, and knows no categories.
+#[test]
+fn flags_of_older_versions_read_equal() {
+    let case = reference::models().join("xgb_binary/model.json");
+    let text = fs::read_to_string(&case).unwrap();
+    let (start, end) = (r#""default_left":["#, ']');
+    let mut parts = text.split(start);
+    let mut rewritten = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (flags, rest) = part.split_once(end).unwrap();
+        let flags = flags.replace('1', "true").replace('0', "false");
+        rewritten += &format!("{start}{flags}{end}{rest}");
+    }
+    let rewritten = rewritten.replace(r#""split_type""#, r#""unknown""#);
+    assert_ne!(rewritten, text);
+    assert_eq!(read(rewritten.as_bytes(), None).unwrap(), model(&case));
 }
 
 #[test]
