@@ -10,6 +10,7 @@ pub mod interpret;
 pub mod invalid;
 mod lightgbm;
 pub mod lower;
+mod onnx;
 mod preorder;
 pub mod read;
 pub mod trained;
