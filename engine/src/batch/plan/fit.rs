@@ -25,6 +25,9 @@ pub const MAX_PLAINTEXT_BITS: u32 = 40;
 /// The flood is 2^45 times as large as what it hides.
 pub const FLOOD_BITS: i32 = 45;
 
+/// log2 of the smallest failure probability that is told apart from smaller ones.
+pub const MIN_LOG2_FAILURE: f64 = -1024.0;
+
 /// What a program asks of its parameters.
 #[derive(Debug)]
 pub(super) struct Demand {
@@ -101,11 +104,12 @@ impl Demand {
             let total = self.rounded(&parameters, &phase, primes, fewer);
             if deviations * total <= room(fewer) {
                 let of_rounding = log2_tail(room(fewer) / total) + union;
-                log2_failure = (log2_failure.exp2() + of_rounding.exp2()).log2();
+                log2_failure = log2_sum(log2_failure, of_rounding);
                 reply_primes = fewer;
                 break;
             }
         }
+        let log2_failure = log2_failure.max(MIN_LOG2_FAILURE);
         let log2_sigma_phase = phase.hidden.max(1.0).log2();
         Ok(Fit { parameters, reply_primes, log2_failure, log2_sigma_phase })
     }
@@ -186,6 +190,15 @@ pub(super) fn log2_tail(x: f64) -> f64 {
     (density - x * x / 2.0 * std::f64::consts::LOG2_E).min(0.0)
 }
 
+/// log2 of the sum of two numbers, given theirs.
+fn log2_sum(left: f64, right: f64) -> f64 {
+    let larger = left.max(right);
+    if larger == f64::NEG_INFINITY {
+        return larger;
+    }
+    larger + ((left - larger).exp2() + (right - larger).exp2()).log2()
+}
+
 /// The x at which [`log2_tail`] is a given number, up to 64.
 pub(super) fn quantile(log2_probability: f64) -> f64 {
     let (mut low, mut high) = (1.0, 64.0);
@@ -211,6 +224,13 @@ mod tests {
         // What 2^-128 of one coefficient takes, and 2^-64.
         assert!((quantile(-128.0) - 13.1).abs() < 0.1);
         assert!((quantile(-64.0) - 9.1).abs() < 0.1);
+    }
+
+    #[test]
+    fn tiny_probabilities_are_added() {
+        assert_eq!(log2_sum(-5000.0, -5000.0), -4999.0);
+        assert_eq!(log2_sum(-3.0, f64::NEG_INFINITY), -3.0);
+        assert_eq!(log2_sum(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::fit::{FLOOD_BITS, MAX_PLAINTEXT_BITS};
+pub use self::fit::{FLOOD_BITS, MAX_PLAINTEXT_BITS, MIN_LOG2_FAILURE};
 pub use self::search::{Round, plan};
 use super::noise::NoiseError;
 use super::parameters::{Packing, Parameters};
@@ -63,7 +63,8 @@ pub struct Plan {
     /// log2 of the standard deviation of what a flood hides: the phase of the program's noise and,
     /// if the model is hidden, of the sanitiser's. The flood is [`FLOOD_BITS`] above.
     pub log2_sigma_phase: f64,
-    /// log2 of the probability that any value of a batch is decrypted wrongly.
+    /// log2 of the probability that any value of a batch is decrypted wrongly; no less than
+    /// [`MIN_LOG2_FAILURE`].
     pub log2_failure: f64,
     /// Of a full batch.
     pub upload_bytes_per_row: f64,

@@ -3,7 +3,7 @@
 use super::super::noise::Moments;
 use super::super::parameters::{Packing, WORD_BITS};
 use super::super::program::InvalidProgram;
-use super::fit::{Demand, Fit, Shortfall};
+use super::fit::{Demand, Fit, MIN_LOG2_FAILURE, Shortfall};
 use super::{Goal, Plan, PlanError, Refusal, Remedy, Rounded};
 
 /// Scales are powers of 2^(1/4).
@@ -43,7 +43,7 @@ fn check(goal: &Goal) -> Result<(), PlanError> {
     if !(goal.max_error.is_finite() && goal.max_error > 0.0) {
         return Err(PlanError::Goal("the largest error must be above 0"));
     }
-    if !(-1024.0..0.0).contains(&goal.log2_failure) {
+    if !(MIN_LOG2_FAILURE..0.0).contains(&goal.log2_failure) {
         return Err(PlanError::Goal("the failure probability must be from 2^-1024 to 1"));
     }
     Ok(())
@@ -244,6 +244,8 @@ mod tests {
             assert!(plan.log2_failure <= -128.0);
             assert!(plan.reply_primes <= plan.parameters.primes);
             assert_eq!(plan.noise_bits.len(), depth as usize);
+            let json = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
             found.push((plan.parameters.ring_dimension, plan.parameters.primes));
         }
         assert!(found.is_sorted_by_key(|&(dimension, primes)| (primes, dimension)), "{found:?}");
