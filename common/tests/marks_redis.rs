@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use cipherscore_common::{
-    CANCEL_LEASE, DONE_LEASE, JobId, MAX_PRESENCE_BYTES, MarkStore, Marks, PRESENCE_LEASE,
-    RedisConfig, RedisStore, StoreError,
+    CANCEL_LEASE, DONE_LEASE, Digest, EvaluationKeyId, JobId, MAX_PRESENCE_BYTES, MarkStore, Marks,
+    PRESENCE_LEASE, RELEASED_LEASE, RedisConfig, RedisStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use redis::{Connection, FromRedisValue};
@@ -53,6 +53,8 @@ async fn names_and_leases_are_the_documented_ones() {
     let (mut fixture, a, job) = (Fixture::new(), tenant("a"), JobId::random());
     fixture.store.mark_done(&a, job).await.unwrap();
     fixture.store.mark_cancelled(&a, job).await.unwrap();
+    let key = EvaluationKeyId::new(Digest::of(b"key"));
+    fixture.store.count_released(&a, key, 7).await.unwrap();
     fixture.store.announce(&presence("w")).await.unwrap();
     let mut keys: Vec<String> = fixture.raw(&["KEYS", "*"]);
     keys.sort();
@@ -61,6 +63,7 @@ async fn names_and_leases_are_the_documented_ones() {
         ("cs:_workers".to_owned(), Duration::from_secs(24 * 60 * 60)),
         (format!("cs:a:cancel:{job}"), CANCEL_LEASE),
         (format!("cs:a:done:{job}"), DONE_LEASE),
+        (format!("cs:a:released:{key}"), RELEASED_LEASE),
     ];
     assert_eq!(keys, expected.clone().map(|(key, _)| key));
     for (key, life) in expected {
@@ -70,6 +73,7 @@ async fn names_and_leases_are_the_documented_ones() {
         let _: u64 = fixture.raw(&["PEXPIRE", &key, "0"]);
     }
     assert_eq!(fixture.store.marks(&a, job).await.unwrap(), Marks::default());
+    assert_eq!(fixture.store.released(&a, key).await.unwrap(), 0);
     assert!(fixture.store.workers().await.unwrap().is_empty());
 }
 

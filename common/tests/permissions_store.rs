@@ -6,7 +6,8 @@ mod deploy;
 mod support;
 
 use cipherscore_common::{
-    Blob, BlobKind, BlobStore, JobId, Lease, MarkStore, Marks, RedisConfig, RedisStore, StoreError,
+    Blob, BlobKind, BlobStore, Digest, EvaluationKeyId, JobId, Lease, MarkStore, Marks,
+    RedisConfig, RedisStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use deploy::{Secrets, text};
@@ -125,6 +126,10 @@ async fn a_tenant_keeps_its_own_keys_and_rows() {
     alice.mark_cancelled(&a, job).await.unwrap();
     assert!(alice.marks(&a, job).await.unwrap().cancelled);
     refused(alice.mark_done(&a, job).await);
+    let released = EvaluationKeyId::new(Digest::of(b"key"));
+    assert_eq!(alice.released(&a, released).await.unwrap(), 0);
+    refused(alice.count_released(&a, released, 1).await);
+    refused(alice.released(&b, released).await);
     refused(alice.mark_cancelled(&b, job).await);
     refused(alice.marks(&b, job).await);
     refused(alice.workers().await);
@@ -160,6 +165,8 @@ async fn a_worker_reads_keys_and_cannot_change_them() {
     assert_eq!(worker.marks(&a, job).await.unwrap(), done);
     assert_eq!(worker.cancelled(&[(a.clone(), job)]).await.unwrap(), [false]);
     refused(worker.mark_cancelled(&a, job).await);
+    let released = EvaluationKeyId::new(Digest::of(b"key"));
+    assert_eq!(worker.count_released(&a, released, 5).await.unwrap(), 5);
     worker.announce(&presence("w")).await.unwrap();
     assert_eq!(worker.workers().await.unwrap().len(), 1);
     worker.leave("w").await.unwrap();

@@ -50,6 +50,7 @@ contract!(
     batches_are_blobs_beside_the_others,
     marks_are_of_one_tenant_and_job,
     cancelled_jobs_are_told_in_their_order,
+    what_is_released_under_a_key_adds_up,
     workers_are_listed_by_name_until_they_leave,
     a_worker_that_could_not_be_read_back_is_not_listed,
 );
@@ -198,6 +199,17 @@ async fn marks_are_of_one_tenant_and_job<S: MarkStore>(store: &S) {
     assert_eq!(store.marks(&a, job).await.unwrap(), Marks { done: true, cancelled: true });
     assert_eq!(store.marks(&b, job).await.unwrap(), Marks::default());
     assert_eq!(store.marks(&a, other).await.unwrap(), Marks::default());
+}
+
+async fn what_is_released_under_a_key_adds_up<S: MarkStore>(store: &S) {
+    let (a, b) = (tenant("a"), tenant("b"));
+    let ids = ["one", "other"].map(|text| EvaluationKeyId::new(Digest::of(text.as_bytes())));
+    assert_eq!(store.released(&a, ids[0]).await.unwrap(), 0);
+    assert_eq!(store.count_released(&a, ids[0], 8192).await.unwrap(), 8192);
+    assert_eq!(store.count_released(&a, ids[0], 1 << 33).await.unwrap(), 8192 + (1 << 33));
+    assert_eq!(store.released(&a, ids[0]).await.unwrap(), 8192 + (1 << 33));
+    assert_eq!(store.released(&a, ids[1]).await.unwrap(), 0);
+    assert_eq!(store.released(&b, ids[0]).await.unwrap(), 0);
 }
 
 async fn cancelled_jobs_are_told_in_their_order<S: MarkStore>(store: &S) {

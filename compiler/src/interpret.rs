@@ -4,14 +4,7 @@
 //! Models must be valid ([`TrainedModel::validate`]) and rows have one value for each feature;
 //! everything here panics otherwise.
 
-use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree, TreeNode, ValueSet};
-
-impl ValueSet {
-    /// Whether a value is in the set. NaN is in none.
-    pub fn contains(&self, value: f64) -> bool {
-        self.0.iter().any(|&(low, high)| low <= value && (value < high || high == f64::INFINITY))
-    }
-}
+use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree, TreeNode};
 
 impl Feature {
     /// A value as the library compares it.
@@ -90,17 +83,5 @@ impl TrainedModel {
     /// Scores of a row.
     pub fn scores(&self, row: &[f64]) -> Vec<f64> {
         self.link.apply(&self.raw(row))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn infinity_is_inside_of_an_interval_that_ends_in_it() {
-        let set = ValueSet(vec![(f64::NEG_INFINITY, 0.0), (1.0, f64::INFINITY)]);
-        let values = [f64::NEG_INFINITY, -1e-300, 0.0, 1.0, f64::INFINITY, f64::NAN];
-        assert_eq!(values.map(|value| set.contains(value)), [true, true, false, true, true, false]);
     }
 }

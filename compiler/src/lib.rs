@@ -8,8 +8,12 @@
 
 pub mod interpret;
 pub mod invalid;
+mod lightgbm;
 pub mod lower;
+mod preorder;
 pub mod read;
 pub mod trained;
+mod value_set;
+mod xgboost;
 
 pub use read::{Format, ReadError, read};

@@ -3,10 +3,18 @@
 use thiserror::Error;
 
 use crate::invalid::InvalidModel;
+use crate::lightgbm;
 use crate::trained::TrainedModel;
+use crate::xgboost;
 
 /// Longest model file that is read, in bytes. Reading takes a small multiple of it in memory.
-pub const MAX_MODEL_BYTES: usize = 512 << 20;
+pub const MAX_MODEL_BYTES: usize = 256 << 20;
+
+/// Most features of a model; more than any library trains on in practice.
+pub const MAX_FEATURES: usize = 1 << 20;
+
+/// Most raw outputs of a model: classes, targets or quantiles.
+pub const MAX_OUTPUTS: usize = 1 << 16;
 
 /// A way of writing trained models down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +71,24 @@ impl ReadError {
     }
 }
 
+impl ReadError {
+    /// The same within something larger.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        let place_in = |place: String| {
+            if place.is_empty() { outer.to_owned() } else { format!("{outer}, {place}") }
+        };
+        match self {
+            ReadError::Malformed { place, reason } => {
+                ReadError::Malformed { place: place_in(place), reason }
+            }
+            ReadError::Unsupported { place, what } => {
+                ReadError::Unsupported { place: place_in(place), what }
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<InvalidModel> for ReadError {
     fn from(error: InvalidModel) -> Self {
         ReadError::Malformed { place: error.place, reason: error.reason }
@@ -86,8 +112,13 @@ pub fn read(bytes: &[u8], hint: Option<Format>) -> Result<TrainedModel, ReadErro
     Ok(model)
 }
 
-fn decode(_bytes: &[u8], format: Format) -> Result<TrainedModel, ReadError> {
-    Err(ReadError::unsupported("file", format!("{format:?}")))
+fn decode(bytes: &[u8], format: Format) -> Result<TrainedModel, ReadError> {
+    match format {
+        Format::XgboostJson => xgboost::read_json(bytes),
+        Format::XgboostUbjson => xgboost::read_ubjson(bytes),
+        Format::Lightgbm => lightgbm::read(bytes),
+        Format::Onnx => Err(ReadError::unsupported("file", "ONNX")),
+    }
 }
 
 fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
@@ -105,4 +136,10 @@ fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
         }
         _ => Err(ReadError::UnknownFormat("neither XGBoost's JSON or UBJSON nor LightGBM's text")),
     }
+}
+
+/// Whether a row's number can only mean the category's position in its list: either the
+/// category's name is that very number, or no number at all.
+pub(crate) fn is_code_of(name: &str, position: usize) -> bool {
+    name.trim().parse::<f64>().map_or(true, |number| number == position as f64)
 }

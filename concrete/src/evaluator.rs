@@ -60,6 +60,11 @@ impl CircuitEvaluator {
         Self { threads: threads.get(), ..self }
     }
 
+    /// Operations of one row.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
     fn signature(&self) -> &Signature {
         self.circuit.signature()
     }
@@ -158,8 +163,13 @@ impl Evaluator for CircuitEvaluator {
         u64::from(rows).saturating_mul(row)
     }
 
-    fn cost(&self) -> Cost {
-        self.cost
+    /// The model is hidden by bootstraps, or not at all.
+    fn released_coefficients(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn is_quick(&self) -> bool {
+        self.cost.is_linear()
     }
 
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {

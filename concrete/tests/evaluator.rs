@@ -115,7 +115,7 @@ fn pieces_do_not_matter() {
 #[test]
 fn several_inputs_and_outputs_and_more_rows_than_are_evaluated_together() {
     let party = party(two_by_two());
-    assert!(!party.evaluator.needs_key() && party.evaluator.cost().is_linear());
+    assert!(!party.evaluator.needs_key() && party.evaluator.is_quick());
     // Encrypting is most of the test's time: a few rows, again and again, in a period that no
     // power of two divides.
     let period: Vec<_> = (0..7i64)

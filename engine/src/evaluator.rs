@@ -16,7 +16,6 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::artifact::{Digest, ModelId};
-use crate::circuit::Cost;
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
 /// cancellation reach it, since there is no clock here.
@@ -65,8 +64,14 @@ pub trait Evaluator: Send + Sync {
     /// Length of the longest body that a job of so many rows can have.
     fn max_input_bytes(&self, rows: u32) -> u64;
 
-    /// What one row costs.
-    fn cost(&self) -> Cost;
+    /// How many coefficients the reply to a job of so many rows has whose noise hides a model. What
+    /// they say of it beyond the scores adds up over all replies under one key. 0 where nothing is
+    /// hidden.
+    fn released_coefficients(&self, rows: u32) -> u64;
+
+    /// Whether a row takes less time than a message to the broker and back, so that many jobs are
+    /// worth taking at a time.
+    fn is_quick(&self) -> bool;
 
     /// Checks a serialised evaluation key against the model's parameters, before anything of its
     /// size is allocated, and prepares it. Takes the bytes, to free them on the way.

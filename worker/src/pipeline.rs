@@ -15,7 +15,7 @@ use cipherscore_common::Store;
 use cipherscore_common::broker::{Broker, Delivery, Disposition};
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Refusal, Timings};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::evaluation::evaluate;
 use crate::keys::fetch_key;
@@ -112,7 +112,21 @@ async fn outputs<B: Broker, S: Store>(
     let started = Instant::now();
     let outputs = evaluate(shared, job, key, stop).await?;
     times.evaluate = started.elapsed();
+    count_released(shared, job).await?;
     outbox::payload(shared, &job.tenant, outputs, stop).await
+}
+
+/// Counts what the outputs say about a hidden model, before anybody can have them.
+async fn count_released<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+) -> Result<(), Failure> {
+    let coefficients = job.evaluator.released_coefficients(job.rows);
+    let (1.., Some(key)) = (coefficients, job.key_id) else { return Ok(()) };
+    let counted = shared.store.count_released(&job.tenant, key, coefficients).await;
+    let total = counted.map_err(|error| shared.store_failure(&error))?;
+    debug!(%key, total, "coefficients of hidden replies were computed under this key");
+    Ok(())
 }
 
 /// Step 6: answers, and says what the broker is to be told; nothing, when somebody else shall do

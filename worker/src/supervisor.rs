@@ -174,12 +174,12 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         }
     }
 
-    /// The queues of a model. Jobs of linear models are so short that the way to the broker and
-    /// back counts; of the others few are taken, so that other workers get their share.
+    /// The queues of a model. Where jobs are short, the way to the broker and back counts; of the
+    /// others few are taken, so that other workers get their share.
     fn queues(&self, id: ModelId) -> [QueuePrefetch; 2] {
         let slots = u16::try_from(self.shared.slots).unwrap_or(u16::MAX);
-        let linear = self.shared.models().get(id).is_some_and(|model| model.cost().is_linear());
-        let prefetch = match linear {
+        let quick = self.shared.models().get(id).is_some_and(|model| model.is_quick());
+        let prefetch = match quick {
             true => self.consumption.linear_prefetch,
             false => slots.saturating_add(self.consumption.window),
         };

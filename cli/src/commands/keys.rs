@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use cipherscore_common::{Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease};
+use cipherscore_common::{
+    Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease, MarkStore, RedisStore, StoreError,
+    Tenant,
+};
 use cipherscore_producer::key_folder::KeyFolder;
 use clap::{Args, Subcommand};
 
-use super::store::{Named, Outcome, StoreOptions, push, report_list, wait};
+use super::store::{Listed, Named, Outcome, StoreOptions, push, report_list, wait};
 
 /// Put evaluation keys into the store, from which the workers take them.
 ///
@@ -61,7 +64,7 @@ impl Keys {
                 let blob = Blob::evaluation_key(tenant, bytes)?;
                 push(&store, &blob, Some(ttl), json)?.report(json)
             }
-            KeysCommand::List => report_list(json, wait(store.list(tenant, BlobKind::Key))?),
+            KeysCommand::List => report_list(json, wait(list(&store, tenant))?),
             KeysCommand::Touch { id, ttl } => {
                 let name = BlobName::evaluation_key(tenant, id);
                 wait(store.touch(&name, Some(ttl)))?;
@@ -75,4 +78,14 @@ impl Keys {
             }
         }
     }
+}
+
+/// The keys, each with what was released under it.
+async fn list(store: &RedisStore, tenant: &Tenant) -> Result<Vec<Listed>, StoreError> {
+    let mut listed = Vec::new();
+    for info in store.list(tenant, BlobKind::Key).await? {
+        let released = store.released(tenant, EvaluationKeyId::new(info.name.id)).await?;
+        listed.push(Listed::from(info).with_released(released));
+    }
+    Ok(listed)
 }

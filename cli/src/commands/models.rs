@@ -8,7 +8,7 @@ use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
 use cipherscore_worker::artifact::ArtifactKind;
 use clap::{Args, Subcommand};
 
-use super::store::{StoreOptions, push, report_list, wait};
+use super::store::{Listed, StoreOptions, push, report_list, wait};
 use super::{read_bounded, read_evaluator};
 
 /// Put models into the store, from which the workers take them by their model id.
@@ -47,7 +47,10 @@ impl Models {
                 let blob = portable_model(&server_zip, tenant)?;
                 push(&store, &blob, ttl, json)?.report(json)
             }
-            ModelsCommand::List => report_list(json, wait(store.list(tenant, BlobKind::Model))?),
+            ModelsCommand::List => {
+                let found = wait(store.list(tenant, BlobKind::Model))?;
+                report_list(json, found.into_iter().map(Listed::from).collect())
+            }
         }
     }
 }

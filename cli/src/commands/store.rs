@@ -101,6 +101,9 @@ pub(super) struct Listed {
     sha256: String,
     expires_in_seconds: Option<u64>,
     created_by: String,
+    /// Of an evaluation key with which hidden models were evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_coefficients: Option<u64>,
 }
 
 impl From<BlobInfo> for Listed {
@@ -113,11 +116,17 @@ impl From<BlobInfo> for Listed {
             sha256: info.sha256.to_string(),
             expires_in_seconds: info.expires_in.map(|left| left.as_secs()),
             created_by: info.created_by,
+            released_coefficients: None,
         }
     }
 }
 
 impl Listed {
+    /// With what was released under this key, if anything was.
+    pub(super) fn with_released(self, coefficients: u64) -> Self {
+        Self { released_coefficients: (coefficients > 0).then_some(coefficients), ..self }
+    }
+
     fn bytes(&self) -> String {
         size(usize::try_from(self.bytes).unwrap_or(usize::MAX))
     }
@@ -146,12 +155,14 @@ impl Pushed {
 }
 
 /// Prints what there is of a kind.
-pub(super) fn report_list(json: bool, found: Vec<BlobInfo>) -> anyhow::Result<()> {
-    let found: Vec<_> = found.into_iter().map(Listed::from).collect();
+pub(super) fn report_list(json: bool, found: Vec<Listed>) -> anyhow::Result<()> {
     report(json, &found, |found| {
         for blob in found {
             let (bytes, expiry) = (blob.bytes(), expiry(blob.expires_in_seconds));
-            say!("{}  {bytes:>12}  expires {expiry}", blob.id);
+            let released = blob.released_coefficients;
+            let released = released.map(|count| format!("  {count} coefficients released"));
+            let released = released.unwrap_or_default();
+            say!("{}  {bytes:>12}  expires {expiry}{released}", blob.id);
         }
     })
 }

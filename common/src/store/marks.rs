@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::{JobId, Tenant};
+use crate::{EvaluationKeyId, JobId, Tenant};
 
 /// How long a job stays marked as done: longer than a broker takes to deliver it again.
 pub const DONE_LEASE: Duration = Duration::from_secs(60 * 60);
@@ -14,6 +14,10 @@ pub const DONE_LEASE: Duration = Duration::from_secs(60 * 60);
 pub const CANCEL_LEASE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long a worker that says nothing more is still listed.
 pub const PRESENCE_LEASE: Duration = Duration::from_secs(30);
+
+/// How long it is remembered what was released under a key, after the last time: longer than keys
+/// are used.
+pub const RELEASED_LEASE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// Longest name of a worker, in characters.
 pub const MAX_WORKER_LENGTH: usize = 128;
@@ -115,6 +119,23 @@ pub trait MarkStore: Send + Sync {
         &self,
         jobs: &[(Tenant, JobId)],
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Counts coefficients of hidden replies that were computed under an evaluation key, repeated
+    /// ones included; returns how many there were in all. What replies say about a hidden model
+    /// beyond its scores grows with them.
+    fn count_released(
+        &self,
+        tenant: &Tenant,
+        key: EvaluationKeyId,
+        coefficients: u64,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// How many coefficients were released under an evaluation key.
+    fn released(
+        &self,
+        tenant: &Tenant,
+        key: EvaluationKeyId,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Lists this worker for [`PRESENCE_LEASE`].
     fn announce(&self, presence: &Presence) -> impl Future<Output = Result<(), StoreError>> + Send;

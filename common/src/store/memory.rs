@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::marks::{CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE};
+use super::marks::{CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE, RELEASED_LEASE};
 use super::marks::{MarkStore, Marks, Presence, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
-use crate::{JobId, Lease, Tenant};
+use crate::{EvaluationKeyId, JobId, Lease, Tenant};
 
 /// Clones share what they hold. Its time is tokio's, which tests can move on.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,7 @@ pub struct MemoryStore {
 struct Small {
     done: BTreeMap<(Tenant, JobId), Instant>,
     cancelled: BTreeMap<(Tenant, JobId), Instant>,
+    released: BTreeMap<(Tenant, EvaluationKeyId), (u64, Instant)>,
     workers: BTreeMap<String, (Presence, Instant)>,
 }
 
@@ -49,6 +50,7 @@ impl MemoryStore {
         let now = Instant::now();
         small.done.retain(|_, expires| *expires > now);
         small.cancelled.retain(|_, expires| *expires > now);
+        small.released.retain(|_, (_, expires)| *expires > now);
         small.workers.retain(|_, (_, expires)| *expires > now);
         small
     }
@@ -144,6 +146,24 @@ impl MarkStore for MemoryStore {
     async fn cancelled(&self, jobs: &[(Tenant, JobId)]) -> Result<Vec<bool>, StoreError> {
         let small = self.small();
         Ok(jobs.iter().map(|job| small.cancelled.contains_key(job)).collect())
+    }
+
+    async fn count_released(
+        &self,
+        tenant: &Tenant,
+        key: EvaluationKeyId,
+        coefficients: u64,
+    ) -> Result<u64, StoreError> {
+        let (mut small, now) = (self.small(), Instant::now());
+        let (count, expires) = small.released.entry((tenant.clone(), key)).or_insert((0, now));
+        *count = count.saturating_add(coefficients);
+        *expires = now + RELEASED_LEASE;
+        Ok(*count)
+    }
+
+    async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {
+        let small = self.small();
+        Ok(small.released.get(&(tenant.clone(), key)).map_or(0, |(count, _)| *count))
     }
 
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {

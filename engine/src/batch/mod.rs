@@ -15,7 +15,9 @@
 //! * [`sampling`]: secrets and noise, [`secret`]: keys;
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
-//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor.
+//! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
+//! * [`noise`]: how large phases become;
+//! * [`plan`]: the smallest parameters in which a model fits.
 
 pub mod artifact;
 pub mod client;
@@ -26,7 +28,9 @@ pub mod layout;
 mod lift;
 pub mod mask;
 pub mod montgomery;
+pub mod noise;
 pub mod parameters;
+pub mod plan;
 pub mod program;
 pub mod ring;
 pub mod sampling;

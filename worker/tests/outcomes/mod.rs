@@ -10,7 +10,6 @@ use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Timestam
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobStore as _, EvaluationKeyId, JobId, MarkStore as _, ModelId, Store};
 use cipherscore_engine::artifact::Digest;
-use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
 
 use crate::support::{Example, Services, Tester, open_worker, subscribe};
@@ -372,8 +371,11 @@ macro_rules! keyless_evaluator {
             fn max_input_bytes(&self, _: u32) -> u64 {
                 u64::MAX
             }
-            fn cost(&self) -> Cost {
-                Cost::default()
+            fn released_coefficients(&self, _: u32) -> u64 {
+                0
+            }
+            fn is_quick(&self) -> bool {
+                true
             }
             fn prepare(&self, _: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
                 Err(EvaluationError::NotConformant("no key is needed".into()))

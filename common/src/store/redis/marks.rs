@@ -9,15 +9,19 @@ use crate::message::Timestamp;
 use crate::store::StoreError;
 use crate::store::marks::{
     CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MarkStore, Marks,
-    PRESENCE_LEASE, Presence, check_worker_name,
+    PRESENCE_LEASE, Presence, RELEASED_LEASE, check_worker_name,
 };
-use crate::{JobId, Tenant};
+use crate::{EvaluationKeyId, JobId, Tenant};
 
 /// Names of workers, by the time of their last announcement.
 const WORKERS: &str = "cs:_workers";
 /// How long a name stays among them. Much longer than a presence, so that clocks of workers may
 /// differ; bounded, since every start of a container may bring a new name.
 const NAME_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most coefficients that are counted at a time.
+const MAX_RELEASED: u64 = 1 << 40;
+/// Digits of the largest count.
+const MAX_DIGITS: usize = 20;
 /// Jobs that are asked for by one round trip.
 const MARKS_BATCH: usize = 500;
 /// Workers that are described by one round trip: at most a few megabytes.
@@ -29,6 +33,10 @@ fn done_key(tenant: &Tenant, job: JobId) -> String {
 
 fn cancel_key(tenant: &Tenant, job: JobId) -> String {
     format!("cs:{tenant}:cancel:{job}")
+}
+
+fn released_key(tenant: &Tenant, key: EvaluationKeyId) -> String {
+    format!("cs:{tenant}:released:{key}")
 }
 
 fn worker_key(worker: &str) -> String {
@@ -81,6 +89,30 @@ impl MarkStore for RedisStore {
             found.extend(there);
         }
         Ok(found)
+    }
+
+    async fn count_released(
+        &self,
+        tenant: &Tenant,
+        key: EvaluationKeyId,
+        coefficients: u64,
+    ) -> Result<u64, StoreError> {
+        let (key, mut commands) = (released_key(tenant, key), pipe());
+        // Redis counts in 64 bits with sign, and refuses what would go beyond.
+        commands.cmd("INCRBY").arg(&key).arg(coefficients.min(MAX_RELEASED));
+        commands.cmd("EXPIRE").arg(&key).arg(RELEASED_LEASE.as_secs()).ignore();
+        let (count,): (u64,) = self.commands.ask(&commands).await?;
+        Ok(count)
+    }
+
+    async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {
+        let mut commands = pipe();
+        commands.cmd("GETRANGE").arg(released_key(tenant, key)).arg(0).arg(MAX_DIGITS);
+        let (count,): (String,) = self.commands.ask(&commands).await?;
+        match count.as_str() {
+            "" => Ok(0),
+            count => count.parse().map_err(|_| self.commands.unexpected("not a count")),
+        }
     }
 
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {

@@ -49,10 +49,10 @@ impl Modulus {
 
     /// The residue of a number below 8p.
     pub(super) fn canonical(self, value: u64) -> u64 {
-        [4, 2, 1].iter().fold(value, |value, times| {
-            // What is too small to subtract from wraps to a large number.
-            value.min(value.wrapping_sub(times * self.prime))
-        })
+        // What is too small to subtract from wraps to a large number.
+        let value = value.min(value.wrapping_sub(4 * self.prime));
+        let value = value.min(value.wrapping_sub(2 * self.prime));
+        value.min(value.wrapping_sub(self.prime))
     }
 
     /// `sum / R mod p` for a sum of products as above: the result is below 8p.

@@ -1,7 +1,7 @@
 //! For every processor: sums of products in 128 bits.
 
 use super::super::parameters::BLOCK_POINTS;
-use super::super::tape::{Base, Columns, Form, Indicator, Product, Step, Tape, Target, Value};
+use super::super::tape::{Base, Columns, Form, Indicator, Product, Step, Tape, Target};
 use super::montgomery::{Modulus, RADIX_BITS, TERMS_PER_REDUCTION};
 use super::{Points, STEP_POINTS};
 
@@ -41,9 +41,8 @@ impl State<'_> {
     /// Starts every output with what of it is affine.
     fn outputs(&mut self) {
         for (position, &form) in self.tape.outputs.iter().enumerate() {
-            let [body, mask] = self.affine(form);
             for component in 0..self.tape.components {
-                let words = [body, mask].get(component).copied().unwrap_or(ZERO);
+                let words = if component < 2 { self.affine(form, component) } else { ZERO };
                 self.output(position, component).copy_from_slice(&words);
             }
         }
@@ -52,147 +51,139 @@ impl State<'_> {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Affine { form, target } => {
-                let [body, mask] = self.affine(form);
-                self.write(target.at, &body);
-                if target.degree > 0 {
-                    self.write(target.at + 1, &mask);
+                for (component, at) in (target.at..=target.at + target.degree).enumerate() {
+                    let words = self.affine(form, component);
+                    self.write(at, &words);
                 }
             }
             Step::Indicator { form, target } => {
-                let [body, mask] = self.indicator_of(form);
-                self.write(target, &body);
-                self.write(target + 1, &mask);
+                for (side, at) in (target..=target + 1).enumerate() {
+                    let words = self.indicator_of(form, side);
+                    self.write(at, &words);
+                }
             }
             Step::Product(product) => self.product(&product),
             Step::Add { value, output } => {
                 for component in 0..=value.degree {
-                    let words = self.read(value.at + component);
-                    let modulus = self.modulus;
-                    let out = self.output(output as usize, component as usize);
-                    for (out, word) in out.iter_mut().zip(words) {
-                        *out = modulus.canonical(*out + word);
-                    }
+                    let mut words = ZERO;
+                    words.copy_from_slice(self.read(value.at + component));
+                    self.finish(Target::Output(output), component, &words);
                 }
             }
         }
     }
 
-    /// Body and mask of a form.
-    fn affine(&self, form: Form) -> [Words; 2] {
-        let mut sums = [[self.modulus.residue(form.constant); STEP_POINTS], ZERO];
+    /// Body (0) or mask (1) of a form.
+    fn affine(&self, form: Form, side: usize) -> Words {
+        let constant = if side == 0 { self.modulus.residue(form.constant) } else { 0 };
+        let mut words = [constant; STEP_POINTS];
         for terms in self.tape.terms(form).chunks(TERMS_PER_REDUCTION) {
-            let mut products = sums.map(|words| words.map(|word| u128::from(word) << RADIX_BITS));
+            let mut sums = [0; STEP_POINTS];
             for term in terms {
                 let coefficient = self.modulus.residue(term.coefficient);
-                let [body, mask] = self.column(term.column);
-                for (sums, words) in products.iter_mut().zip([body, mask]) {
-                    for (sum, word) in sums.iter_mut().zip(words) {
-                        *sum = multiply_add(*sum, coefficient, word);
-                    }
+                for (sum, &word) in sums.iter_mut().zip(self.column(term.column, side)) {
+                    *sum = multiply_add(*sum, coefficient, word);
                 }
             }
-            sums = products.map(|words| words.map(|sum| self.modulus.reduce(sum)));
+            for (word, sum) in words.iter_mut().zip(sums) {
+                *word = self.modulus.reduce(sum.wrapping_add(u128::from(*word) << RADIX_BITS));
+            }
         }
-        sums
+        words
     }
 
-    /// Body and mask of a form of coefficients 1 and -1, in Montgomery form.
-    fn indicator_of(&self, form: Form) -> [Words; 2] {
-        let constant = if form.constant == 0 { 0 } else { self.modulus.one() };
-        let mut sums = [[constant; STEP_POINTS], ZERO];
+    /// Body (0) or mask (1) of a form of coefficients 1 and -1, in Montgomery form.
+    fn indicator_of(&self, form: Form, side: usize) -> Words {
+        let has_constant = side == 0 && form.constant != 0;
+        let mut sums = [if has_constant { self.modulus.one() } else { 0 }; STEP_POINTS];
         for term in self.tape.terms(form) {
-            for (sum, column) in sums.iter_mut().zip(self.column(term.column)) {
-                for (sum, word) in sum.iter_mut().zip(column) {
-                    let word = if term.coefficient < 0 {
-                        (2 * self.modulus.prime).wrapping_sub(word)
-                    } else {
-                        word
-                    };
-                    *sum = self.modulus.canonical(sum.wrapping_add(word));
-                }
+            for (sum, &word) in sums.iter_mut().zip(self.column(term.column, side)) {
+                let opposite = (2 * self.modulus.prime).wrapping_sub(word);
+                let word = if term.coefficient < 0 { opposite } else { word };
+                *sum = self.modulus.canonical(sum.wrapping_add(word));
             }
         }
         sums
     }
 
     fn product(&mut self, product: &Product) {
-        let [body, mask] = match product.indicator {
-            Indicator::Column(column) => self.column(column),
-            Indicator::Memory(at) => [self.read(at), self.read(at + 1)],
-        };
-        let form = match product.base {
-            Base::Form(form) => self.affine(form),
-            Base::Zero | Base::Value(_) => [ZERO; 2],
-        };
         let mut previous = ZERO;
         for component in 0..=product.degree() {
+            let mut words = self.base(product.base, component);
             let difference = self.difference(product, component);
-            let base = match product.base {
-                Base::Value(value) => self.component(value, component),
-                _ => form.get(component as usize).copied().unwrap_or(ZERO),
+            let [body, mask] = match product.indicator {
+                Indicator::Column(column) => [self.column(column, 0), self.column(column, 1)],
+                Indicator::Memory(at) => [self.read(at), self.read(at + 1)],
             };
-            let mut words = base;
-            for (point, word) in words.iter_mut().enumerate() {
+            let factors = body.iter().zip(&difference).zip(mask.iter().zip(&previous));
+            for (word, ((&body, &factor), (&mask, &before))) in words.iter_mut().zip(factors) {
                 let base = u128::from(*word) << RADIX_BITS;
-                let sum = multiply_add(base, body[point], difference[point]);
-                *word = self.modulus.reduce(multiply_add(sum, mask[point], previous[point]));
+                let sum = multiply_add(base, body, factor);
+                *word = self.modulus.reduce(multiply_add(sum, mask, before));
             }
             previous = difference;
             self.finish(product.target, component, &words);
         }
     }
 
+    /// A component of what is added to.
+    fn base(&self, base: Base, component: u32) -> Words {
+        match base {
+            Base::Form(form) if component < 2 => self.affine(form, component as usize),
+            Base::Value(value) => {
+                let mut words = ZERO;
+                if component <= value.degree {
+                    words.copy_from_slice(self.read(value.at + component));
+                }
+                words
+            }
+            Base::Zero | Base::Form(_) => ZERO,
+        }
+    }
+
     /// A component of `factor - minus`.
     fn difference(&self, product: &Product, component: u32) -> Words {
-        let factor = self.component(product.factor, component);
-        let Some(minus) = product.minus else {
-            return factor;
-        };
-        let minus = self.component(minus, component);
-        std::array::from_fn(|point| {
-            let difference = factor[point].wrapping_sub(minus[point]);
-            difference.min(difference.wrapping_add(self.modulus.prime))
-        })
+        let mut words = self.base(Base::Value(product.factor), component);
+        if let Some(minus) = product.minus.filter(|minus| component <= minus.degree) {
+            for (word, minus) in words.iter_mut().zip(self.read(minus.at + component)) {
+                let difference = word.wrapping_sub(*minus);
+                *word = difference.min(difference.wrapping_add(self.modulus.prime));
+            }
+        }
+        words
     }
 
     fn finish(&mut self, target: Target, component: u32, words: &Words) {
         match target {
             Target::Memory(value) => self.write(value.at + component, words),
             Target::Output(output) => {
-                let modulus = self.modulus;
+                let prime = self.modulus.prime;
                 let out = self.output(output as usize, component as usize);
                 for (out, word) in out.iter_mut().zip(words) {
-                    *out = modulus.canonical(*out + word);
+                    let sum = out.wrapping_add(*word);
+                    *out = sum.min(sum.wrapping_sub(prime));
                 }
             }
         }
     }
 
-    fn component(&self, value: Value, component: u32) -> Words {
-        if component <= value.degree { self.read(value.at + component) } else { ZERO }
-    }
-
-    fn read(&self, at: u32) -> Words {
-        let points = self.scratch[at as usize].0.as_flattened();
-        std::array::from_fn(|point| points[point])
+    fn read(&self, at: u32) -> &[u64] {
+        self.scratch[at as usize].0.as_flattened()
     }
 
     fn write(&mut self, at: u32, words: &Words) {
         self.scratch[at as usize].0.as_flattened_mut().copy_from_slice(words);
     }
 
-    /// Body and mask of a column, in Montgomery form.
-    fn column(&self, column: u32) -> [Words; 2] {
-        let from = BLOCK_POINTS * column as usize + self.from;
-        [self.columns.bodies, self.columns.masks].map(|words| {
-            let words = &words[from..from + STEP_POINTS];
-            std::array::from_fn(|point| words[point])
-        })
+    /// Body (0) or mask (1) of a column, in Montgomery form.
+    fn column(&self, column: u32, side: usize) -> &[u64] {
+        let words = if side == 0 { self.columns.bodies } else { self.columns.masks };
+        &words[BLOCK_POINTS * column as usize + self.from..][..STEP_POINTS]
     }
 
     fn output(&mut self, output: usize, component: usize) -> &mut [u64] {
         let from = BLOCK_POINTS * (self.tape.components * output + component) + self.from;
-        &mut self.out[from..from + STEP_POINTS]
+        &mut self.out[from..][..STEP_POINTS]
     }
 }
 

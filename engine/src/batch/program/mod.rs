@@ -77,3 +77,16 @@ pub struct Product {
     /// 0 when there is none.
     pub minus: Option<NodeId>,
 }
+
+impl Node {
+    /// Calls for every node that this one reads, once for each time.
+    pub(super) fn for_operands(&self, mut visit: impl FnMut(NodeId)) {
+        if let Self::Select { base, products } = self {
+            base.iter().for_each(|&base| visit(base));
+            for product in products {
+                product.minus.iter().for_each(|&minus| visit(minus));
+                visit(product.factor);
+            }
+        }
+    }
+}

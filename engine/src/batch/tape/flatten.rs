@@ -128,7 +128,7 @@ impl<'a> Flattener<'a> {
         // Users come after operands.
         for (position, node) in nodes.iter().enumerate().rev() {
             if uses[position] > 0 {
-                for_operands(node, |operand| uses[operand as usize] += 1);
+                node.for_operands(|operand| uses[operand as usize] += 1);
             }
         }
         let folds = |(node, &uses): (&Node, &u32)| match node {
@@ -171,7 +171,7 @@ impl<'a> Flattener<'a> {
         if let (Node::Select { base, products }, 1, None) =
             (self.node(root), self.uses[root as usize], self.values[root as usize])
         {
-            for_operands(self.node(root), |operand| self.evaluate(operand));
+            self.node(root).for_operands(|operand| self.evaluate(operand));
             return self.select(*base, products, Target::Output(output));
         }
         self.evaluate(root);
@@ -191,7 +191,7 @@ impl<'a> Flattener<'a> {
             let definition = self.node(node);
             if !ready {
                 pending.push((node, true));
-                for_operands(definition, |operand| pending.push((operand, false)));
+                definition.for_operands(|operand| pending.push((operand, false)));
                 continue;
             }
             let value = match definition {
@@ -310,12 +310,66 @@ impl<'a> Flattener<'a> {
     }
 }
 
-fn for_operands(node: &Node, mut visit: impl FnMut(NodeId)) {
-    if let Node::Select { base, products } = node {
-        base.iter().for_each(|&base| visit(base));
-        for product in products {
-            product.minus.iter().for_each(|&minus| visit(minus));
-            visit(product.factor);
-        }
+#[cfg(test)]
+mod tests {
+    use super::super::super::program::samples::{Numbers, affine, column, full_trees};
+    use super::super::super::program::{Output, Program};
+    use super::*;
+
+    fn select(base: Option<NodeId>, factor: NodeId, minus: Option<NodeId>) -> Node {
+        let products = vec![Selection { indicator: column(0), factor, minus }];
+        Node::Select { base, products }
+    }
+
+    fn tape(nodes: Vec<Node>, roots: Vec<NodeId>) -> Result<Tape, InvalidProgram> {
+        let outputs = vec![Output { constant: 0, roots }];
+        Tape::new(&Program { columns: 8, nodes, outputs }.validate().unwrap())
+    }
+
+    #[test]
+    fn trees_reuse_memory() {
+        let memory = |trees| {
+            let program = full_trees(&mut Numbers(1), trees, 5, 40).validate().unwrap();
+            Tape::new(&program).unwrap().scratch
+        };
+        assert_eq!(memory(1), memory(100));
+        // Two children of each height, and a difference of leaves.
+        assert!(memory(1) <= 2 * (3 + 4 + 5) + 2, "{}", memory(1));
+    }
+
+    #[test]
+    fn small_combinations_and_unused_nodes_take_no_steps() {
+        let leaves = || Node::Affine(affine(1, &[(1, 2)]));
+        let unused = select(Some(0), 0, Some(1));
+        let flat = tape(vec![leaves(), leaves(), unused], vec![0, 1, 0]).unwrap();
+        assert_eq!((flat.steps.len(), flat.scratch), (0, 0));
+        assert_eq!(flat.terms, [Term { column: 1, coefficient: 6 }]);
+    }
+
+    #[test]
+    fn shared_nodes_are_evaluated_once() {
+        let leaves = Node::Affine(affine(1, &[(1, 2)]));
+        let nodes = vec![leaves, select(None, 0, None), select(Some(1), 1, None)];
+        let flat = tape(nodes, vec![1, 2, 2]).unwrap();
+        let products = flat.steps.iter().filter(|step| matches!(step, Step::Product(_)));
+        assert_eq!(products.count(), 2);
+    }
+
+    #[test]
+    fn long_chains_need_no_stack_and_little_memory() {
+        let mut nodes = vec![Node::Affine(affine(1, &[(1, 2)]))];
+        nodes.extend((0..200_000).map(|node| select(Some(node), 0, None)));
+        let last = u32::try_from(nodes.len()).unwrap() - 1;
+        assert!(tape(nodes, vec![last]).unwrap().scratch <= 10);
+    }
+
+    #[test]
+    fn too_much_at_a_time_is_refused() {
+        let mut nodes = vec![Node::Affine(affine(1, &[(1, 2)]))];
+        let count = u32::try_from(MAX_SCRATCH_COMPONENTS / 3).unwrap() + 1;
+        nodes.extend((0..count).map(|_| select(None, 0, None)));
+        // All are read again after the last was made.
+        let roots = (1..=count).chain(1..=count).collect();
+        assert!(matches!(tape(nodes, roots), Err(InvalidProgram::TooLarge { .. })));
     }
 }

@@ -1,0 +1,81 @@
+//! The lines of LightGBM's model files: `key=value`, first of the model, then of each tree.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use crate::read::ReadError;
+
+/// The lines of the model or of one tree.
+#[derive(Default)]
+pub(super) struct Section<'a>(HashMap<&'a str, &'a str>);
+
+/// A file in its sections.
+pub(super) struct Document<'a> {
+    pub(super) header: Section<'a>,
+    pub(super) trees: Vec<Section<'a>>,
+    /// The categories of a data frame, as JSON.
+    pub(super) pandas_categorical: Option<&'a str>,
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, ReadError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        ReadError::malformed(format!("byte {}", error.valid_up_to()), "not UTF-8")
+    })?;
+    let mut document =
+        Document { header: Section::default(), trees: Vec::new(), pandas_categorical: None };
+    let mut lines = text.lines();
+    loop {
+        let Some(line) = lines.next() else {
+            return Err(ReadError::malformed("file", "ends before \"end of trees\""));
+        };
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        match key {
+            "" => {}
+            "end of trees" => break,
+            "Tree" => document.trees.push(Section::default()),
+            _ => {
+                let section = document.trees.last_mut().unwrap_or(&mut document.header);
+                if section.0.insert(key, value).is_some() {
+                    return Err(ReadError::malformed(key, "is there twice"));
+                }
+            }
+        }
+    }
+    document.pandas_categorical = lines.find_map(|line| line.strip_prefix("pandas_categorical:"));
+    Ok(document)
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).copied()
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<&'a str, ReadError> {
+        self.get(key).ok_or_else(|| ReadError::malformed(key, "is missing"))
+    }
+
+    pub(super) fn number<T: FromStr>(&self, key: &str) -> Result<T, ReadError> {
+        parse_number(key, self.text(key)?)
+    }
+
+    /// Exactly `count` numbers.
+    pub(super) fn numbers<T: FromStr>(&self, key: &str, count: usize) -> Result<Vec<T>, ReadError> {
+        let numbers = self
+            .text(key)?
+            .split_ascii_whitespace()
+            .map(|text| parse_number(key, text))
+            .collect::<Result<Vec<T>, _>>()?;
+        if numbers.len() != count {
+            let reason = format!("{} numbers instead of {count}", numbers.len());
+            return Err(ReadError::malformed(key, reason));
+        }
+        Ok(numbers)
+    }
+}
+
+fn parse_number<T: FromStr>(key: &str, text: &str) -> Result<T, ReadError> {
+    text.parse().map_err(|_| {
+        let start: String = text.chars().take(40).collect();
+        ReadError::malformed(key, format!("{start:?} is not a number of its kind"))
+    })
+}

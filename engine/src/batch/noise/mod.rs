@@ -1,0 +1,279 @@
+//! How large phases become: variances of what is decrypted, in units of the phase.
+//!
+//! The phase of a fresh column is `m + t e` with `e` of variance σ², and, where rows are slots,
+//! with a message whose coefficients are spread over all of t:
+//!
+//! ```text
+//! V_f = t^2 (σ^2 + 1/12)    of each of its N coefficients
+//! ```
+//!
+//! An output is a polynomial in columns. Its monomials are uncorrelated, and in the evaluation
+//! domain a phase is a complex Gaussian of variance `N V_f`, for which `E|z^k|^2 = k! (N V_f)^k`.
+//! So, with `c_M` the coefficient of the monomial M over all trees, d its degree and k the
+//! multiplicities of its columns,
+//!
+//! ```text
+//! V = sum over M of c_M^2 * (product of k!) * N^(d-1) V_f^d
+//! ```
+//!
+//! Where rows are coefficients there is no product, and the message is exact: `V = sum of w^2 t^2
+//! σ^2`.
+
+mod expand;
+
+use thiserror::Error;
+
+use self::expand::{Expansion, Polynomial};
+use super::parameters::{Packing, Parameters};
+use super::program::{MAX_DEGREE, ValidProgram};
+
+/// σ² of the centred binomial distribution of 21 + 21 bits.
+pub const ERROR_VARIANCE: f64 = 10.5;
+/// Variance of a coefficient of the uniform ternary secret.
+pub const SECRET_VARIANCE: f64 = 2.0 / 3.0;
+/// Monomials that are held at a time.
+pub const MAX_MONOMIALS: usize = 1 << 22;
+/// Times that a coefficient is added to a monomial.
+pub const MAX_ADDITIONS: u64 = 1 << 26;
+/// From this degree on, the tails of a phase are heavier than a Gaussian's by less than a bit.
+pub const HEAVY_TAIL_DEGREE: u32 = 5;
+
+/// Why the noise of a program is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoiseError {
+    /// The program expands beyond [`MAX_MONOMIALS`] or [`MAX_ADDITIONS`].
+    #[error("the polynomials have too many monomials; fewer levels or fewer trees have less")]
+    TooManyMonomials,
+    /// A coefficient is beyond 127 bits.
+    #[error("a coefficient of a polynomial is too large")]
+    Overflow,
+}
+
+/// What of a program decides about noise, in any ring.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    outputs: Vec<Moment>,
+    degree: u32,
+}
+
+/// Of one output.
+#[derive(Debug, Clone, PartialEq)]
+struct Moment {
+    /// For each degree the sum of `c_M^2 * product of k!`.
+    squares: [f64; MAX_DEGREE as usize + 1],
+    /// Sum of the magnitudes of the coefficients of degree 1.
+    weights: f64,
+}
+
+impl Moments {
+    /// Expands the program into distinct monomials.
+    pub fn new(program: &ValidProgram) -> Result<Self, NoiseError> {
+        let outputs = Expansion::outputs(program)?.iter().map(Moment::new).collect();
+        Ok(Self { outputs, degree: program.degree() })
+    }
+
+    /// Variance of the monomials of one degree, of the output that has most.
+    pub fn variance_of_degree(&self, parameters: &Parameters, degree: u32) -> f64 {
+        let of = |moment: &Moment| moment.squares[degree as usize];
+        self.outputs.iter().map(of).fold(0.0, f64::max) * of_monomial(parameters, degree)
+    }
+
+    /// V, of the output that has most; four times that where tails are heavy.
+    pub fn variance(&self, parameters: &Parameters) -> f64 {
+        let of = |moment: &Moment| -> f64 {
+            let degrees = (0u32..).zip(moment.squares).skip(1);
+            degrees.map(|(degree, squares)| squares * of_monomial(parameters, degree)).sum()
+        };
+        heavy_tails(self.degree) * self.outputs.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// Without the monomials above a degree.
+    pub(super) fn up_to(&self, degree: u32) -> Self {
+        let mut cut = self.clone();
+        cut.degree = cut.degree.min(degree);
+        for moment in &mut cut.outputs {
+            moment.squares.iter_mut().skip(degree as usize + 1).for_each(|square| *square = 0.0);
+        }
+        cut
+    }
+
+    /// Bound of what messages add to a phase: half of t; and where rows are coefficients, t for
+    /// each column, whose integer may have been brought below t/2.
+    pub fn message_bound(&self, parameters: &Parameters) -> f64 {
+        #[allow(clippy::cast_precision_loss)]
+        let modulus = parameters.plaintext_modulus as f64;
+        match parameters.packing {
+            Packing::Slots => modulus / 2.0,
+            Packing::Coefficients => {
+                let weights = self.outputs.iter().map(|moment| moment.weights).fold(0.0, f64::max);
+                modulus * (0.5 + weights)
+            }
+        }
+    }
+}
+
+/// Variance of the phase of what the sanitiser adds: for i = 1..=D, with uniform ternary r and
+/// errors e, e1 and e2,
+///
+/// ```text
+/// s^(i-1) * ((r pk_0 + t e1) + s (r pk_1 + t e2)) = t (r e s^(i-1) + e1 s^(i-1) + e2 s^i)
+/// ```
+///
+/// as `pk_0 + pk_1 s = t e`. With `S_i = i! (2N/3)^i`, N times the variance of a coefficient of
+/// s^i, that is `t^2 σ^2 (2N/3 S_(i-1) + S_(i-1) + S_i)`.
+pub fn sanitiser_variance(parameters: &Parameters, degree: u32) -> f64 {
+    let of = |i: u32| {
+        let before = secret_power(parameters, i - 1);
+        before * secret_power(parameters, 1) + before + secret_power(parameters, i)
+    };
+    square_of_modulus(parameters) * ERROR_VARIANCE * (1..=degree).map(of).sum::<f64>()
+}
+
+/// Variance of the phase of what rounds components 0..=D to multiples of the dropped primes, in
+/// units of the smaller phase. Component i is off by a uniform multiple of t/P between -t/2 and
+/// t/2: `t^2/12 * (S_0 + ... + S_D)`, four times that where tails are heavy.
+pub fn rounding_variance(parameters: &Parameters, degree: u32) -> f64 {
+    let powers: f64 = (0..=degree).map(|i| secret_power(parameters, i)).sum();
+    heavy_tails(degree) * square_of_modulus(parameters) / 12.0 * powers
+}
+
+/// `S_i = i! (2N/3)^i`.
+fn secret_power(parameters: &Parameters, power: u32) -> f64 {
+    let of_secret = SECRET_VARIANCE * f64::from(parameters.ring_dimension);
+    (1..=power).map(|i| f64::from(i) * of_secret).product()
+}
+
+fn heavy_tails(degree: u32) -> f64 {
+    if degree >= HEAVY_TAIL_DEGREE { 4.0 } else { 1.0 }
+}
+
+/// t².
+fn square_of_modulus(parameters: &Parameters) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let modulus = parameters.plaintext_modulus as f64;
+    modulus * modulus
+}
+
+/// `N^(d-1) V_f^d`.
+fn of_monomial(parameters: &Parameters, degree: u32) -> f64 {
+    let message = match parameters.packing {
+        Packing::Slots => 1.0 / 12.0,
+        Packing::Coefficients => 0.0,
+    };
+    let fresh = square_of_modulus(parameters) * (ERROR_VARIANCE + message);
+    let dimension = f64::from(parameters.ring_dimension);
+    (0..degree).map(|factor| if factor == 0 { fresh } else { dimension * fresh }).product()
+}
+
+impl Moment {
+    fn new(polynomial: &Polynomial) -> Self {
+        let mut moment = Self { squares: [0.0; MAX_DEGREE as usize + 1], weights: 0.0 };
+        for (monomial, &coefficient) in polynomial {
+            #[allow(clippy::cast_precision_loss)]
+            let coefficient = coefficient as f64;
+            let square = coefficient * coefficient * monomial.arrangements();
+            moment.squares[usize::from(monomial.degree)] += square;
+            if monomial.degree == 1 {
+                moment.weights += coefficient.abs();
+            }
+        }
+        moment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::program::samples::{Numbers, affine, column, full_trees};
+    use super::super::program::{Node, Output, Program};
+    use super::*;
+
+    fn slots(ring_dimension: u32, plaintext_modulus: u64) -> Parameters {
+        Parameters { packing: Packing::Slots, ring_dimension, primes: 1, plaintext_modulus }
+    }
+
+    fn bits(variance: f64) -> f64 {
+        variance.log2() / 2.0
+    }
+
+    /// 100 full trees with leaves between -127 and 127, in columns that are hardly shared:
+    /// `T (N V_f)^(D-1) 2^(D-2) (4 L^2 / 3) V_f`.
+    #[test]
+    fn independent_trees_have_the_noise_of_the_formula() {
+        let mut numbers = Numbers(3);
+        for (depth, dimension, modulus, expected) in [
+            (3, 4096, 40961, 74.0),
+            (4, 4096, 40961, 97.5),
+            (5, 8192, 65537, 127.4),
+            (6, 8192, 65537, 152.1),
+        ] {
+            let trees = full_trees(&mut numbers, 100, depth, 65_536).validate().unwrap();
+            let variance = Moments::new(&trees).unwrap().variance(&slots(dimension, modulus));
+            // Of degree 5 and 6, a bit for the tails is on top.
+            assert!((bits(variance) - expected).abs() < 0.2, "{depth}: {}", bits(variance));
+        }
+    }
+
+    fn output(columns: u32, nodes: Vec<Node>, roots: &[u32]) -> Moments {
+        let outputs = vec![Output { constant: 0, roots: roots.to_vec() }];
+        Moments::new(&Program { columns, nodes, outputs }.validate().unwrap()).unwrap()
+    }
+
+    fn times(column_of: u32, factor: u32) -> Node {
+        let product =
+            super::super::program::Product { indicator: column(column_of), factor, minus: None };
+        Node::Select { base: None, products: vec![product] }
+    }
+
+    #[test]
+    fn monomials_are_summed_before_they_are_squared() {
+        let nodes = vec![Node::Affine(affine(0, &[(0, 3)])), times(1, 0), times(1, 0)];
+        let parameters = slots(4096, 40961);
+        let once = output(2, nodes.clone(), &[1]).variance(&parameters);
+        let twice = output(2, nodes, &[1, 2]).variance(&parameters);
+        assert_eq!(twice, 4.0 * once);
+        let opposite =
+            vec![Node::Affine(affine(7, &[(0, 3)])), Node::Affine(affine(1, &[(0, -3)]))];
+        assert_eq!(output(1, opposite, &[0, 1]).variance(&parameters), 0.0);
+    }
+
+    #[test]
+    fn powers_of_a_column_count_their_arrangements() {
+        let nodes = |second| vec![Node::Affine(affine(0, &[(0, 1)])), times(second, 0)];
+        let parameters = slots(4096, 40961);
+        let square = output(2, nodes(0), &[1]).variance(&parameters);
+        let product = output(2, nodes(1), &[1]).variance(&parameters);
+        assert_eq!(square, 2.0 * product);
+    }
+
+    #[test]
+    fn sums_of_coefficients_have_no_message_noise() {
+        let linear = output(2, vec![Node::Affine(affine(0, &[(0, 3), (1, -4)]))], &[0]);
+        let packing = Packing::Coefficients;
+        let parameters = Parameters { packing, plaintext_modulus: 16, ..slots(2048, 0) };
+        assert_eq!(linear.variance(&parameters), 25.0 * 256.0 * 10.5);
+        assert_eq!(linear.message_bound(&parameters), 16.0 * 7.5);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        // One root of 128 monomials, 2^20 times: more additions than there may be.
+        let terms: Vec<_> = (0..128).map(|column| (column, 1)).collect();
+        let nodes = vec![Node::Affine(affine(0, &terms))];
+        let outputs = vec![Output { constant: 0, roots: vec![0; 1 << 20] }];
+        let program = Program { columns: 128, nodes, outputs }.validate().unwrap();
+        assert_eq!(Moments::new(&program).unwrap_err(), NoiseError::TooManyMonomials);
+    }
+
+    #[test]
+    fn sanitiser_and_rounding_follow_their_formulas() {
+        let parameters = slots(2048, 12289);
+        let (t, s1) = (12289.0f64, 2.0 / 3.0 * 2048.0);
+        let first = t * t * 10.5 * (s1 + 1.0 + s1);
+        assert!((sanitiser_variance(&parameters, 1) / first - 1.0).abs() < 1e-12);
+        assert_eq!(sanitiser_variance(&parameters, 0), 0.0);
+        let second = first + t * t * 10.5 * (s1 * s1 + s1 + 2.0 * s1 * s1);
+        assert!((sanitiser_variance(&parameters, 2) / second - 1.0).abs() < 1e-12);
+        let rounded = t * t / 12.0 * (1.0 + s1 + 2.0 * s1 * s1);
+        assert!((rounding_variance(&parameters, 2) / rounded - 1.0).abs() < 1e-12);
+    }
+}
