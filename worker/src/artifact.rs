@@ -4,11 +4,12 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, names};
+use cipherscore_engine::batch::artifact::BatchServerArtifact;
 use cipherscore_engine::evaluator::Evaluator;
 
 /// What a `server.zip` is.
@@ -18,14 +19,18 @@ pub enum ArtifactKind {
     Raw,
     /// A circuit as data.
     Circuit,
+    /// A program of the bulk engine.
+    Batch,
 }
 
 impl ArtifactKind {
     /// By what is in the zip.
     pub fn of(archive: &Archive) -> Self {
-        match archive.get(names::CIRCUIT) {
-            Some(_) => Self::Circuit,
-            None => Self::Raw,
+        let has = |name| archive.get(name).is_some();
+        match (has(names::CIRCUIT), has(names::PROGRAM)) {
+            (true, _) => Self::Circuit,
+            (false, true) => Self::Batch,
+            (false, false) => Self::Raw,
         }
     }
 }
@@ -43,9 +48,16 @@ pub fn open_evaluator(
         "it is raw: it holds machine code, which is not run here; take what `cipherscore import` \
          makes of it"
     );
+    if kind == ArtifactKind::Batch {
+        return open_batch(BatchServerArtifact::open(zip)?);
+    }
     // Nothing is recorded of a circuit that is data already.
     let nobody = RecorderCommand::new("", Vec::new());
     let artifact = ServerArtifact::open(zip, recorder.unwrap_or(&nobody))?;
     let evaluator = CircuitEvaluator::new(artifact).context("its circuit cannot be optimised")?;
     Ok(Arc::new(evaluator.with_threads(threads)))
+}
+
+fn open_batch(artifact: BatchServerArtifact) -> anyhow::Result<Arc<dyn Evaluator>> {
+    bail!("model {}: this program does not evaluate kind {}", artifact.model_id, artifact.kind)
 }
