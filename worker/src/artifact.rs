@@ -4,12 +4,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, names};
 use cipherscore_engine::batch::artifact::BatchServerArtifact;
+use cipherscore_engine::batch::evaluator::BatchEvaluator;
 use cipherscore_engine::evaluator::Evaluator;
 
 /// What a `server.zip` is.
@@ -49,15 +50,12 @@ pub fn open_evaluator(
          makes of it"
     );
     if kind == ArtifactKind::Batch {
-        return open_batch(BatchServerArtifact::open(zip)?);
+        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(zip)?)?;
+        return Ok(Arc::new(evaluator.with_threads(threads)));
     }
     // Nothing is recorded of a circuit that is data already.
     let nobody = RecorderCommand::new("", Vec::new());
     let artifact = ServerArtifact::open(zip, recorder.unwrap_or(&nobody))?;
     let evaluator = CircuitEvaluator::new(artifact).context("its circuit cannot be optimised")?;
     Ok(Arc::new(evaluator.with_threads(threads)))
-}
-
-fn open_batch(artifact: BatchServerArtifact) -> anyhow::Result<Arc<dyn Evaluator>> {
-    bail!("model {}: this program does not evaluate kind {}", artifact.model_id, artifact.kind)
 }
