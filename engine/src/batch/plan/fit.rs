@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn rings_are_in_the_order_of_cost() {
-        let cost = |&(dimension, primes): &(u32, u32)| (primes, dimension);
+        let cost = |(dimension, primes): (u32, u32)| (primes, dimension);
         assert!(Parameters::rings().is_sorted_by_key(cost));
     }
 }
