@@ -1,17 +1,16 @@
 //! The models that are measured, each with keys and encrypted rows of a data owner.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, ModelId, Tenant};
-use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_producer::encryption::Encryption;
+use cipherscore_producer::model::open_client;
+use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 /// Rows that are encrypted; jobs take them in turn.
 const ROWS: usize = 16;
@@ -38,21 +37,16 @@ impl Model {
             std::fs::read(&path).with_context(|| path.display().to_string())
         };
         let server = ServerArtifact::open(&read("server.zip")?, recorder)?;
-        let client = ClientArtifact::open(&read("client.zip")?)?;
-        let keys = ClientKeys::generate(client.keyset());
-        let evaluation = keys.evaluation_keys(client.keyset(), &|| ())?;
-        let key = write_evaluation_keys(&evaluation, client.keyset());
-        let key_bytes = key.len();
-        let key = match client.keyset().bootstrap_keys.is_empty() {
-            true => None,
-            false => Some(Blob::evaluation_key(&Tenant::default(), key)?),
-        };
-        let text = String::from_utf8(read("rows.csv")?)?;
-        let encryption = Encryption::new(client, keys);
-        let rows = text.lines().skip(1).cycle().take(ROWS).map(|line| {
-            let row: Vec<f64> = line.split(',').map(str::parse).collect::<Result<_, _>>()?;
-            anyhow::Ok(encryption.encrypt(&[row])?)
-        });
+        let client = open_client(&read("client.zip")?)?;
+        let keys = client.make_keys(&|| ())?;
+        let encryption = Arc::clone(&client).with_key(&keys.client)?;
+        let key_bytes = keys.evaluation.as_ref().map_or(0, Vec::len);
+        let key = keys.evaluation.filter(|_| client.interface().needs_key);
+        let key = key.map(|key| Blob::evaluation_key(&Tenant::default(), key)).transpose()?;
+        let (csv, features) = (read("rows.csv")?, &client.interface().features);
+        let clear = RowReader::new(&csv[..], features, ExtraColumns::Refuse)?.take(ROWS)?;
+        let rows = (0..clear.len()).cycle().take(ROWS);
+        let rows = rows.map(|row| anyhow::Ok(encryption.encrypt(&clear.part(row, 1))?));
         let id = server.model_id.to_string().parse()?;
         let server_zip = server.to_imported_zip()?;
         Ok(Self { id, server_zip, key, key_bytes, rows: rows.collect::<Result<_, _>>()? })

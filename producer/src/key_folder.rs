@@ -2,23 +2,22 @@
 //!
 //! | file | content | mode |
 //! |---|---|---|
-//! | `client.key` | secret keys, Concrete's `ClientKeyset`; wrapped in age when a passphrase is set | 0600 |
-//! | `evaluation.key` | evaluation keys, Concrete's `ServerKeyset` | default |
+//! | `client.key` | the secret key, as its [model](crate::model) writes it; wrapped in age when a passphrase is set | 0600 |
+//! | `evaluation.key` | the evaluation key, if there is one | default |
 //! | `keys.json` | digests of both; written last, it marks the folder complete | default |
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use cipherscore_concrete::{WireError, keys};
 use cipherscore_engine::artifact::Digest;
-use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_engine::parameters::KeysetParameters;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::files::{Access, write_atomically};
+use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
 
 const CLIENT_KEY: &str = "client.key";
 const EVALUATION_KEY: &str = "evaluation.key";
@@ -70,14 +69,17 @@ pub enum KeyFolderError {
         /// Digest of what should be there.
         expected: Digest,
     },
-    /// A file is not a key of these parameters.
+    /// A file is not a key of this model.
     #[error("{path}: {source}")]
     Key {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: WireError,
+        source: Box<EncryptionError>,
     },
+    /// There is no evaluation key.
+    #[error("{0} holds no evaluation key: models of the kind that its keys are for need none")]
+    NoEvaluationKey(PathBuf),
     /// The client key is encrypted and there is no passphrase.
     #[error("{0} is encrypted: a passphrase is needed")]
     NoPassphrase(PathBuf),
@@ -95,7 +97,8 @@ pub enum KeyFolderError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
-    evaluation_key_id: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evaluation_key_id: Option<Digest>,
     /// Of the file as it is stored, encrypted or not.
     client_key_sha256: Digest,
 }
@@ -117,8 +120,9 @@ impl KeyFolder {
         self.path.join(EVALUATION_KEY)
     }
 
-    /// Digests of the files with the evaluation keys and with the client key, as `keys.json` says.
-    pub fn digests(&self) -> Result<(Digest, Digest), KeyFolderError> {
+    /// Digests of the files with the evaluation key, if there is one, and with the client key, as
+    /// `keys.json` says.
+    pub fn digests(&self) -> Result<(Option<Digest>, Digest), KeyFolderError> {
         let index = self.index()?;
         Ok((index.evaluation_key_id, index.client_key_sha256))
     }
@@ -132,32 +136,29 @@ impl KeyFolder {
         }
     }
 
-    /// Stores keys, replacing those that are there. Returns the evaluation key id.
+    /// Stores keys, replacing those that are there. Returns the evaluation key id, if they have
+    /// one.
     pub fn store(
         &self,
-        client_keys: &ClientKeys,
-        evaluation_keys: &[u8],
+        keys: &NewKeys,
         passphrase: Option<SecretString>,
-    ) -> Result<Digest, KeyFolderError> {
+    ) -> Result<Option<Digest>, KeyFolderError> {
         create_private_folder(&self.path).map_err(|source| self.io(&self.path, source))?;
-        let index_path = self.path.join(INDEX);
         // Until the new index is written, the folder counts as incomplete.
-        match std::fs::remove_file(&index_path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(self.io(&index_path, source));
+        self.remove(INDEX)?;
+        let sealed =
+            passphrase.map(|passphrase| self.seal(&keys.client, passphrase)).transpose()?;
+        let stored = sealed.as_ref().unwrap_or(&keys.client);
+        self.write(CLIENT_KEY, Access::Owner, |file| file.write_all(stored))?;
+        match &keys.evaluation {
+            Some(key) => {
+                self.write(EVALUATION_KEY, Access::Default, |file| file.write_all(key))?;
             }
-            _ => {}
+            None => self.remove(EVALUATION_KEY)?,
         }
-        let plain = keys::write_client_keys(client_keys);
-        let stored = match passphrase {
-            None => plain,
-            Some(passphrase) => self.seal(&plain, passphrase)?,
-        };
-        self.write(CLIENT_KEY, Access::Owner, |file| file.write_all(&stored))?;
-        self.write(EVALUATION_KEY, Access::Default, |file| file.write_all(evaluation_keys))?;
         let index = Index {
-            evaluation_key_id: Digest::of(evaluation_keys),
-            client_key_sha256: Digest::of(&stored),
+            evaluation_key_id: keys.evaluation.as_deref().map(Digest::of),
+            client_key_sha256: Digest::of(stored),
         };
         self.write(INDEX, Access::Default, |file| {
             serde_json::to_writer_pretty(&mut *file, &index)?;
@@ -166,12 +167,13 @@ impl KeyFolder {
         Ok(index.evaluation_key_id)
     }
 
-    /// Reads the client key. `passphrase` is asked only when the file is encrypted.
-    pub fn client_keys(
+    /// Reads the client key, which must be of this model. `passphrase` is asked only when the file
+    /// is encrypted.
+    pub fn encryption(
         &self,
-        parameters: &KeysetParameters,
+        model: Arc<dyn ClientModel>,
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
-    ) -> Result<ClientKeys, KeyFolderError> {
+    ) -> Result<Arc<dyn Encryption>, KeyFolderError> {
         let expected = self.index()?.client_key_sha256;
         let path = self.path.join(CLIENT_KEY);
         let stored = self.read_client_key(&path)?;
@@ -185,17 +187,31 @@ impl KeyFolder {
                     .map_err(|reason| KeyFolderError::Passphrase { path: path.clone(), reason })?
             }
         };
-        keys::read_client_keys(&plain, parameters)
-            .map_err(|source| KeyFolderError::Key { path, source })
+        let encryption = model.with_key(&plain);
+        encryption.map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })
     }
 
-    /// Reads the serialised evaluation keys and checks their digest.
-    pub fn evaluation_keys(&self) -> Result<Vec<u8>, KeyFolderError> {
+    /// Reads the serialised evaluation key and checks its digest.
+    pub fn evaluation_key(&self) -> Result<Vec<u8>, KeyFolderError> {
         let expected = self.index()?.evaluation_key_id;
+        let expected = expected.ok_or_else(|| self.no_evaluation_key())?;
         let path = self.evaluation_key_path();
         let bytes = std::fs::read(&path).map_err(|source| self.io(&path, source))?;
         require_digest(&path, &bytes, expected)?;
         Ok(bytes)
+    }
+
+    /// What it means that a model needs an evaluation key, and there is none.
+    pub(crate) fn no_evaluation_key(&self) -> KeyFolderError {
+        KeyFolderError::NoEvaluationKey(self.path.clone())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), KeyFolderError> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(self.io(&path, source)),
+            _ => Ok(()),
+        }
     }
 
     /// Encrypts with a passphrase. age keeps the last chunk of its input (at most 64 KiB) in a

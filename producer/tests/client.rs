@@ -13,7 +13,9 @@ use cipherscore_common::broker::{
 };
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
-use cipherscore_common::{BlobKind, BlobStore, JobId, MarkStore, MemoryStore, ModelId, Tenant};
+use cipherscore_common::{
+    Blob, BlobKind, BlobStore, JobId, Lease, MarkStore, MemoryStore, ModelId, Tenant,
+};
 use cipherscore_producer::client::{
     Answer, Client, ClientError, ClientOptions, InFlight, JobRequest,
 };
@@ -94,6 +96,10 @@ impl Fixture {
     }
 
     async fn reply(&self, job: JobId, model_id: ModelId) {
+        self.reply_with(job, model_id, Payload::Inline(b"outputs".to_vec())).await;
+    }
+
+    async fn reply_with(&self, job: JobId, model_id: ModelId, outputs: Payload) {
         let reply = Reply {
             job,
             correlation_id: None,
@@ -101,7 +107,7 @@ impl Fixture {
             worker: "w".into(),
             timings: Timings::default(),
             trace: None,
-            outcome: Outcome::Scored(Payload::Inline(b"outputs".to_vec())),
+            outcome: Outcome::Scored(outputs),
         };
         self.broker.broker.publish(&reply.to_message(&self.queue)).await.unwrap();
     }
@@ -162,6 +168,26 @@ async fn large_rows_go_by_the_store_and_leave_it() {
     fixture.reply(job.job, model()).await;
     fixture.client.replies().next().await.unwrap().ack().await;
     assert!(stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_leaves_the_store() {
+    let fixture = Fixture::new().await;
+    let tenant = fixture.queue.tenant();
+    let stored = async |kind| fixture.store.list(tenant, kind).await.unwrap().len();
+    let given_up = fixture.submit(vec![7; 3 << 20]).await.job;
+    let wanted = fixture.submit(b"rows".to_vec()).await.job;
+    assert_eq!(stored(BlobKind::Job).await, 1);
+    fixture.client.abandon(given_up).await;
+    assert_eq!(stored(BlobKind::Job).await, 0);
+    // Its reply comes all the same.
+    let (blob, outputs) = Blob::payload(tenant, BlobKind::Reply, vec![8; 2 << 20]).unwrap();
+    fixture.store.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap();
+    fixture.reply_with(given_up, model(), Payload::Stored(outputs)).await;
+    fixture.reply(wanted, model()).await;
+    let received = fixture.client.replies().next().await.unwrap();
+    assert_eq!((received.job, stored(BlobKind::Reply).await), (wanted, 0));
+    received.ack().await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cipherscore_common::JobId;
 use cipherscore_common::message::ErrorCode;
 use cipherscore_producer::events::{Event, Events};
-use cipherscore_producer::rows::Columns;
+use cipherscore_producer::rows::{Columns, ExtraColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use serde_json::{Value, json};
@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn run(services: &Services, owner: &Owner, input: &Path, events: Events) -> ScoreReport {
     let request = ScoreRequest {
-        artifact: owner.artifact.clone(),
+        encryption: owner.encryption(),
         model_id: owner.model_id(),
-        client_keys: owner.client_keys(),
         keys: owner.keys.clone(),
         input: input.to_owned(),
+        extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
         columns: Columns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(2).unwrap()),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use cipherscore_common::message::{ErrorCode, Job};
 use cipherscore_common::{BlobKind, BlobName, BlobStore};
 use cipherscore_producer::events::{Event, Events};
-use cipherscore_producer::rows::Columns;
+use cipherscore_producer::rows::{Columns, ExtraColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreError, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, make_keys, serve, until};
@@ -25,11 +25,11 @@ const JOBS: usize = 11;
 
 fn request(owner: &Owner, input: &Path) -> ScoreRequest {
     ScoreRequest {
-        artifact: owner.artifact.clone(),
+        encryption: owner.encryption(),
         model_id: owner.model_id(),
-        client_keys: owner.client_keys(),
         keys: owner.keys.clone(),
         input: input.to_owned(),
+        extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
         columns: Columns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB).unwrap()),
@@ -305,7 +305,7 @@ async fn a_lost_evaluation_key_is_put_back() {
     let (owner, services) = (Owner::new(TREE), Services::default());
     let taken = services.store.clone();
     let (id, _) = owner.keys.digests().unwrap();
-    let name = BlobName::evaluation_key(&owner_tenant(), id.to_string().parse().unwrap());
+    let name = BlobName::evaluation_key(&owner_tenant(), id.unwrap().to_string().parse().unwrap());
     let remove = move |number, _: &_| {
         if number == 0 {
             let (store, name) = (taken.clone(), name.clone());
@@ -346,7 +346,7 @@ async fn a_ledger_of_another_run_is_refused() {
         ..request(&owner, &input)
     };
     assert!(refusal(other).await.contains("another number of rows per job"));
-    let keys = make_keys(&owner.artifact, &owner.path("other keys"));
+    let keys = make_keys(&*owner.model, &owner.path("other keys"));
     let other = ScoreRequest { keys, ..request(&owner, &input) };
     assert!(refusal(other).await.contains("other keys"));
     let model_id = "0".repeat(64).parse().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, Store, StoreError};
-use cipherscore_engine::evaluator::{EvaluationError, PreparedKey};
+use cipherscore_engine::evaluator::{Evaluation, EvaluationError, PreparedKey};
 
 use crate::compute::compute;
 use crate::pipeline::Failure;
@@ -59,25 +59,19 @@ async fn evaluate_stored<B: Broker, S: Store>(
         return Err(Failure::refused(ErrorCode::WrongDigest, reason));
     }
     let (evaluator, rows) = (job.evaluator.clone(), job.rows);
-    let mut evaluation = match evaluator.begin(key, rows) {
+    let begun = compute(&shared.pool, move || evaluator.begin(key, rows));
+    // The next chunk is on its way while the present one is evaluated, and no further one.
+    let (begun, mut next) = tokio::join!(begun, reader.next_chunk());
+    let mut evaluation = match begun? {
         Ok(evaluation) => evaluation,
         Err(error) => return Ok(Err(error)),
     };
     for (index, digest) in stored.chunks.iter().enumerate() {
-        let Some(chunk) = reader.next_chunk().await.map_err(|error| missing(shared, &error))?
-        else {
-            break;
-        };
-        let (digest, asked) = (*digest, stop.clone());
-        let pushed = compute(&shared.pool, move || {
-            // Before a byte of it is used: the digest of the whole comes with the last chunk only.
-            if Digest::of(&chunk) != digest {
-                return Err(None);
-            }
-            evaluation.push(&chunk, &|| asked.is_asked()).map_err(Some)?;
-            Ok(evaluation)
-        });
-        evaluation = match pushed.await? {
+        let Some(chunk) = next.map_err(|error| missing(shared, &error))? else { break };
+        let pushed = push(shared, evaluation, chunk, *digest, stop);
+        let pushed = tokio::join!(pushed, reader.next_chunk());
+        next = pushed.1;
+        evaluation = match pushed.0? {
             Ok(evaluation) => evaluation,
             Err(Some(error)) => return Ok(Err(error)),
             Err(None) => {
@@ -88,6 +82,29 @@ async fn evaluate_stored<B: Broker, S: Store>(
     }
     let asked = stop.clone();
     compute(&shared.pool, move || evaluation.finish(&|| asked.is_asked())).await
+}
+
+/// Why a chunk was not evaluated; none when it does not have its digest.
+type Refused = Option<EvaluationError>;
+
+/// Evaluates a chunk, unless it is not the one that was published.
+async fn push<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    mut evaluation: Box<dyn Evaluation>,
+    chunk: Vec<u8>,
+    digest: Digest,
+    stop: &Stop,
+) -> Result<Result<Box<dyn Evaluation>, Refused>, Failure> {
+    let asked = stop.clone();
+    compute(&shared.pool, move || {
+        // Before a byte of it is used: the digest of the whole comes with the last chunk only.
+        if Digest::of(&chunk) != digest {
+            return Err(None);
+        }
+        evaluation.push(&chunk, &|| asked.is_asked()).map_err(Some)?;
+        Ok(evaluation)
+    })
+    .await
 }
 
 /// What it means that a part of the job cannot be read.

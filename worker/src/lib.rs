@@ -4,9 +4,11 @@
 //! * `pipeline`: the way of a job, step by step. Read it first.
 //! * `supervisor`: consuming, slots, reconnecting, stopping.
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
+//! * [`artifact`]: what it evaluates.
 //! * `memory`, `in_flight`, `window`, `models`: what is kept meanwhile.
 //! * [`config`], [`command`]: how it is started.
 
+pub mod artifact;
 pub mod command;
 mod compute;
 pub mod config;

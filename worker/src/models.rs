@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cipherscore_common::{BlobName, BlobReader, ModelId, Store, Tenant};
-use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
+use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::evaluator::Evaluator;
 use tracing::{error, info};
+
+use crate::artifact::open_evaluator;
 
 /// Name of a model's file inside a folder of its own.
 const SERVER_ZIP: &str = "server.zip";
@@ -92,11 +92,6 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    fn open(&self, zip: &[u8]) -> anyhow::Result<Arc<dyn Evaluator>> {
-        let artifact = ServerArtifact::open(zip, &self.recorder)?;
-        Ok(Arc::new(CircuitEvaluator::new(artifact)?.with_threads(self.threads)))
-    }
-
     /// Opens all models of a folder: files that end in `.zip`, and `server.zip` in folders below
     /// it.
     pub(crate) fn load(&self, folder: &Path, models: &mut Models) -> anyhow::Result<()> {
@@ -142,17 +137,18 @@ impl Loader {
             name()
         );
         let zip = std::fs::read(path).with_context(name)?;
-        let evaluator = self.open(&zip).with_context(name)?;
+        let opened = open_evaluator(&zip, Some(&self.recorder), self.threads);
+        let evaluator = opened.with_context(name)?;
         let mut one = Models::default();
         let id = one.add(evaluator, Origin::File(state))?;
         info!(model = %id, file = name(), "model opened");
         one.by_id.pop_first().context("a model was added")
     }
 
-    /// Fetches a model from the store and opens it. Only imported ones: machine code from the
-    /// store is not run, not even in the locked child.
+    /// Fetches a model from the store and opens it. Machine code from the store is not run, not
+    /// even in the locked child.
     pub(crate) async fn fetch<S: Store>(
-        self: &Arc<Self>,
+        &self,
         store: &S,
         tenant: &Tenant,
         id: ModelId,
@@ -160,11 +156,9 @@ impl Loader {
         let name = BlobName::model(tenant, id);
         let reader = BlobReader::open(store, &name).await?;
         let zip = reader.read_all(MAX_ZIP_BYTES as u64).await?;
-        if Archive::read(&zip)?.get(names::CIRCUIT).is_none() {
-            bail!("{name} is raw; push what `cipherscore import` makes of it");
-        }
-        let loader = self.clone();
-        let evaluator = tokio::task::spawn_blocking(move || loader.open(&zip)).await??;
+        let threads = self.threads;
+        let opened = tokio::task::spawn_blocking(move || open_evaluator(&zip, None, threads));
+        let evaluator = opened.await?.with_context(|| name.to_string())?;
         let found = evaluator.model_id();
         ensure!(found.to_string() == id.to_string(), "{name} says that it is model {found}");
         info!(model = %id, "model fetched from the store");

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cipherscore_concrete::values::read_value;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::rows::{Columns, ScoreWriter};
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_client, read_bounded, report, require_separate_json, write_output};
+use super::{read_bounded, read_client, report, require_separate_json, write_output};
 use crate::passphrase::PassphraseSource;
 
 /// Largest output file, in bytes.
@@ -26,7 +25,7 @@ pub(crate) struct Decrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// Encrypted outputs, one file for each row.
+    /// Encrypted outputs, as `evaluate` wrote them.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
 
@@ -45,24 +44,25 @@ pub(crate) struct Decrypt {
 impl Decrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         require_separate_json(json, &self.output)?;
-        let artifact = open_client(&self.client)?;
-        let keys = KeyFolder::new(&self.keys)
-            .client_keys(artifact.keyset(), || self.passphrase.existing())?;
-        let gate = artifact.output();
+        let model = read_client(&self.client)?;
+        let encryption =
+            KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
         let decrypt = |path: &PathBuf| {
             let bytes = read_bounded(path, MAX_OUTPUT_BYTES)?;
-            let value = read_value(gate, &bytes).with_context(|| path.display().to_string())?;
-            anyhow::Ok(keys.decrypt(&value, gate)?)
+            encryption.decrypt_file(&bytes).with_context(|| path.display().to_string())
         };
+        let mut rows = 0;
         write_output(&self.output, |file| {
             let columns = if self.integers { Columns::Integers } else { Columns::Scores };
-            let mut scores = ScoreWriter::new(file, &artifact, columns)?;
+            let mut scores = ScoreWriter::new(file, encryption.model(), columns)?;
             for path in &self.input {
-                scores.write(&decrypt(path)?)?;
+                let integers = decrypt(path)?;
+                integers.rows().try_for_each(|row| scores.write(row))?;
+                rows += integers.len();
             }
             Ok(scores.finish()?)
         })?;
-        let decrypted = Decrypted { rows: self.input.len(), output: self.output };
+        let decrypted = Decrypted { rows, output: self.output };
         report(json, &decrypted, |decrypted| eprintln!("{} rows decrypted", decrypted.rows))
     }
 }

@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cipherscore_concrete::values::write_value;
-use cipherscore_engine::parameters::Compression;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::Interface;
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_client, open_input, report};
+use super::{InputColumns, open_input, read_client, report};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
 
-/// Quantise and encrypt rows, each into a file in Concrete's format.
+/// Encrypt rows: of Concrete ML's models each into a file in Concrete's format, of others all into
+/// one file.
 #[derive(Args)]
 pub(crate) struct Encrypt {
     /// client.zip of the model.
@@ -31,9 +31,13 @@ pub(crate) struct Encrypt {
     #[arg(long, value_name = "CSV")]
     input: PathBuf,
 
-    /// A file for each row, or one folder for row-000000-0.bin (row, argument) and so on.
+    /// A file for each row, or one folder for row-000000-0.bin (row, argument) and so on. One file
+    /// for models whose rows are encrypted together.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
+
+    #[command(flatten)]
+    columns: InputColumns,
 
     #[command(flatten)]
     passphrase: PassphraseSource,
@@ -41,42 +45,48 @@ pub(crate) struct Encrypt {
 
 #[derive(Serialize)]
 struct Encrypted {
+    rows: usize,
     files: Vec<PathBuf>,
 }
 
 impl Encrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let artifact = open_client(&self.client)?;
-        let keys = KeyFolder::new(&self.keys)
-            .client_keys(artifact.keyset(), || self.passphrase.existing())?;
-        let mut rows = RowReader::new(open_input(&self.input)?, artifact.features())
-            .with_context(|| self.input.display().to_string())?;
+        let model = read_client(&self.client)?;
+        let encryption =
+            KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
+        let model = encryption.model();
+        let Interface { features, rows_of_file, .. } = model.interface();
+        let named = || self.input.display().to_string();
+        let mut reader = RowReader::new(open_input(&self.input)?, features, self.columns.extra())
+            .with_context(named)?;
         let mut names = self.names()?;
         let counter = progress::rows(json, None, 0);
-        let mut files = Vec::new();
+        let (mut files, mut rows) = (Vec::new(), 0);
         loop {
-            let next = rows.take(1).with_context(|| self.input.display().to_string())?;
-            let Some(row) = next.first() else { break };
+            let next = reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named)?;
+            if next.is_empty() {
+                break;
+            }
             let path = names
                 .next()
                 .with_context(|| format!("more rows than the {} files of --output", files.len()))?;
-            let integers = artifact.model().quantise(row)?;
-            let gate = artifact.input();
-            let value = write_value(gate, Compression::Seed, &keys.encrypt(&integers, gate)?);
-            write_atomically(&path, Access::Default, |file| file.write_all(&value))
+            model.check(&next, rows as u64 + 1).with_context(named)?;
+            let bytes = encryption.encrypt_file(&next)?;
+            write_atomically(&path, Access::Default, |file| file.write_all(&bytes))
                 .with_context(|| path.display().to_string())?;
             files.push(path);
-            counter.set_message(format!("row {}", files.len()));
+            rows += next.len();
+            counter.set_message(format!("row {rows}"));
         }
         counter.finish_and_clear();
         anyhow::ensure!(
             self.names_are_numbered() || names.next().is_none(),
-            "{} rows, but {} files of --output",
+            "rows for {} files, but {} files of --output",
             files.len(),
             self.output.len()
         );
-        report(json, &Encrypted { files }, |encrypted| {
-            say!("{} rows encrypted", encrypted.files.len());
+        report(json, &Encrypted { rows, files }, |encrypted| {
+            say!("{} rows encrypted", encrypted.rows);
         })
     }
 

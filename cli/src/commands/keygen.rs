@@ -2,24 +2,22 @@
 
 use std::path::PathBuf;
 
-use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_engine::artifact::Digest;
-use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_engine::evaluation_keys::EvaluationKeys;
-use cipherscore_engine::parameters::KeysetParameters;
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::{ClientModel, NewKeys};
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_client, report, size};
+use super::{read_client, report, size};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
 
 /// Make a data owner's keys: a secret client key, and the evaluation key for the server.
 ///
-/// Writes DIR/client.key (secret, mode 0600), DIR/evaluation.key (for the server, in Concrete's
-/// format) and DIR/keys.json (the evaluation key's id).
+/// Writes DIR/client.key (secret, mode 0600), DIR/evaluation.key (for the server; in Concrete's
+/// format for Concrete ML's models, and not there for models that need none) and DIR/keys.json (the
+/// evaluation key's id).
 #[derive(Args)]
 pub(crate) struct Keygen {
     /// client.zip of the model.
@@ -45,25 +43,25 @@ pub(crate) struct Keygen {
 #[derive(Serialize)]
 struct Generated {
     keys: PathBuf,
-    evaluation_key_id: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluation_key_id: Option<Digest>,
     evaluation_key_bytes: usize,
     client_key_encrypted: bool,
 }
 
 impl Keygen {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let artifact = open_client(&self.client)?;
+        let model = read_client(&self.client)?;
         let folder = KeyFolder::new(&self.keys);
         if !self.force {
             folder.require_vacant()?;
         }
         let encrypt = self.encrypt || self.passphrase.is_given();
         let passphrase = encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
-        let (client_keys, evaluation_keys) = generate(artifact.keyset(), json)?;
-        let evaluation_keys = write_evaluation_keys(&evaluation_keys, artifact.keyset());
+        let keys = generate(&*model, json)?;
         let generated = Generated {
-            evaluation_key_id: folder.store(&client_keys, &evaluation_keys, passphrase)?,
-            evaluation_key_bytes: evaluation_keys.len(),
+            evaluation_key_id: folder.store(&keys, passphrase)?,
+            evaluation_key_bytes: keys.evaluation.as_ref().map_or(0, Vec::len),
             client_key_encrypted: encrypt,
             keys: self.keys,
         };
@@ -73,25 +71,23 @@ impl Keygen {
                 "client key      {} (secret, {secret})",
                 generated.keys.join("client.key").display()
             );
-            say!(
-                "evaluation key  {} ({})",
-                folder.evaluation_key_path().display(),
-                size(generated.evaluation_key_bytes)
-            );
-            say!("id              {}", generated.evaluation_key_id);
+            match generated.evaluation_key_id {
+                Some(id) => {
+                    let path = folder.evaluation_key_path();
+                    let size = size(generated.evaluation_key_bytes);
+                    say!("evaluation key  {} ({size})", path.display());
+                    say!("id              {id}");
+                }
+                None => say!("evaluation key  none: this model is evaluated without one"),
+            }
         })
     }
 }
 
 /// Makes keys, with a bar over the evaluation keys, which take the time.
-pub(super) fn generate(
-    parameters: &KeysetParameters,
-    json: bool,
-) -> anyhow::Result<(ClientKeys, EvaluationKeys)> {
-    let count = parameters.bootstrap_keys.len() + parameters.keyswitch_keys.len();
-    let bar = progress::bar(json, count as u64, "making keys");
-    let client_keys = ClientKeys::generate(parameters);
-    let evaluation_keys = client_keys.evaluation_keys(parameters, &|| bar.inc(1))?;
+pub(super) fn generate(model: &dyn ClientModel, json: bool) -> anyhow::Result<NewKeys> {
+    let bar = progress::bar(json, model.interface().key_steps, "making keys");
+    let keys = model.make_keys(&|| bar.inc(1))?;
     bar.finish_and_clear();
-    Ok((client_keys, evaluation_keys))
+    Ok(keys)
 }

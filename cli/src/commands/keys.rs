@@ -60,7 +60,7 @@ impl Keys {
         let tenant = &tenant;
         match self.command {
             KeysCommand::Push { keys, ttl } => {
-                let bytes = KeyFolder::new(keys).evaluation_keys()?;
+                let bytes = KeyFolder::new(keys).evaluation_key()?;
                 let blob = Blob::evaluation_key(tenant, bytes)?;
                 push(&store, &blob, Some(ttl), json)?.report(json)
             }

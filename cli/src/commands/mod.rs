@@ -21,14 +21,20 @@ pub(crate) mod worker;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use cipherscore_concrete::client::ClientArtifact;
+use anyhow::{Context, bail, ensure};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
+use cipherscore_engine::evaluator::Evaluator;
 use cipherscore_producer::files::{Access, write_atomically};
+use cipherscore_producer::model::{ClientModel, open_client};
+use cipherscore_producer::rows::ExtraColumns;
+use cipherscore_worker::artifact::open_evaluator;
+use clap::Args;
 use serde::Serialize;
 
 use crate::print::say;
@@ -53,11 +59,47 @@ fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn open_client(path: &Path) -> anyhow::Result<ClientArtifact> {
+fn read_client(path: &Path) -> anyhow::Result<Arc<dyn ClientModel>> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    ClientArtifact::open(&zip).with_context(|| path.display().to_string())
+    open_client(&zip).with_context(|| path.display().to_string())
 }
 
+/// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.
+fn read_evaluator(path: &Path, zip: &[u8]) -> anyhow::Result<Arc<dyn Evaluator>> {
+    let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+    let opened = open_evaluator(zip, Some(&recorder()?), threads);
+    opened.with_context(|| path.display().to_string())
+}
+
+/// Both zips of a folder must be of one model.
+fn require_one_model(client: &dyn ClientModel, path: &Path, zip: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        client.fits(zip).with_context(|| path.display().to_string())?,
+        "{} is not of the same model as the client.zip beside it",
+        path.display()
+    );
+    Ok(())
+}
+
+/// What to do about columns of a file that the model does not know.
+#[derive(Args)]
+pub(crate) struct InputColumns {
+    /// Pass over columns that are no features of the model. Without this, they are an error. Only
+    /// for models whose features have names: those of Concrete ML are found by their positions.
+    #[arg(long)]
+    ignore_extra_columns: bool,
+}
+
+impl InputColumns {
+    fn extra(&self) -> ExtraColumns {
+        match self.ignore_extra_columns {
+            true => ExtraColumns::Ignore,
+            false => ExtraColumns::Refuse,
+        }
+    }
+}
+
+/// Opens a circuit.
 fn open_server(path: &Path) -> anyhow::Result<ServerArtifact> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     ServerArtifact::open(&zip, &recorder()?).with_context(|| path.display().to_string())

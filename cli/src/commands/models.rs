@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
-use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
+use cipherscore_worker::artifact::ArtifactKind;
 use clap::{Args, Subcommand};
 
 use super::store::{Listed, StoreOptions, push, report_list, wait};
-use super::{read_bounded, recorder};
+use super::{read_bounded, read_evaluator};
 
 /// Put models into the store, from which the workers take them by their model id.
 #[derive(Args)]
@@ -23,9 +23,10 @@ pub(crate) struct Models {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
-    /// Send an imported server.zip. Prints its model id.
+    /// Send a server.zip that was imported or compiled. Prints its model id.
     Push {
-        /// What `cipherscore import` wrote; a raw zip, with machine code, is refused.
+        /// What `cipherscore import` or `cipherscore compile` wrote; a raw zip, with machine code,
+        /// is refused.
         #[arg(value_name = "ZIP")]
         server_zip: PathBuf,
 
@@ -43,7 +44,7 @@ impl Models {
         let tenant = &tenant;
         match self.command {
             ModelsCommand::Push { server_zip, ttl } => {
-                let blob = imported_model(&server_zip, tenant)?;
+                let blob = portable_model(&server_zip, tenant)?;
                 push(&store, &blob, ttl, json)?.report(json)
             }
             ModelsCommand::List => {
@@ -54,18 +55,17 @@ impl Models {
     }
 }
 
-/// Opens and checks an imported zip. A raw one is refused before anything of it runs.
-fn imported_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
-    let file = || path.display().to_string();
+/// Opens and checks a zip. A raw one is refused before anything of it runs.
+fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    let archive = Archive::read(&zip).with_context(file)?;
-    let raw = archive.get(names::CIRCUIT).is_none() && archive.get(names::SHARED_OBJECT).is_some();
+    let archive = Archive::read(&zip).with_context(|| path.display().to_string())?;
+    let raw = ArtifactKind::of(&archive) == ArtifactKind::Raw;
     ensure!(
-        !raw,
+        !(raw && archive.get(names::SHARED_OBJECT).is_some()),
         "{0} is raw: it holds machine code, which workers do not take from the store. Import it \
          first: cipherscore import {0} --output imported.zip",
         path.display()
     );
-    let artifact = ServerArtifact::open(&zip, &recorder()?).with_context(file)?;
-    Ok(Blob::model(tenant, artifact.model_id.to_string().parse()?, zip)?)
+    let evaluator = read_evaluator(path, &zip)?;
+    Ok(Blob::model(tenant, evaluator.model_id().to_string().parse()?, zip)?)
 }

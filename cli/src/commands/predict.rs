@@ -1,35 +1,31 @@
 //! `cipherscore predict`
 
 use std::io::{Read, Write};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_concrete::keys::read_evaluation_keys;
-use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::artifact::ModelId;
-use cipherscore_engine::ciphertext::Ciphertexts;
-use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
-use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_engine::evaluation_keys::{EvaluationKeys, PreparedKeys};
+use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
+use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::{ClientModel, Encryption};
 use cipherscore_producer::rows::{Columns, RowReader, ScoreWriter};
 use clap::Args;
 use indicatif::ProgressBar;
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
-    is_standard, keygen, open_client, open_input, open_server, require_separate_json, write_output,
+    InputColumns, is_standard, keygen, open_input, read_bounded, read_client, read_evaluator,
+    require_one_model, require_separate_json, write_output,
 };
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
 
-/// Rows of a circuit without bootstraps that are in memory together.
-const LINEAR_CHUNK_ROWS: usize = 1024;
+/// Rows that are checked at a time.
+const CHECK_ROWS: usize = 1024;
 
 /// Score a file of rows under encryption, in one process: keys, encryption, evaluation, decryption.
 ///
@@ -37,11 +33,12 @@ const LINEAR_CHUNK_ROWS: usize = 1024;
 /// keys to use.
 #[derive(Args)]
 pub(crate) struct Predict {
-    /// Folder with client.zip and server.zip (raw or imported).
+    /// Folder with client.zip and server.zip (raw, imported or compiled).
     #[arg(long, value_name = "DIR")]
     artifact: PathBuf,
 
-    /// CSV with a header and one row of raw features a line; - for standard input.
+    /// CSV with a header and one row of raw features a line; - for standard input. Columns are
+    /// found by their names, where the model's features have any.
     #[arg(long, value_name = "CSV")]
     input: PathBuf,
 
@@ -56,6 +53,9 @@ pub(crate) struct Predict {
     /// Write the decrypted integers before dequantisation instead of scores.
     #[arg(long)]
     integers: bool,
+
+    #[command(flatten)]
+    columns: InputColumns,
 
     #[command(flatten)]
     passphrase: PassphraseSource,
@@ -76,40 +76,42 @@ struct Predicted {
 
 type Rows = RowReader<Box<dyn Read>>;
 
+/// A data owner's keys: the secret one inside of what encrypts, and the serialised evaluation key,
+/// if there is one.
+type Keys = (Arc<dyn Encryption>, Option<Vec<u8>>);
+
 /// Both sides of one model.
 struct Sides {
-    client: ClientArtifact,
-    client_keys: ClientKeys,
-    circuit: ValidCircuit,
-    prepared: PreparedKeys,
+    encryption: Arc<dyn Encryption>,
+    evaluator: Arc<dyn Evaluator>,
+    key: Option<Arc<PreparedKey>>,
 }
 
 impl Predict {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         require_separate_json(json, &self.output)?;
-        let client = open_client(&self.artifact.join("client.zip"))?;
-        let server = open_server(&self.artifact.join("server.zip"))?;
-        anyhow::ensure!(
-            client.specs() == &server.specs,
-            "client.zip and server.zip in {} belong to different models",
-            self.artifact.display()
-        );
-        let expected_rows = self.check_rows(&client)?;
+        let client = read_client(&self.artifact.join("client.zip"))?;
+        let path = self.artifact.join("server.zip");
+        let zip = read_bounded(&path, MAX_ZIP_BYTES)?;
+        require_one_model(&*client, &path, &zip)?;
+        let evaluator = read_evaluator(&path, &zip)?;
+        drop(zip);
+        let expected_rows = self.check_rows(&*client)?;
 
         let started = Instant::now();
-        let (client_keys, evaluation_keys) = self.keys(&client, json)?;
+        let (encryption, evaluation_key) = self.keys(client, json)?;
         let keys_seconds = started.elapsed().as_secs_f64();
+        let evaluation_key_bytes = evaluation_key.as_ref().map_or(0, Vec::len);
 
         let started = Instant::now();
         let spinner = progress::spinner(json, "preparing the evaluation key");
-        let prepared = PreparedKeys::new(client.keyset(), evaluation_keys)?;
+        let prepared = evaluation_key.filter(|_| evaluator.needs_key());
+        let prepared = prepared.map(|key| evaluator.prepare(key)).transpose()?;
         spinner.finish_and_clear();
         let prepare_seconds = started.elapsed().as_secs_f64();
 
-        let circuit = server.circuit.optimise()?;
-        let bootstraps_per_row = circuit.circuit().cost().bootstraps;
-        let sides = Sides { client, client_keys, circuit, prepared };
-        let bar = progress::rows(json, expected_rows, bootstraps_per_row);
+        let sides = Sides { encryption, evaluator, key: prepared.map(Arc::new) };
+        let bar = progress::rows(json, expected_rows, sides.steps_of_row() - 1);
         let started = Instant::now();
         let mut rows = 0;
         write_output(&self.output, |file| {
@@ -118,22 +120,22 @@ impl Predict {
         })?;
         bar.finish_and_clear();
         let predicted = Predicted {
-            model_id: server.model_id,
-            model: sides.client.model().class_name.clone(),
+            model_id: sides.evaluator.model_id(),
+            model: sides.encryption.model().interface().class_name.clone(),
             rows,
-            bootstraps_per_row,
-            evaluation_key_bytes: sides.client.keyset().seeded_bytes(),
+            bootstraps_per_row: sides.evaluator.cost().bootstraps,
+            evaluation_key_bytes,
             keys_seconds,
             prepare_seconds,
             score_seconds: started.elapsed().as_secs_f64(),
         };
-        predicted.report(json, &server)
+        predicted.report(json)
     }
 
     /// Looks at every row of a file before anything is computed, so that a bad last row does not
     /// cost the scores of the others. Returns their number; none for standard input and pipes,
     /// which can be read only once.
-    fn check_rows(&self, client: &ClientArtifact) -> anyhow::Result<Option<u64>> {
+    fn check_rows(&self, client: &dyn ClientModel) -> anyhow::Result<Option<u64>> {
         let is_pipe = std::fs::metadata(&self.input).is_ok_and(|metadata| !metadata.is_file());
         if is_standard(&self.input) || is_pipe {
             return Ok(None);
@@ -141,40 +143,37 @@ impl Predict {
         let mut rows = self.open_rows(client)?;
         let mut count = 0;
         loop {
-            let chunk = self.next_rows(&mut rows, LINEAR_CHUNK_ROWS)?;
+            let chunk = self.next_rows(&mut rows, CHECK_ROWS)?;
             if chunk.is_empty() {
                 return Ok(Some(count));
             }
-            for row in chunk {
-                count += 1;
-                client.model().quantise(&row).with_context(|| format!("row {count}"))?;
-            }
+            client.check(&chunk, count + 1).with_context(|| self.input.display().to_string())?;
+            count += chunk.len() as u64;
         }
     }
 
-    fn open_rows(&self, client: &ClientArtifact) -> anyhow::Result<Rows> {
-        RowReader::new(open_input(&self.input)?, client.features())
+    fn open_rows(&self, client: &dyn ClientModel) -> anyhow::Result<Rows> {
+        let features = &client.interface().features;
+        RowReader::new(open_input(&self.input)?, features, self.columns.extra())
             .with_context(|| self.input.display().to_string())
     }
 
-    fn next_rows(&self, rows: &mut Rows, count: usize) -> anyhow::Result<Vec<Vec<f64>>> {
+    fn next_rows(&self, rows: &mut Rows, count: usize) -> anyhow::Result<Matrix<f64>> {
         rows.take(count).with_context(|| self.input.display().to_string())
     }
 
-    fn keys(
-        &self,
-        client: &ClientArtifact,
-        json: bool,
-    ) -> anyhow::Result<(ClientKeys, EvaluationKeys)> {
+    /// New keys, or those of --keys.
+    fn keys(&self, client: Arc<dyn ClientModel>, json: bool) -> anyhow::Result<Keys> {
         let Some(path) = &self.keys else {
-            return keygen::generate(client.keyset(), json);
+            let keys = keygen::generate(&*client, json)?;
+            return Ok((client.with_key(&keys.client)?, keys.evaluation));
         };
         let folder = KeyFolder::new(path);
-        let client_keys = folder.client_keys(client.keyset(), || self.passphrase.existing())?;
-        let bytes = folder.evaluation_keys()?;
-        let evaluation_keys = read_evaluation_keys(&bytes, client.keyset())
-            .with_context(|| folder.evaluation_key_path().display().to_string())?;
-        Ok((client_keys, evaluation_keys))
+        let encryption = folder.encryption(client, || self.passphrase.existing())?;
+        let (evaluation_key, _) = folder.digests()?;
+        let is_there = evaluation_key.is_some() || encryption.model().interface().needs_key;
+        let evaluation_key = is_there.then(|| folder.evaluation_key()).transpose()?;
+        Ok((encryption, evaluation_key))
     }
 
     /// Scores all rows in order; returns how many there were.
@@ -185,14 +184,10 @@ impl Predict {
         bar: &ProgressBar,
     ) -> anyhow::Result<usize> {
         let columns = if self.integers { Columns::Integers } else { Columns::Scores };
-        let mut scores = ScoreWriter::new(output, &sides.client, columns)?;
-        // A circuit with bootstraps fills all threads with one row; a linear one takes less time
-        // for a row than it takes to hand it out.
-        let chunk_rows = match sides.circuit.circuit().cost().bootstraps {
-            0 => LINEAR_CHUNK_ROWS,
-            _ => rayon::current_num_threads(),
-        };
-        let mut rows = self.open_rows(&sides.client)?;
+        let model = sides.encryption.model();
+        let mut scores = ScoreWriter::new(output, model, columns)?;
+        let chunk_rows = sides.rows_at_a_time();
+        let mut rows = self.open_rows(model)?;
         let mut count = 0;
         loop {
             let chunk = self.next_rows(&mut rows, chunk_rows)?;
@@ -200,11 +195,13 @@ impl Predict {
                 break;
             }
             bar.set_message(format!("row {}", count + 1));
-            let results: Vec<_> = chunk.par_iter().map(|row| sides.score_row(row, bar)).collect();
-            for result in results {
-                count += 1;
-                scores.write(&result.with_context(|| format!("row {count}"))?)?;
-            }
+            // Standard input was not checked before.
+            model.check(&chunk, count as u64 + 1)?;
+            let results = sides.score_rows(&chunk, bar);
+            let results = results.with_context(|| format!("rows from {} on", count + 1))?;
+            results.rows().try_for_each(|row| scores.write(row))?;
+            count += chunk.len();
+            bar.set_position((count * sides.steps_of_row()) as u64);
         }
         scores.finish()?;
         Ok(count)
@@ -212,38 +209,59 @@ impl Predict {
 }
 
 impl Sides {
-    /// Encrypts one row, evaluates it, decrypts the output.
-    fn score_row(&self, row: &[f64], bar: &ProgressBar) -> anyhow::Result<Vec<i64>> {
-        let (input, output) = (self.client.input(), self.client.output());
-        let integers = self.client.model().quantise(row)?;
-        let seeded = self.client_keys.encrypt(&integers, input)?;
-        let inputs = [Ciphertexts::decompress(input.lwe_dimension, &seeded)];
-        let outputs = evaluate(&self.circuit, &self.prepared, &inputs, &|step| {
-            if step == Step::Bootstrap {
+    /// Enough to fill all threads: a circuit with bootstraps does with one row each, others with
+    /// the rows of a job.
+    fn rows_at_a_time(&self) -> usize {
+        let job = self.encryption.model().rows_per_job(Some(self.evaluator.cost().bootstraps));
+        let job = usize::try_from(job.get()).unwrap_or(usize::MAX);
+        match self.evaluator.cost().is_linear() {
+            true => job,
+            false => rayon::current_num_threads(),
+        }
+    }
+
+    /// Of progress: what is looked at while a row is evaluated, and one for the rest of it.
+    fn steps_of_row(&self) -> usize {
+        let cost = self.evaluator.cost();
+        cost.bootstraps + cost.keyswitches + 1
+    }
+
+    /// Encrypts rows, evaluates them, decrypts the outputs.
+    fn score_rows(&self, rows: &Matrix<f64>, bar: &ProgressBar) -> anyhow::Result<Matrix<i64>> {
+        let count = u32::try_from(rows.len())?;
+        let payload = self.encryption.encrypt(rows)?;
+        let mut evaluation = Arc::clone(&self.evaluator).begin(self.key.clone(), count)?;
+        let is_stepwise = !self.evaluator.cost().is_linear();
+        // Nobody stops it; a circuit asks between its steps.
+        let look = || {
+            if is_stepwise {
                 bar.inc(1);
             }
-            ControlFlow::Continue(())
-        })?;
-        bar.inc(1);
-        Ok(self.client_keys.decrypt(&outputs[0], output)?)
+            false
+        };
+        evaluation.push(&payload, &look)?;
+        drop(payload);
+        let outputs = evaluation.finish(&look)?;
+        Ok(self.encryption.decrypt(&outputs, count)?)
     }
 }
 
 impl Predicted {
-    fn report(&self, json: bool, server: &ServerArtifact) -> anyhow::Result<()> {
+    fn report(&self, json: bool) -> anyhow::Result<()> {
         if json {
             say!("{}", serde_json::to_string_pretty(self)?);
             return Ok(());
         }
         let per_row = 1e3 * self.score_seconds / (self.rows.max(1) as f64);
+        let bootstraps = match self.bootstraps_per_row {
+            0 => String::new(),
+            count => format!(", {count} bootstraps"),
+        };
         // Standard output may be where the scores go.
         eprintln!("{}, model id {}", self.model, self.model_id);
         eprintln!(
-            "{} rows scored in {:.3} s ({per_row:.2} ms each, {} bootstraps of {} compiled)",
-            self.rows,
-            self.score_seconds,
-            self.bootstraps_per_row,
-            server.circuit.circuit().cost().bootstraps
+            "{} rows scored in {:.3} s ({per_row:.3} ms each{bootstraps})",
+            self.rows, self.score_seconds
         );
         eprintln!(
             "keys made in {:.3} s, evaluation key of {} prepared in {:.3} s",

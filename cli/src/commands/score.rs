@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
-use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_concrete::specs::ClientSpecs;
-use cipherscore_engine::artifact::{Archive, Digest, MAX_ZIP_BYTES, names};
+use cipherscore_engine::artifact::{Archive, Digest, MAX_ZIP_BYTES};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::Columns;
-use cipherscore_producer::score::{
-    RowsPerJob, ScoreReport, ScoreRequest, default_rows_per_job, ledger_folder, score,
-};
+use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
+use cipherscore_worker::artifact::ArtifactKind;
 use clap::Args;
 use indicatif::ProgressBar;
 
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
-use super::{is_standard, open_client, printable, read_bounded, recorder, require_folder_of};
+use super::{
+    InputColumns, is_standard, printable, read_bounded, read_client, read_evaluator,
+    require_folder_of, require_one_model,
+};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -46,7 +46,8 @@ const INTERRUPTED: u8 = 130;
 /// Exit code: 0 all rows have scores, 2 some have none, 1 an error, 130 interrupted.
 #[derive(Args)]
 pub(crate) struct Score {
-    /// Folder with client.zip, and with server.zip (raw or imported) unless --model is given.
+    /// Folder with client.zip, and with server.zip (raw, imported or compiled) unless --model is
+    /// given.
     #[arg(long, value_name = "DIR")]
     artifact: PathBuf,
 
@@ -70,8 +71,9 @@ pub(crate) struct Score {
     #[arg(long)]
     integers: bool,
 
-    /// Rows of a job. If not given, the model decides: up to 1000 of a linear one, as many as make
-    /// about 500 bootstraps of another.
+    /// Rows of a job. If not given, the model decides: of a compiled one as many as are encrypted
+    /// together, of Concrete ML's up to 1000 of a linear one, and as many as make about 500
+    /// bootstraps of another.
     #[arg(long, value_name = "N")]
     rows_per_job: Option<NonZeroU32>,
 
@@ -89,6 +91,9 @@ pub(crate) struct Score {
     republish: bool,
 
     #[command(flatten)]
+    columns: InputColumns,
+
+    #[command(flatten)]
     passphrase: PassphraseSource,
 
     #[command(flatten)]
@@ -103,24 +108,23 @@ impl Score {
              `cipherscore predict` for pipes"
         );
         require_folder_of(&self.output)?;
-        let artifact = open_client(&self.artifact.join("client.zip"))?;
-        let (model_id, bootstraps) = self.model(&artifact)?;
+        let model = read_client(&self.artifact.join("client.zip"))?;
+        let (model_id, bootstraps) = self.model(&*model)?;
         let mut services = self.services.open()?;
         let settings = &mut services.settings.producer;
         settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
         settings.lane = self.lane.unwrap_or(settings.lane);
         let rows_per_job = match self.rows_per_job.or(settings.rows_per_job()) {
             Some(rows) => RowsPerJob::Given(rows),
-            None => RowsPerJob::Suggested(default_rows_per_job(&artifact, bootstraps)),
+            None => RowsPerJob::Suggested(model.rows_per_job(bootstraps)),
         };
         let keys = KeyFolder::new(&self.keys);
-        let client_keys = keys.client_keys(artifact.keyset(), || self.passphrase.existing())?;
         let request = ScoreRequest {
-            artifact,
+            encryption: keys.encryption(model, || self.passphrase.existing())?,
             model_id,
-            client_keys,
             keys,
             input: self.input,
+            extra_columns: self.columns.extra(),
             output: self.output.clone(),
             columns: if self.integers { Columns::Integers } else { Columns::Scores },
             rows_per_job,
@@ -142,7 +146,7 @@ impl Score {
 
     /// Which model, and how many bootstraps a row of it takes if the circuit is here to tell. The
     /// machine code of a raw zip is not looked at.
-    fn model(&self, client: &ClientArtifact) -> anyhow::Result<(ModelId, Option<usize>)> {
+    fn model(&self, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
         let path = self.artifact.join("server.zip");
         if let Some(model) = self.model
             && !path.exists()
@@ -165,19 +169,14 @@ impl Score {
     }
 }
 
-fn inspect(path: &Path, client: &ClientArtifact) -> anyhow::Result<(ModelId, Option<usize>)> {
-    let file = || path.display().to_string();
+fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    let archive = Archive::read(&zip).with_context(file)?;
-    let specs = archive.require(names::CLIENT_SPECS).with_context(file)?;
-    let specs = ClientSpecs::parse(specs).with_context(file)?;
-    ensure!(&specs == client.specs(), "{}: not of the same model as client.zip", path.display());
-    let (id, bootstraps) = match archive.get(names::CIRCUIT) {
-        None => (Digest::of(&zip), None),
-        Some(_) => {
-            let server = ServerArtifact::open(&zip, &recorder()?).with_context(file)?;
-            let circuit = server.circuit.optimise()?;
-            (server.model_id, Some(circuit.circuit().cost().bootstraps))
+    require_one_model(client, path, &zip)?;
+    let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
+        ArtifactKind::Raw => (Digest::of(&zip), None),
+        _ => {
+            let evaluator = read_evaluator(path, &zip)?;
+            (evaluator.model_id(), Some(evaluator.cost().bootstraps))
         }
     };
     Ok((id.to_string().parse()?, bootstraps))

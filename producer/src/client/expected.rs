@@ -48,6 +48,11 @@ impl Expected {
         self.lock().remove(&job).and_then(|entry| entry.handed_out).unwrap_or_default()
     }
 
+    /// What is in the store of a job that is waited for.
+    pub(super) fn payload(&self, job: JobId) -> Option<Digest> {
+        self.lock().get(&job).and_then(|entry| entry.job.payload)
+    }
+
     pub(super) fn arrive(&self, job: JobId, settlement: Settlement) -> Arrival {
         match self.lock().get_mut(&job) {
             None => Arrival::Unknown(settlement),

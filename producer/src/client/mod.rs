@@ -241,6 +241,16 @@ impl<B: Broker, S: Store> Client<B, S> {
         self.shared.expected.remove(job);
     }
 
+    /// As [`Client::forget`], and takes the job's rows out of the store, if they are there: a worker
+    /// that has not begun has nothing to do then.
+    pub async fn abandon(&self, job: JobId) {
+        let payload = self.shared.expected.payload(job);
+        self.forget(job);
+        if let Some(id) = payload {
+            self.remove(&self.blob(BlobKind::Job, id)).await;
+        }
+    }
+
     /// The replies, as they come. One stream for each client.
     pub fn replies(&self) -> Replies<B, S> {
         Replies::new(self.clone())

@@ -121,6 +121,10 @@ impl<B: Broker, S: Store> Client<B, S> {
             Arrival::Unknown(settlement) => {
                 self.shared.events.tell(Event::ReplyDropped { job: reply.job });
                 settle(settlement, Disposition::Ack).await;
+                // Nobody else reads this queue.
+                if let Outcome::Scored(Payload::Stored(stored)) = reply.outcome {
+                    self.remove(&self.blob(BlobKind::Reply, stored.sha256)).await;
+                }
                 return Ok(None);
             }
         };

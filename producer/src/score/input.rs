@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_common::Digest;
-use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_engine::model::ModelError;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::rows::{RowError, RowReader};
+use crate::matrix::Matrix;
+use crate::model::{ClientModel, EncryptionError};
+use crate::rows::{ExtraColumns, RowError, RowReader};
 
 /// Rows that are checked at a time.
 const CHECK_ROWS: usize = 1024;
@@ -32,13 +32,8 @@ pub enum InputError {
     #[error(transparent)]
     Rows(#[from] RowError),
     /// A row that the model cannot take.
-    #[error("row {row}: {source}")]
-    Row {
-        /// Which one, from 1.
-        row: u64,
-        /// Why not.
-        source: ModelError,
-    },
+    #[error(transparent)]
+    Row(#[from] EncryptionError),
     /// Not the same when it was read again.
     #[error("the input changed while it was scored")]
     Changed,
@@ -53,22 +48,23 @@ pub(super) struct Checked {
 
 /// Reads every row before anything is published, so that a bad last row does not cost the scores
 /// of the others.
-pub(super) fn check(path: &Path, artifact: &ClientArtifact) -> Result<Checked, InputError> {
+pub(super) fn check(
+    path: &Path,
+    model: &dyn ClientModel,
+    extra: ExtraColumns,
+) -> Result<Checked, InputError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(InputError::NoFile);
     }
-    let mut input = Input::open(path, artifact.features())?;
+    let mut input = Input::open(path, model, extra)?;
     let mut rows = 0;
     loop {
         let chunk = input.take(CHECK_ROWS)?;
         if chunk.is_empty() {
             return Ok(Checked { sha256: input.sha256(), rows });
         }
-        for row in chunk {
-            rows += 1;
-            let quantised = artifact.model().quantise(&row);
-            quantised.map_err(|source| InputError::Row { row: rows, source })?;
-        }
+        model.check(&chunk, rows + 1)?;
+        rows += chunk.len() as u64;
     }
 }
 
@@ -79,15 +75,20 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path, features: usize) -> Result<Self, InputError> {
+    pub(super) fn open(
+        path: &Path,
+        model: &dyn ClientModel,
+        extra: ExtraColumns,
+    ) -> Result<Self, InputError> {
         let hasher = Arc::default();
         let file = BufReader::new(File::open(path)?);
-        let rows = RowReader::new(Hashing { file, hasher: Arc::clone(&hasher) }, features)?;
+        let file = Hashing { file, hasher: Arc::clone(&hasher) };
+        let rows = RowReader::new(file, &model.interface().features, extra)?;
         Ok(Self { rows, hasher })
     }
 
     /// At most so many further rows; fewer at the end.
-    pub(super) fn take(&mut self, count: usize) -> Result<Vec<Vec<f64>>, InputError> {
+    pub(super) fn take(&mut self, count: usize) -> Result<Matrix<f64>, InputError> {
         Ok(self.rows.take(count)?)
     }
 

@@ -7,7 +7,8 @@
 //! | `lock` | locked while a run has the folder |
 //!
 //! A part of the input counts as finished when its record is on the disk, which comes after its
-//! results. What the process was writing when it died is cut off.
+//! results. What the process was writing when it died is cut off. Parts that are finished at the
+//! same time wait for the disk at the same time: no lock is held meanwhile.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use super::past::{Found, Parts, Past};
 use super::record::{Difference, Header, Record};
+use crate::matrix::Matrix;
 
 const JOBS: &str = "jobs.jsonl";
 const RESULTS: &str = "results.bin";
@@ -72,6 +74,9 @@ pub(super) struct Ledger {
     header: Header,
     jobs: Mutex<Jobs>,
     results: Mutex<File>,
+    /// The same two files, to wait for the disk.
+    jobs_disk: File,
+    results_disk: File,
     /// Unlocked when it is closed, however the process ends.
     _lock: File,
 }
@@ -114,10 +119,17 @@ impl Ledger {
         if let Some(difference) = difference {
             return Err(LedgerError::Other { path: folder.to_owned(), difference });
         }
-        let results = Mutex::new(open_file(&folder.join(RESULTS))?);
-        let folder = folder.to_owned();
-        let jobs = Mutex::new(Jobs { file: jobs, finished: Parts::default() });
-        let ledger = Self { folder, header, jobs, results, _lock: lock };
+        let results = open_file(&folder.join(RESULTS))?;
+        let again = |file: &File| file.try_clone().map_err(|source| io_error(folder, source));
+        let ledger = Self {
+            folder: folder.to_owned(),
+            header,
+            jobs_disk: again(&jobs)?,
+            results_disk: again(&results)?,
+            jobs: Mutex::new(Jobs { file: jobs, finished: Parts::default() }),
+            results: Mutex::new(results),
+            _lock: lock,
+        };
         if is_new {
             ledger.append(&Record::Header(run))?;
             ledger.sync()?;
@@ -168,8 +180,7 @@ impl Ledger {
 
     /// Brings the records to the disk.
     fn sync(&self) -> Result<(), LedgerError> {
-        let synced = lock(&self.jobs).file.sync_data();
-        synced.map_err(|source| self.in_jobs(source))
+        self.jobs_disk.sync_data().map_err(|source| self.in_jobs(source))
     }
 
     /// Brings the results of a part to the disk, and then that it is finished.
@@ -177,15 +188,17 @@ impl Ledger {
         &self,
         job: JobId,
         part: u64,
-        results: &[Vec<i64>],
+        results: &Matrix<i64>,
     ) -> Result<(), LedgerError> {
-        let words = results.iter().flatten();
+        let words = results.values().iter();
         let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
         let write = || {
-            let mut file = lock(&self.results);
-            file.seek(SeekFrom::Start(self.offset(part)))?;
-            file.write_all(&bytes)?;
-            file.sync_data()
+            {
+                let mut file = lock(&self.results);
+                file.seek(SeekFrom::Start(self.offset(part)))?;
+                file.write_all(&bytes)?;
+            }
+            self.results_disk.sync_data()
         };
         write().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
         {
@@ -205,7 +218,7 @@ impl Ledger {
     }
 
     /// The results of a finished part.
-    pub(super) fn results(&self, part: u64) -> Result<Vec<Vec<i64>>, LedgerError> {
+    pub(super) fn results(&self, part: u64) -> Result<Matrix<i64>, LedgerError> {
         let width = self.header.outputs;
         let rows = usize::try_from(self.header.part_rows(part)).unwrap_or_default();
         let mut bytes = vec![0; rows * width * size_of::<i64>()];
@@ -216,8 +229,8 @@ impl Ledger {
         };
         read().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
         let (words, _) = bytes.as_chunks();
-        let words: Vec<_> = words.iter().map(|word| i64::from_le_bytes(*word)).collect();
-        Ok(words.chunks(width.max(1)).map(<[i64]>::to_vec).collect())
+        let words = words.iter().map(|word| i64::from_le_bytes(*word)).collect();
+        Ok(Matrix::new(width, words))
     }
 
     /// Removes the folder: its scores are elsewhere.
@@ -293,7 +306,7 @@ mod tests {
         let header = Header {
             format_version: FORMAT_VERSION,
             model_id: digest.to_string().parse().unwrap(),
-            evaluation_key_id: digest,
+            evaluation_key_id: Some(digest),
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,
@@ -305,7 +318,7 @@ mod tests {
         let (ledger, _) = Ledger::open(folder.path(), header.clone(), true).unwrap();
         let job = JobId::random();
         assert!(ledger.submitting(job, 0, None).unwrap());
-        ledger.finish(job, 0, &[vec![1]]).unwrap();
+        ledger.finish(job, 0, &Matrix::new(1, vec![1])).unwrap();
         assert!(!ledger.submitting(JobId::random(), 0, None).unwrap());
         assert!(ledger.submitting(JobId::random(), 1, None).unwrap());
         assert!(ledger.is_finished(0) && !ledger.is_finished(1));

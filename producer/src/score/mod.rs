@@ -32,8 +32,6 @@ use std::time::Instant;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
 use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
-use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_engine::client_keys::ClientKeys;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -41,17 +39,17 @@ use tokio::task::JoinError;
 pub use self::input::InputError;
 pub use self::ledger::LedgerError;
 pub use self::record::Difference;
-pub use self::size::{RowsPerJob, default_rows_per_job};
+pub use self::size::RowsPerJob;
 
 use self::ledger::Ledger;
 use self::publish::{KeyStep, Publisher};
 use self::record::{FORMAT_VERSION, Header};
 use self::run::{Run, Totals};
 use crate::client::{Client, ClientError};
-use crate::encryption::{Encryption, EncryptionError};
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
-use crate::rows::{Columns, ScoreError as WriteError};
+use crate::model::{Encryption, EncryptionError};
+use crate::rows::{Columns, ExtraColumns, ScoreError as WriteError};
 use crate::settings::ProducerSection;
 
 /// Jobs that may fail before a run is given up: whatever is wrong is wrong with all of them.
@@ -59,16 +57,16 @@ pub const MAX_FAILED_JOBS: usize = 1000;
 
 /// What is to be scored, and how.
 pub struct ScoreRequest {
-    /// The model, as its data owners see it.
-    pub artifact: ClientArtifact,
+    /// The model, as its data owners see it, and the data owner's secret key.
+    pub encryption: Arc<dyn Encryption>,
     /// Which model workers must evaluate.
     pub model_id: ModelId,
-    /// The data owner's secret keys.
-    pub client_keys: ClientKeys,
-    /// Where they came from, with the evaluation key beside them.
+    /// Where the secret key came from, with the evaluation key beside it.
     pub keys: KeyFolder,
     /// CSV with a header and a row of raw features a line.
     pub input: PathBuf,
+    /// What to do about columns that the model does not know.
+    pub extra_columns: ExtraColumns,
     /// CSV to write.
     pub output: PathBuf,
     /// What a line of it holds.
@@ -163,15 +161,13 @@ pub async fn score<B: Broker, S: Store>(
     events: Events,
 ) -> Result<ScoreReport, ScoreError> {
     let started = Instant::now();
-    let ScoreRequest { artifact, model_id, client_keys, keys, input, .. } = request;
+    let ScoreRequest { encryption, model_id, keys, input, extra_columns, .. } = request;
     let (output, columns, settings) = (request.output, request.columns, request.settings);
     let (rows_per_job, republish) = (request.rows_per_job, request.republish);
-    let needs_key = needs_key(&artifact);
-    let encryption = Arc::new(Encryption::new(artifact, client_keys));
 
     let checked = {
         let (encryption, path) = (Arc::clone(&encryption), input.clone());
-        blocking(move || input::check(&path, encryption.artifact())).await?
+        blocking(move || input::check(&path, encryption.model(), extra_columns)).await?
     };
     let checked = checked.map_err(|source| ScoreError::Input { path: input.clone(), source })?;
     events.tell(Event::Checked { rows: checked.rows });
@@ -180,13 +176,13 @@ pub async fn score<B: Broker, S: Store>(
     let header = Header {
         format_version: FORMAT_VERSION,
         model_id,
-        evaluation_key_id: digest(evaluation_key),
+        evaluation_key_id: evaluation_key.map(digest),
         client_key_sha256: digest(client_key),
         tenant: settings.tenant.clone(),
         input_sha256: checked.sha256,
         rows: checked.rows,
         rows_per_job: rows_per_job.get(),
-        outputs: encryption.artifact().output().len(),
+        outputs: encryption.model().interface().outputs,
         client: unique_client(&settings.client),
     };
     let folder = beside(&output, "ledger");
@@ -194,23 +190,27 @@ pub async fn score<B: Broker, S: Store>(
     let (ledger, past) = opened.await??;
     let ledger = Arc::new(ledger);
 
-    let options = size::client_options(&settings, encryption.artifact(), ledger.header());
+    let options = size::client_options(&settings, encryption.model(), ledger.header());
     let queue = ReplyQueue::new(&settings.tenant, &ledger.header().client)
         .map_err(|error| ledger.damaged(error.to_string()))?;
     let client = Client::open(broker, store, queue, options, events.clone()).await?;
-    let key_id = needs_key.then(|| EvaluationKeyId::new(ledger.header().evaluation_key_id));
+    let key_id = match encryption.model().interface().needs_key {
+        true => Some(evaluation_key.ok_or_else(|| keys.no_evaluation_key())?),
+        false => None,
+    };
+    let key_id = key_id.map(|key| EvaluationKeyId::new(digest(key)));
     let publisher = Publisher::new(client, Arc::clone(&encryption), Arc::clone(&ledger));
     let publisher = Arc::new(publisher.with_key(key_id, keys, settings.key_lease));
     publisher.prepare_key(KeyStep::Ensure(tokio::time::Instant::now())).await?;
 
-    let in_flight = usize::from(settings.in_flight.get());
+    let in_flight = size::in_flight(&settings, encryption.model(), ledger.header().rows_per_job);
     let run = Run::new(publisher, past, in_flight, settings.job_deadline(), events);
-    let outcome = run.run(&input, republish).await?;
-    let (written, artifact_of) = (output.clone(), Arc::clone(&encryption));
+    let outcome = run.run(&input, extra_columns, republish).await?;
+    let (written, encryption_of) = (output.clone(), Arc::clone(&encryption));
     let totals = outcome.totals;
     let write = move || {
         let header = ledger.header().clone();
-        output::write(&written, columns, artifact_of.artifact(), &ledger, &outcome)?;
+        output::write(&written, columns, encryption_of.model(), &ledger, &outcome)?;
         Ok::<_, ScoreError>(header)
     };
     let header = blocking(write).await??;
@@ -244,12 +244,6 @@ fn beside(output: &Path, extension: &str) -> PathBuf {
     name.push(".");
     name.push(extension);
     name.into()
-}
-
-/// Whether workers need an evaluation key: a linear circuit has none to speak of.
-pub fn needs_key(artifact: &ClientArtifact) -> bool {
-    let keyset = artifact.keyset();
-    !(keyset.bootstrap_keys.is_empty() && keyset.keyswitch_keys.is_empty())
 }
 
 /// A name of which no other run has the reply queue.

@@ -3,12 +3,11 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use cipherscore_concrete::client::ClientArtifact;
-
 use super::ledger::Ledger;
 use super::run::Outcome;
 use super::{ScoreError, beside};
 use crate::files::{Access, write_atomically};
+use crate::model::ClientModel;
 use crate::rows::{Columns, ScoreError as WriteError, ScoreWriter};
 
 /// Writes the scores in the order of the input, then the list of failed rows, and removes the
@@ -16,14 +15,14 @@ use crate::rows::{Columns, ScoreError as WriteError, ScoreWriter};
 pub(super) fn write(
     output: &Path,
     columns: Columns,
-    artifact: &ClientArtifact,
+    model: &dyn ClientModel,
     ledger: &Ledger,
     outcome: &Outcome,
 ) -> Result<(), ScoreError> {
     // The ledger's own errors come out from under those of the output.
     let mut unreadable = None;
     let written = write_atomically(output, Access::Default, |file| {
-        let mut scores = ScoreWriter::new(file, artifact, columns)?;
+        let mut scores = ScoreWriter::new(file, model, columns)?;
         for part in 0..ledger.header().parts() {
             if !outcome.finished.contains(part) {
                 for _ in 0..ledger.header().part_rows(part) {
@@ -36,7 +35,7 @@ pub(super) fn write(
                 unreadable = Some(error);
                 WriteError::Io(text)
             })?;
-            results.iter().try_for_each(|row| scores.write(row))?;
+            results.rows().try_for_each(|row| scores.write(row))?;
         }
         scores.finish()
     });

@@ -5,18 +5,25 @@ use std::sync::Arc;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, Store};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use super::record::Record;
 use super::{ScoreError, blocking};
 use crate::client::{Client, JobRequest, Received};
-use crate::encryption::{Encryption, EncryptionError};
 use crate::key_folder::KeyFolder;
+use crate::matrix::Matrix;
+use crate::model::{Encryption, EncryptionError};
+
+/// Payloads that are in this process at a time, encrypted and not yet at the broker or in the
+/// store, in bytes. A larger one is there alone.
+const MAX_PAYLOAD_BYTES: u64 = 256 << 20;
+/// Unit in which they are counted, in bytes.
+const PERMIT_BYTES: u64 = 1 << 10;
 
 /// Rows of a part. Shared with the task that encrypts them.
-pub(super) type Rows = Arc<Vec<Vec<f64>>>;
+pub(super) type Rows = Arc<Matrix<f64>>;
 
 /// What to do about the evaluation key before a job is published. Each names the time at which
 /// it was needed: jobs that miss the key at the same time put it back once.
@@ -44,9 +51,11 @@ pub(super) struct NewJob<B: Broker, S: Store> {
 /// Everything that steps of a run share.
 pub(super) struct Publisher<B, S> {
     pub(super) client: Client<B, S>,
-    pub(super) encryption: Arc<Encryption>,
+    pub(super) encryption: Arc<dyn Encryption>,
     pub(super) ledger: Arc<Ledger>,
     key: Option<Key>,
+    /// Of [`MAX_PAYLOAD_BYTES`], by [`PERMIT_BYTES`].
+    payloads: Semaphore,
 }
 
 struct Key {
@@ -60,10 +69,11 @@ struct Key {
 impl<B: Broker, S: Store> Publisher<B, S> {
     pub(super) fn new(
         client: Client<B, S>,
-        encryption: Arc<Encryption>,
+        encryption: Arc<dyn Encryption>,
         ledger: Arc<Ledger>,
     ) -> Self {
-        Self { client, encryption, ledger, key: None }
+        let payloads = Semaphore::new(permits(MAX_PAYLOAD_BYTES) as usize);
+        Self { client, encryption, ledger, key: None, payloads }
     }
 
     /// Names the key that jobs need, if they need one.
@@ -89,7 +99,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         }
         let (folder, tenant) = (key.folder.clone(), self.client.tenant().clone());
         let read =
-            move || Ok::<_, ScoreError>(Blob::evaluation_key(&tenant, folder.evaluation_keys()?)?);
+            move || Ok::<_, ScoreError>(Blob::evaluation_key(&tenant, folder.evaluation_key()?)?);
         let blob = blocking(read).await??;
         match step {
             KeyStep::Replace(_) => self.client.replace_key(&blob, key.lease).await?,
@@ -104,6 +114,8 @@ impl<B: Broker, S: Store> Publisher<B, S> {
     pub(super) async fn publish(&self, new: NewJob<B, S>) -> Result<bool, ScoreError> {
         let NewJob { job, part, rows, deadline, key, replaces } = new;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let payload_bytes = self.encryption.model().payload_bytes(count).min(MAX_PAYLOAD_BYTES);
+        let _room = self.payloads.acquire_many(permits(payload_bytes)).await;
         let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
         let deadline_ms = deadline.map(Timestamp::millis);
         let encrypt = move || {
@@ -178,6 +190,11 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         }
         Ok(())
     }
+}
+
+/// At most those of [`MAX_PAYLOAD_BYTES`], which are few.
+fn permits(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Outputs that are not what the model gives.

@@ -46,7 +46,9 @@ pub(super) enum Record {
 pub(super) struct Header {
     pub(super) format_version: u32,
     pub(super) model_id: ModelId,
-    pub(super) evaluation_key_id: Digest,
+    /// None for a kind of model without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) evaluation_key_id: Option<Digest>,
     pub(super) client_key_sha256: Digest,
     pub(super) tenant: Tenant,
     pub(super) input_sha256: Digest,

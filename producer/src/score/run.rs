@@ -21,6 +21,7 @@ use super::publish::{KeyStep, NewJob, Publisher, Rows, Unreadable};
 use super::{ScoreError, blocking};
 use crate::client::{Answer, InFlight, Received};
 use crate::events::{Event, Events};
+use crate::rows::ExtraColumns;
 
 /// Jobs that are made of one part, at most.
 const MAX_JOBS_OF_PART: u32 = 3;
@@ -147,11 +148,16 @@ impl<B: Broker, S: Store> Run<B, S> {
     }
 
     /// Until every part is finished or failed.
-    pub(super) async fn run(mut self, path: &Path, republish: bool) -> Result<Outcome, ScoreError> {
+    pub(super) async fn run(
+        mut self,
+        path: &Path,
+        extra: ExtraColumns,
+        republish: bool,
+    ) -> Result<Outcome, ScoreError> {
         self.resume(republish);
         let in_input = |source| ScoreError::Input { path: path.to_owned(), source };
-        let (opened, features) = (path.to_owned(), self.publisher.encryption.artifact().features());
-        let input = blocking(move || Input::open(&opened, features)).await?;
+        let (opened, encryption) = (path.to_owned(), Arc::clone(&self.publisher.encryption));
+        let input = blocking(move || Input::open(&opened, encryption.model(), extra)).await?;
         self.input = Some(input.map_err(in_input)?);
         let mut replies = ReplyTask::start(&self.publisher.client);
         let mut tick = interval(TICK);

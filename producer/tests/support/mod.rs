@@ -13,14 +13,12 @@ use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobReader, BlobStore, JobId, Lease, MemoryStore, ModelId,
 };
-use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
-use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::{ClientModel, Encryption, open_client};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -34,7 +32,7 @@ pub(crate) fn testdata(path: &str) -> PathBuf {
 /// A model, its data owner's keys, and a folder for files.
 pub(crate) struct Owner {
     pub(crate) name: &'static str,
-    pub(crate) artifact: ClientArtifact,
+    pub(crate) model: Arc<dyn ClientModel>,
     pub(crate) keys: KeyFolder,
     pub(crate) folder: TempDir,
     pub(crate) evaluator: Arc<CircuitEvaluator>,
@@ -43,14 +41,14 @@ pub(crate) struct Owner {
 impl Owner {
     pub(crate) fn new(name: &'static str) -> Self {
         let read = |path: String| std::fs::read(testdata(&path)).unwrap();
-        let artifact = ClientArtifact::open(&read(format!("concrete/{name}/client.zip"))).unwrap();
+        let model = open_client(&read(format!("concrete/{name}/client.zip"))).unwrap();
         let folder = TempDir::new().unwrap();
-        let keys = make_keys(&artifact, &folder.path().join("keys"));
+        let keys = make_keys(&*model, &folder.path().join("keys"));
         let recorder = RecorderCommand::new("there is none", Vec::new());
         let server = read(format!("imported/{name}.zip"));
         let server = ServerArtifact::open(&server, &recorder).unwrap();
         let evaluator = Arc::new(CircuitEvaluator::new(server).unwrap());
-        Self { name, artifact, keys, folder, evaluator }
+        Self { name, model, keys, folder, evaluator }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -61,8 +59,8 @@ impl Owner {
         self.evaluator.model_id().to_string().parse().unwrap()
     }
 
-    pub(crate) fn client_keys(&self) -> ClientKeys {
-        self.keys.client_keys(self.artifact.keyset(), || Ok(None)).unwrap()
+    pub(crate) fn encryption(&self) -> Arc<dyn Encryption> {
+        self.keys.encryption(Arc::clone(&self.model), || Ok(None)).unwrap()
     }
 
     /// The committed rows, so many times over, as a file.
@@ -84,12 +82,9 @@ impl Owner {
     }
 }
 
-pub(crate) fn make_keys(artifact: &ClientArtifact, folder: &Path) -> KeyFolder {
-    let client_keys = ClientKeys::generate(artifact.keyset());
-    let evaluation = client_keys.evaluation_keys(artifact.keyset(), &|| ()).unwrap();
-    let evaluation = write_evaluation_keys(&evaluation, artifact.keyset());
+pub(crate) fn make_keys(model: &dyn ClientModel, folder: &Path) -> KeyFolder {
     let folder = KeyFolder::new(folder);
-    folder.store(&client_keys, &evaluation, None).unwrap();
+    folder.store(&model.make_keys(&|| ()).unwrap(), None).unwrap();
     folder
 }
 

@@ -1,12 +1,14 @@
 //! The example models, inside this program, so that the demo runs from any folder.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use cipherscore_common::ModelId;
-use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_producer::rows::RowReader;
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::{ClientModel, Features, open_client};
+use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 use crate::commands::recorder;
 
@@ -55,8 +57,8 @@ pub(super) const EXAMPLES: [Example; 2] = [
 ];
 
 impl Example {
-    pub(super) fn client(&self) -> anyhow::Result<ClientArtifact> {
-        ClientArtifact::open(self.client_zip).context(self.folder)
+    pub(super) fn client(&self) -> anyhow::Result<Arc<dyn ClientModel>> {
+        open_client(self.client_zip).context(self.folder)
     }
 
     pub(super) fn server(&self) -> anyhow::Result<ServerArtifact> {
@@ -68,13 +70,13 @@ impl Example {
     }
 
     /// Rows that the model was not trained on.
-    pub(super) fn rows(&self, features: usize) -> anyhow::Result<Vec<Vec<f64>>> {
-        Ok(RowReader::new(self.rows_csv.as_bytes(), features)?.take(usize::MAX)?)
+    pub(super) fn rows(&self, features: &Features) -> anyhow::Result<Matrix<f64>> {
+        read(self.rows_csv, features)
     }
 
     /// What Concrete ML predicts for them without encryption.
-    pub(super) fn clear(&self) -> anyhow::Result<Vec<Vec<f64>>> {
-        Ok(RowReader::new(self.clear_csv.as_bytes(), self.classes.len())?.take(usize::MAX)?)
+    pub(super) fn clear(&self) -> anyhow::Result<Matrix<f64>> {
+        read(self.clear_csv, &Features::unnamed(self.classes.len()))
     }
 
     /// What they really are.
@@ -93,4 +95,8 @@ impl Example {
         std::fs::write(folder.join("server.zip"), self.server_zip)?;
         Ok(())
     }
+}
+
+fn read(csv: &str, features: &Features) -> anyhow::Result<Matrix<f64>> {
+    Ok(RowReader::new(csv.as_bytes(), features, ExtraColumns::Refuse)?.take(usize::MAX)?)
 }

@@ -12,10 +12,10 @@ use anyhow::{Context, bail, ensure};
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store, Tenant};
-use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_producer::client::{Answer, Client, ClientOptions, JobRequest};
-use cipherscore_producer::encryption::Encryption;
 use cipherscore_producer::events::Events;
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::Encryption;
 use clap::Args;
 use serde::Serialize;
 
@@ -131,22 +131,25 @@ async fn act<B: Broker, S: Store>(
     title: &str,
     print: &Printer,
 ) -> anyhow::Result<Act> {
-    let (artifact, server) = (example.client()?, example.server()?);
+    let (client_model, server) = (example.client()?, example.server()?);
     let bootstraps_per_row = server.circuit.optimise()?.circuit().cost().bootstraps;
     let model_id = example.model_id()?;
-    let model = artifact.model().class_name.clone();
-    let rows = example.rows(artifact.features())?;
+    let model = client_model.interface().class_name.clone();
+    let features = client_model.interface().features.count();
+    let rows = example.rows(&client_model.interface().features)?;
     print.title(title);
     print.fact("model", format!("{model}, {bootstraps_per_row} bootstraps a row, id {model_id}"));
 
     let started = Instant::now();
-    let (client_keys, evaluation_keys) = keygen::generate(artifact.keyset(), print.json)?;
+    let keys = keygen::generate(&*client_model, print.json)?;
     let client_key_seconds = started.elapsed().as_secs_f64();
-    let evaluation_key = write_evaluation_keys(&evaluation_keys, artifact.keyset());
-    let evaluation_key_bytes = evaluation_key.len();
+    let encryption = client_model.with_key(&keys.client)?;
+    let evaluation_key_bytes = keys.evaluation.as_ref().map_or(0, Vec::len);
     let started = Instant::now();
     let mut key_id = None;
-    if bootstraps_per_row > 0 {
+    if let Some(evaluation_key) = keys.evaluation
+        && encryption.model().interface().needs_key
+    {
         let blob = Blob::evaluation_key(client.tenant(), evaluation_key)?;
         key_id = Some(EvaluationKeyId::new(blob.name().id));
         client.ensure_key(&blob, Lease::DEFAULT).await?;
@@ -164,9 +167,8 @@ async fn act<B: Broker, S: Store>(
         },
     );
 
-    let encryption = Encryption::new(artifact, client_keys);
-    let sent = publish(client, &encryption, &rows, model_id, key_id).await?;
-    let clear_row_bytes = 8 * encryption.artifact().features();
+    let sent = publish(client, &*encryption, &rows, model_id, key_id).await?;
+    let clear_row_bytes = 8 * features;
     let encrypted_row_bytes = sent.bytes / rows.len();
     print.fact(
         "published",
@@ -179,7 +181,7 @@ async fn act<B: Broker, S: Store>(
         ),
     );
 
-    let received = receive(client, &encryption, &sent, print).await?;
+    let received = receive(client, &*encryption, &sent, print).await?;
     let (count, seconds) = (rows.len() as f64, received.evaluate.as_secs_f64());
     let job_seconds = seconds / sent.jobs.len() as f64;
     let mut evaluated = format!(
@@ -237,20 +239,21 @@ struct Sent {
 
 async fn publish<B: Broker, S: Store>(
     client: &Client<B, S>,
-    encryption: &Encryption,
-    rows: &[Vec<f64>],
+    encryption: &dyn Encryption,
+    rows: &Matrix<f64>,
     model_id: ModelId,
     key_id: Option<EvaluationKeyId>,
 ) -> anyhow::Result<Sent> {
     let (jobs, bytes, encrypt_seconds) = (HashMap::new(), 0, 0.0);
     let mut sent = Sent { started: Instant::now(), jobs, bytes, encrypt_seconds };
-    for (number, chunk) in rows.chunks(ROWS_PER_JOB).enumerate() {
+    for first in (0..rows.len()).step_by(ROWS_PER_JOB) {
+        let chunk = rows.part(first, ROWS_PER_JOB);
         let started = Instant::now();
-        let payload = tokio::task::block_in_place(|| encryption.encrypt(chunk))?;
+        let payload = tokio::task::block_in_place(|| encryption.encrypt(&chunk))?;
         sent.encrypt_seconds += started.elapsed().as_secs_f64();
         sent.bytes += payload.len();
         let (id, rows) = (JobId::random(), u32::try_from(chunk.len())?);
-        sent.jobs.insert(id, (number * ROWS_PER_JOB, rows));
+        sent.jobs.insert(id, (first, rows));
         let (deadline, correlation_id) = (None, None);
         let request = JobRequest { id, model_id, key_id, rows, deadline, correlation_id, payload };
         client.submit(request).await?;
@@ -269,11 +272,10 @@ struct ReceivedScores {
 
 async fn receive<B: Broker, S: Store>(
     client: &Client<B, S>,
-    encryption: &Encryption,
+    encryption: &dyn Encryption,
     sent: &Sent,
     print: &Printer,
 ) -> anyhow::Result<ReceivedScores> {
-    let artifact = encryption.artifact();
     let count: u32 = sent.jobs.values().map(|(_, rows)| rows).sum();
     let mut scores = vec![Vec::new(); count as usize];
     let (bytes, workers) = (0, Vec::new());
@@ -290,8 +292,8 @@ async fn receive<B: Broker, S: Store>(
             other => bail!("a job failed: {other:?}"),
         };
         let integers = tokio::task::block_in_place(|| encryption.decrypt(&outputs, rows))?;
-        for (row, integers) in integers.iter().enumerate() {
-            scores[first + row] = artifact.model().scores(integers, &artifact.output().shape)?;
+        for (row, integers) in integers.rows().enumerate() {
+            scores[first + row] = encryption.model().scores(integers)?;
         }
         received.bytes += outputs.len();
         received.key = received.key.max(reply.timings.key);
@@ -316,7 +318,7 @@ struct Verdict {
 fn compare(
     example: &Example,
     scores: &[Vec<f64>],
-    clear: &[Vec<f64>],
+    clear: &Matrix<f64>,
     labels: &[&str],
     print: &Printer,
 ) -> anyhow::Result<Verdict> {
@@ -329,18 +331,19 @@ fn compare(
         scores.iter().map(|score| format!("{score:.4}")).collect::<Vec<_>>().join(" ")
     };
     let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= SAME);
-    let width = text(&clear[0]).len();
+    let clear: Vec<_> = clear.rows().collect();
+    let width = text(clear[0]).len();
     print.line(&format!(
         "  row  {:width$}  {:width$}  {:12} really",
         "encrypted", "clear", "predicted"
     ));
     for (row, score) in scores.iter().enumerate().take(SHOWN_ROWS) {
-        let (score_text, clear_text) = (text(score), text(&clear[row]));
+        let (score_text, clear_text) = (text(score), text(clear[row]));
         let (predicted, really) = (class(score), labels[row]);
         print
             .line(&format!("  {:3}  {score_text}  {clear_text}  {predicted:12} {really}", row + 1));
     }
-    let rows = scores.iter().zip(clear);
+    let rows = scores.iter().zip(&clear);
     let equal = rows.filter(|(score, clear)| same(score, clear)).count();
     let predictions = scores.iter().zip(labels);
     let right = predictions.filter(|(score, label)| class(score) == **label).count();

@@ -63,7 +63,11 @@ impl<B: Broker, S: Store> Run<B, S> {
     pub(super) fn end(&mut self, part: u64) -> u64 {
         for job in self.parts.remove(&part).into_iter().flat_map(|entry| entry.jobs) {
             self.jobs.remove(&job);
-            self.publisher.client.forget(job);
+            let client = self.publisher.client.clone();
+            self.tasks.spawn(async move {
+                client.abandon(job).await;
+                Ok(Done::LetGo)
+            });
         }
         self.publisher.ledger.header().part_rows(part)
     }

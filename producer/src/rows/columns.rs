@@ -1,0 +1,108 @@
+//! Columns of a file to features of a model, and fields to numbers.
+
+use std::collections::HashMap;
+
+use super::{RowError, shorten};
+use crate::model::{Feature, Features};
+
+/// What to do about columns that are no features of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExtraColumns {
+    /// An error names the first one: it may be a feature with another name.
+    #[default]
+    Refuse,
+    /// They are passed over. Where features have no names, every column is one.
+    Ignore,
+}
+
+/// A column of a file.
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Which feature it is; none when it is passed over.
+    pub(super) feature: Option<usize>,
+    may_be_missing: bool,
+    may_be_infinite: bool,
+}
+
+impl Column {
+    fn new(name: &str, feature: Option<(usize, &Feature)>) -> Self {
+        Self {
+            name: name.to_owned(),
+            feature: feature.map(|(index, _)| index),
+            may_be_missing: feature.is_some_and(|(_, feature)| feature.may_be_missing),
+            may_be_infinite: feature.is_some_and(|(_, feature)| feature.may_be_infinite),
+        }
+    }
+
+    /// The number in a field, NaN for a missing one; none when the feature cannot be that.
+    pub(super) fn number(&self, field: &[u8]) -> Option<f64> {
+        let text = std::str::from_utf8(field).ok()?.trim();
+        let number = match text {
+            "" | "NA" => f64::NAN,
+            _ => text.parse::<f64>().ok()?,
+        };
+        let allowed = number.is_finite()
+            || (number.is_nan() && self.may_be_missing)
+            || (number.is_infinite() && self.may_be_infinite);
+        allowed.then_some(number)
+    }
+
+    /// What a field may be, for an error.
+    pub(super) fn expected(&self) -> &'static str {
+        match (self.may_be_missing, self.may_be_infinite) {
+            (false, false) => "finite number",
+            (true, false) => "finite number, nor is it missing",
+            (false, true) => "number",
+            (true, true) => "number, nor is it missing",
+        }
+    }
+}
+
+/// Finds the features in a header. Features without names of their own are found by position,
+/// unless the header has all of their numbered names.
+pub(super) fn match_columns(
+    header: &csv::StringRecord,
+    features: &Features,
+    extra: ExtraColumns,
+) -> Result<Vec<Column>, RowError> {
+    let by_name: HashMap<_, _> =
+        features.iter().enumerate().map(|feature| (feature.1.name.as_str(), feature)).collect();
+    let names: Vec<_> = header.iter().map(str::trim).collect();
+    let found = |name: &&str| by_name.contains_key(name);
+    if !features.are_named() && names.iter().filter(|name| found(name)).count() < features.count() {
+        return by_position(&names, features);
+    }
+    let mut columns = Vec::with_capacity(names.len());
+    let mut is_found = vec![false; features.count()];
+    let mut unknown = None;
+    for name in names {
+        let feature = by_name.get(name).copied();
+        match feature {
+            Some((index, _)) if std::mem::replace(&mut is_found[index], true) => {
+                return Err(RowError::SameName(shorten(name)));
+            }
+            Some(_) => {}
+            None => unknown = unknown.or(Some(name)),
+        }
+        columns.push(Column::new(name, feature));
+    }
+    // Said first: a column with another name than the feature's is both.
+    let mut missing = features.iter().zip(&is_found).filter(|(_, is_found)| !**is_found);
+    if let Some((feature, _)) = missing.next() {
+        let (name, missing) = (shorten(&feature.name), 1 + missing.count());
+        return Err(RowError::NoColumn { name, missing, expected: features.count() });
+    }
+    match unknown {
+        Some(name) if extra == ExtraColumns::Refuse => Err(RowError::ExtraColumn(shorten(name))),
+        _ => Ok(columns),
+    }
+}
+
+fn by_position(names: &[&str], features: &Features) -> Result<Vec<Column>, RowError> {
+    let (found, expected) = (names.len(), features.count());
+    if found != expected {
+        return Err(RowError::Columns { found, expected });
+    }
+    let column = |(name, feature): (&&str, _)| Column::new(name, Some(feature));
+    Ok(names.iter().zip(features.iter().enumerate()).map(column).collect())
+}
