@@ -1,6 +1,7 @@
 //! One module for each command, and what they share.
 
 pub(crate) mod cancel;
+pub(crate) mod compile;
 pub(crate) mod decrypt;
 pub(crate) mod demo;
 pub(crate) mod dlq;
