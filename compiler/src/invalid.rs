@@ -137,16 +137,18 @@ fn validate_tree(tree: &Tree, features: &[Feature], outputs: usize) -> Result<()
 }
 
 fn validate_leaf(place: &str, values: &[(u32, f64)], outputs: usize) -> Result<(), InvalidModel> {
-    for (position, &(output, value)) in values.iter().enumerate() {
+    for &(output, value) in values {
         if output as usize >= outputs {
             return Err(InvalidModel::new(place, format!("there is no output {output}")));
         }
-        if values[..position].iter().any(|&(earlier, _)| earlier == output) {
-            return Err(InvalidModel::new(place, format!("adds to output {output} twice")));
-        }
         finite(place, &[value])?;
     }
-    Ok(())
+    let mut named: Vec<u32> = values.iter().map(|&(output, _)| output).collect();
+    named.sort_unstable();
+    match named.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(InvalidModel::new(place, format!("adds to output {} twice", pair[0]))),
+        None => Ok(()),
+    }
 }
 
 fn validate_set(place: &str, set: &ValueSet, feature: &Feature) -> Result<(), InvalidModel> {

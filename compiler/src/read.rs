@@ -69,9 +69,7 @@ impl ReadError {
     pub fn unsupported(place: impl Into<String>, what: impl Into<String>) -> Self {
         ReadError::Unsupported { place: place.into(), what: what.into() }
     }
-}
 
-impl ReadError {
     /// The same within something larger.
     pub(crate) fn within(self, outer: &str) -> Self {
         let place_in = |place: String| {

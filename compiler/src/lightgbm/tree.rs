@@ -94,7 +94,10 @@ fn check_shares(
         .collect();
     positions.sort_unstable();
     if !boundaries.is_sorted() || !positions.is_sorted_by(|a, b| a < b) {
-        return Err(ReadError::malformed("cat_boundaries", "splits share their categories"));
+        return Err(ReadError::malformed(
+            "cat_boundaries",
+            "splits do not each have their own words",
+        ));
     }
     Ok(())
 }

@@ -66,7 +66,8 @@ fn features(names: &[String], count: usize) -> Result<Vec<Feature>, ReadError> {
 }
 
 /// XGBoost leaves missing values out of the sum, which a weighted sum of encrypted values cannot:
-/// rows for linear models have no missing values.
+/// rows for linear models have no missing values. And it adds the first base score to all
+/// outputs, also where each has its own (`GBLinear::PredictBatchInternal`).
 fn linear(model: &Model, base: &[f64], features: usize) -> Result<Body, ReadError> {
     let outputs = base.len();
     if (features + 1).checked_mul(outputs) != Some(model.weights.len()) {
@@ -75,9 +76,8 @@ fn linear(model: &Model, base: &[f64], features: usize) -> Result<Body, ReadErro
     }
     let weight =
         |feature: usize, output: usize| f64::from(model.weights[feature * outputs + output].0);
-    let intercept = |(output, base)| weight(features, output) + base;
     Ok(Body::Linear(Linear {
-        intercepts: base.iter().copied().enumerate().map(intercept).collect(),
+        intercepts: (0..outputs).map(|output| weight(features, output) + base[0]).collect(),
         weights: (0..outputs)
             .map(|output| (0..features).map(|feature| weight(feature, output)).collect())
             .collect(),

@@ -18,7 +18,7 @@ enum Margin {
 }
 
 impl Objective {
-    /// The objective of a name, with a number of outputs.
+    /// The objective of a name, with a number of outputs, as a version of XGBoost means it.
     pub(super) fn of(name: &str, outputs: usize, version: &[u32]) -> Result<Self, ReadError> {
         let sigmoids = Link::OneVsAll { scale: 1.0, normalised: false };
         let (margin, link, score_kind) = match name {
@@ -32,6 +32,10 @@ impl Objective {
             "reg:logistic" => (Margin::Logit, sigmoids, ScoreKind::Predictions),
             "multi:softprob" | "multi:softmax" => {
                 (Margin::Same, Link::Softmax, ScoreKind::Probabilities)
+            }
+            // Later versions take the base score as it is.
+            "binary:logitraw" if version < &[1, 3] => {
+                (Margin::Logit, Link::Identity, ScoreKind::Predictions)
             }
             // Later versions sort the quantiles of a row.
             "reg:quantileerror" if outputs > 1 && version >= &[3, 4] => {
@@ -98,6 +102,8 @@ mod tests {
         };
         assert_eq!(base("binary:logistic", "5E-1", 1), Ok(vec![0.0]));
         assert_eq!(base("binary:logitraw", "[5E-1]", 1), Ok(vec![0.5]));
+        let old = Objective::of("binary:logitraw", 1, &[1, 2, 1]);
+        assert_eq!(old.and_then(|found| found.base("5E-1", 1)), Ok(vec![0.0]));
         assert_eq!(base("count:poisson", "1E0", 1), Ok(vec![0.0]));
         assert_eq!(base("multi:softprob", "[1E0,-2E0]", 2), Ok(vec![1.0, -2.0]));
         assert_eq!(base("reg:squarederror", "5E-1", 2), Ok(vec![0.5, 0.5]));

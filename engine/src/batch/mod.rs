@@ -16,12 +16,16 @@
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
 //! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
+//! * [`sanitise`]: what hides a model in a reply, [`flood`]: a part of it;
+//! * [`switch`]: replies modulo fewer primes;
 //! * [`noise`]: how large phases become;
 //! * [`plan`]: the smallest parameters in which a model fits.
 
 pub mod artifact;
 pub mod client;
 pub mod client_model;
+pub mod evaluator;
+pub mod flood;
 pub mod kernel;
 mod keystream;
 pub mod layout;
@@ -34,7 +38,9 @@ pub mod plan;
 pub mod program;
 pub mod ring;
 pub mod sampling;
+pub mod sanitise;
 pub mod secret;
+pub mod switch;
 pub mod tape;
 #[cfg(test)]
 mod testing;

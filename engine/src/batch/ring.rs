@@ -50,6 +50,19 @@ impl PrimeRing {
         self.plan.mul_accumulate(sum, values, &self.radix);
     }
 
+    /// Adds `factor * words`. `factors` is overwritten.
+    pub(super) fn multiply_add_constant(
+        &self,
+        sum: &mut [u64],
+        words: &[u64],
+        factor: u64,
+        factors: &mut [u64],
+    ) {
+        // The product of vectors is vectorised; filling one costs less than a scalar product.
+        factors.fill(factor);
+        self.multiply_add(sum, words, factors);
+    }
+
     /// Adds `other` to `sum`.
     pub fn add(&self, sum: &mut [u64], other: &[u64]) {
         for (sum, other) in sum.iter_mut().zip(other) {

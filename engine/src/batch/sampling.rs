@@ -10,11 +10,6 @@ use super::keystream::{KEY_BYTES, Keystream};
 
 /// Largest absolute value of an error: the difference of two sums of this many bits.
 pub const ERROR_BOUND: u32 = 21;
-/// Variance of an error: a quarter for each of its bits. Its standard deviation is 3.24.
-pub const ERROR_VARIANCE: f64 = 2.0 * ERROR_BOUND as f64 / 4.0;
-/// Variance of a uniform ternary value.
-pub const TERNARY_VARIANCE: f64 = 2.0 / 3.0;
-
 /// Words drawn at a time.
 const DRAWN: usize = 256;
 
@@ -101,6 +96,7 @@ fn third(word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::noise::ERROR_VARIANCE;
 
     const COUNT: usize = 1 << 20;
 

@@ -25,6 +25,9 @@ const PUBLIC_HEADER: usize = 28;
 /// have chosen it to suit a secret.
 const PUBLIC_STRING: &[u8] = b"cipherscore bulk engine: second component of public keys, version 1";
 
+/// From what, with a secret and the parameters, the errors of its public key are expanded.
+const PUBLIC_NOISE_STRING: &[u8] = b"cipherscore bulk engine: errors of public keys, version 1";
+
 /// Keys that cannot be read or made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
@@ -51,9 +54,6 @@ pub enum KeyError {
     /// No public key, because linear models are never hidden.
     #[error("parameters with rows in coefficients have no public key")]
     NoPublicKey,
-    /// No randomness.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
 }
 
 /// A uniform ternary element of a ring. Wiped when dropped, never printed.
@@ -130,18 +130,25 @@ impl SecretKey {
         words
     }
 
-    /// Makes a public key and serialises it: magic, version, N, number of primes, t, and the packed
-    /// words of pk_0, prime by prime, where `pk_0 = -pk_1 s + t e`.
+    /// The public key, serialised: magic, version, N, number of primes, t, and the packed words of
+    /// pk_0, prime by prime, where `pk_0 = -pk_1 s + t e`.
+    ///
+    /// It is a function of the secret: two public keys with one pk_1 and different errors would give
+    /// away the difference of the errors, and many of them the secret.
     pub fn public_key(&self, ring: &Ring) -> Result<Vec<u8>, KeyError> {
-        self.public_key_with(ring, &Noise::fresh()?)
-    }
-
-    pub(super) fn public_key_with(&self, ring: &Ring, noise: &Noise) -> Result<Vec<u8>, KeyError> {
         let parameters = ring.parameters();
-        let mut bytes = PublicKey::header(parameters)?.to_vec();
+        let header = PublicKey::header(parameters)?;
+        let mut bytes = header.to_vec();
         if self.dimension() != parameters.dimension() {
             return Err(KeyError::Parameters);
         }
+        let digest = Sha256::new()
+            .chain_update(PUBLIC_NOISE_STRING)
+            .chain_update(header)
+            .chain_update(self.to_bytes().as_slice())
+            .finalize();
+        let digest = Zeroizing::new(<[u8; 32]>::from(digest));
+        let noise = Noise::from_key(&first_bytes(digest.as_slice()));
         let mut errors = Zeroizing::new(vec![0; self.dimension()]);
         noise.stream(0).add_errors(&mut errors);
         let t = parameters.plaintext_modulus.cast_signed();
@@ -224,9 +231,7 @@ impl PublicKey {
             .chain_update(parameters.primes.to_le_bytes())
             .chain_update(parameters.plaintext_modulus.to_le_bytes())
             .finalize();
-        let mut seed = [0; SEED_BYTES];
-        seed.copy_from_slice(&digest[..SEED_BYTES]);
-        let masks = Masks::new(&seed);
+        let masks = Masks::new(&first_bytes(&digest));
         let words = (0..).zip(parameters.moduli()).map(|(prime, &modulus)| {
             let mut words = vec![0; parameters.dimension()];
             masks.expand_all(0, prime, modulus, &mut words);
@@ -234,6 +239,13 @@ impl PublicKey {
         });
         words.collect()
     }
+}
+
+/// As many bytes of a digest as a seed, or a generator's key, has.
+fn first_bytes(digest: &[u8]) -> [u8; SEED_BYTES] {
+    let mut bytes = [0; SEED_BYTES];
+    bytes.copy_from_slice(&digest[..SEED_BYTES]);
+    bytes
 }
 
 #[cfg(test)]
@@ -290,7 +302,7 @@ mod tests {
         let secret = fixed_secret(&PARAMETERS);
         let bytes = secret.public_key(&ring).unwrap();
         assert_eq!(bytes.len(), PublicKey::serialised_len(&PARAMETERS));
-        assert_ne!(bytes, secret.public_key(&ring).unwrap());
+        assert_eq!(bytes, secret.public_key(&ring).unwrap());
         let key = PublicKey::read(&bytes, &PARAMETERS).unwrap();
         let t = PARAMETERS.plaintext_modulus;
         let phases = ring.primes().iter().enumerate().map(|(index, prime)| {
@@ -315,11 +327,10 @@ mod tests {
     #[test]
     fn public_keys_are_those_of_a_known_answer() {
         let ring = Ring::new(PARAMETERS).unwrap();
-        let noise = Noise::from_key(&[9; 16]);
-        let bytes = fixed_secret(&PARAMETERS).public_key_with(&ring, &noise).unwrap();
+        let bytes = fixed_secret(&PARAMETERS).public_key(&ring).unwrap();
         assert_eq!(
             sha256(&bytes),
-            "29ac8cfa400b3b6bf207c35a670792cb04c3f77e471790ab1b2a4a620b68a4d1"
+            "2cd5f89b95b609f5e3ff7942e2f47e09afbe917a1ca385c8860277d8bbb595db"
         );
     }
 

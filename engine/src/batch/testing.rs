@@ -1,5 +1,7 @@
 //! A worker as slow and plain as can be, for tests: what the kernels must agree with.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -10,6 +12,7 @@ use super::parameters::{BLOCK_POINTS, Packing, Parameters};
 use super::ring::Ring;
 use super::sampling::Noise;
 use super::secret::SecretKey;
+use super::switch::Switch;
 use super::words::{pack, packed_len, unpack};
 
 /// Words of a component, prime by prime.
@@ -18,6 +21,41 @@ pub(super) type Words = Vec<Vec<u64>>;
 /// Components 0 to D, plain residues.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ciphertext(pub(super) Vec<Words>);
+
+pub(super) fn ring(
+    packing: Packing,
+    ring_dimension: u32,
+    primes: u32,
+    plaintext_modulus: u64,
+) -> Arc<Ring> {
+    Ring::new(Parameters { packing, ring_dimension, primes, plaintext_modulus }).unwrap()
+}
+
+/// Every ring with slots, at plaintext moduli that leave room for the degree.
+pub(super) fn slots() -> Vec<(Arc<Ring>, u32)> {
+    use Packing::Slots;
+    vec![
+        (ring(Slots, 2048, 1, 12289), 1),
+        (ring(Slots, 4096, 1, 40961), 1),
+        (ring(Slots, 4096, 2, 40961), 3),
+        (ring(Slots, 4096, 2, 8_380_417), 2),
+        (ring(Slots, 8192, 2, 65537), 2),
+        (ring(Slots, 8192, 3, 65537), 4),
+        (ring(Slots, 8192, 4, 786_433), 5),
+        (ring(Slots, 16384, 4, 65537), 5),
+        (ring(Slots, 16384, 8, 786_433), 8),
+    ]
+}
+
+/// Bits that look random.
+pub(super) fn bit(column: u32, row: usize) -> i64 {
+    let mixed = (row as u64 * 31 + u64::from(column) + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    i64::from(mixed >> 63 == 1)
+}
+
+pub(super) fn fill_bits(column: u32, first: usize, values: &mut [i64]) {
+    values.iter_mut().enumerate().for_each(|(at, value)| *value = bit(column, first + at));
+}
 
 /// A secret that is the same in every run.
 pub(super) fn fixed_secret(parameters: &Parameters) -> SecretKey {
@@ -138,6 +176,71 @@ impl Ciphertext {
         }
         Self(product)
     }
+}
+
+impl Ciphertext {
+    /// From components 0 to D, each prime by prime.
+    pub(super) fn from_words(ring: &Ring, words: &[u64]) -> Self {
+        let components = words.chunks(ring.primes().len() * ring.dimension());
+        let primes = |words: &[u64]| words.chunks(ring.dimension()).map(<[u64]>::to_vec).collect();
+        Self(components.map(primes).collect())
+    }
+
+    pub(super) fn to_words(&self) -> Vec<u64> {
+        self.0.concat().concat()
+    }
+
+    pub(super) fn switch(&mut self, ring: &Ring, switch: &Switch) {
+        for component in &mut self.0 {
+            let mut words = component.concat();
+            switch.apply(&mut words);
+            let words = words.chunks(ring.dimension()).take(switch.kept());
+            *component = words.map(<[u64]>::to_vec).collect();
+        }
+    }
+
+    /// log2 of the standard deviation of the phase modulo the first prime.
+    pub(super) fn log2_deviation(&self, ring: &Ring, secret: &SecretKey) -> f64 {
+        let prime = &ring.primes()[0];
+        let secret = secret.evaluated(prime);
+        let mut phase = vec![0; ring.dimension()];
+        for component in self.0.iter().rev() {
+            let mut sum = component[0].clone();
+            prime.multiply_add(&mut sum, &phase, &secret);
+            phase = sum;
+        }
+        prime.inverse(&mut phase);
+        let modulus = prime.modulus() as f64;
+        let squares = phase.iter().map(|&word| {
+            let word = word as f64;
+            word.min(modulus - word).powi(2)
+        });
+        (squares.sum::<f64>() / ring.dimension() as f64).log2() / 2.0
+    }
+}
+
+/// A ciphertext of degree `degree` whose phase is 0 and whose other components are uniform.
+pub(super) fn random_zero(ring: &Ring, secret: &SecretKey, degree: u32) -> Ciphertext {
+    let dimension = ring.dimension();
+    let mut components = vec![vec![vec![0; dimension]; ring.primes().len()]; degree as usize + 1];
+    let masks = Masks::new(&[77; SEED_BYTES]);
+    for (index, prime) in (0..).zip(ring.primes()) {
+        let secret = secret.evaluated(prime);
+        let mut phase = vec![0; dimension];
+        for component in (1..=degree).rev() {
+            let words = &mut components[component as usize][usize::from(index)];
+            masks.expand_all(component, index, prime.modulus(), words);
+            let mut sum = vec![0; dimension];
+            prime.add(&mut phase, words);
+            prime.multiply_add(&mut sum, &phase, &secret);
+            phase = sum;
+        }
+        let first = &mut components[0][usize::from(index)];
+        first.iter_mut().zip(phase).for_each(|(word, phase)| {
+            *word = prime.montgomery.negate(phase);
+        });
+    }
+    Ciphertext(components)
 }
 
 /// A reply with `outputs` of each ring batch, which may have fewer primes than the ring.

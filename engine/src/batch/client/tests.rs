@@ -4,43 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::batch::flood::Flood;
 use crate::batch::layout::{reply_len, upload_len};
 use crate::batch::mask::SEED_BYTES;
+use crate::batch::noise::{ERROR_VARIANCE, rounding_variance, sanitiser_variance};
 use crate::batch::parameters::Packing;
+use crate::batch::sanitise::Sanitiser;
+use crate::batch::secret::PublicKey;
+use crate::batch::switch::Switch;
 use crate::batch::testing::*;
-
-fn ring(packing: Packing, ring_dimension: u32, primes: u32, plaintext_modulus: u64) -> Arc<Ring> {
-    Ring::new(Parameters { packing, ring_dimension, primes, plaintext_modulus }).unwrap()
-}
 
 fn fixed_client(ring: &Arc<Ring>) -> BatchClient {
     BatchClient::new(Arc::clone(ring), &fixed_secret(ring.parameters())).unwrap()
-}
-
-/// Bits that look random.
-fn bit(column: u32, row: usize) -> i64 {
-    let mixed = (row as u64 * 31 + u64::from(column) + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    i64::from(mixed >> 63 == 1)
-}
-
-fn fill_bits(column: u32, first: usize, values: &mut [i64]) {
-    values.iter_mut().enumerate().for_each(|(at, value)| *value = bit(column, first + at));
-}
-
-/// Every ring with slots, at plaintext moduli that leave room for the degree.
-fn slots() -> Vec<(Arc<Ring>, u32)> {
-    use Packing::Slots;
-    vec![
-        (ring(Slots, 2048, 1, 12289), 1),
-        (ring(Slots, 4096, 1, 40961), 1),
-        (ring(Slots, 4096, 2, 40961), 3),
-        (ring(Slots, 4096, 2, 8_380_417), 2),
-        (ring(Slots, 8192, 2, 65537), 2),
-        (ring(Slots, 8192, 3, 65537), 4),
-        (ring(Slots, 8192, 4, 786_433), 5),
-        (ring(Slots, 16384, 4, 65537), 5),
-        (ring(Slots, 16384, 8, 786_433), 8),
-    ]
 }
 
 #[test]
@@ -77,6 +52,78 @@ fn polynomials_in_bits_come_back_exactly() {
         };
         assert_eq!(found[0], (0..rows).map(expected).collect::<Vec<_>>(), "{ring:?}");
         assert_eq!(found[1], (0..rows).map(|row| bit(0, row)).collect::<Vec<_>>(), "{ring:?}");
+    }
+}
+
+/// `V_f = t^2 (10.5 + 1/12)` of a column, and `N V_f^2` of a product of two.
+#[test]
+fn noise_of_columns_and_products_is_as_predicted() {
+    for (ring, _) in slots() {
+        let secret = SecretKey::generate(ring.parameters()).unwrap();
+        let client = BatchClient::new(Arc::clone(&ring), &secret).unwrap();
+        let rows = ring.dimension();
+        let upload = client.encrypt(rows, 2, fill_bits).unwrap();
+        let columns = read_upload(&ring, &upload, rows, 2).swap_remove(0);
+        let t = ring.parameters().plaintext_modulus as f64;
+        let fresh = (t * t * (ERROR_VARIANCE + 1.0 / 12.0)).log2() / 2.0;
+        let measured = columns[0].log2_deviation(&ring, &secret);
+        assert!((measured - fresh).abs() < 0.1, "{ring:?}: {measured} {fresh}");
+        let predicted = 2.0 * fresh + (rows as f64).log2() / 2.0;
+        // Where a residue modulo one prime is the phase.
+        if predicted < 46.0 {
+            let measured = columns[0].times(&ring, &columns[1]).log2_deviation(&ring, &secret);
+            assert!((measured - predicted).abs() < 0.1, "{ring:?}: {measured} {predicted}");
+        }
+    }
+}
+
+/// The whole way of a hidden model, to every number of primes whose noise fits.
+#[test]
+fn sanitised_and_switched_replies_come_back_exactly() {
+    // One prime has no room for a flood, and some rings have room for less degree with one.
+    let degrees = [2, 1, 2, 4, 5, 5, 8];
+    for ((ring, _), degree) in slots().into_iter().skip(2).zip(degrees) {
+        let parameters = ring.parameters();
+        let secret = SecretKey::generate(parameters).unwrap();
+        let client = BatchClient::new(Arc::clone(&ring), &secret).unwrap();
+        let key = PublicKey::read(&secret.public_key(&ring).unwrap(), parameters).unwrap();
+        let rows = ring.dimension();
+        let columns = client.encrypt(rows, degree, fill_bits).unwrap();
+        let columns = read_upload(&ring, &columns, rows, degree).swap_remove(0);
+        let product = columns[1..].iter().fold(columns[0].clone(), |p, c| p.times(&ring, c));
+        // One product of D phases whose coefficients have the variance of errors and plaintexts.
+        let t = parameters.plaintext_modulus as f64;
+        let fresh = t * t * (ERROR_VARIANCE + 1.0 / 12.0);
+        let evaluated = fresh.powi(degree.cast_signed()) * (rows as f64).powi(degree as i32 - 1);
+        let variance = evaluated + sanitiser_variance(parameters, degree);
+        let flood = Flood::hiding(variance.log2() / 2.0, parameters.plaintext_modulus);
+        let sanitiser = Sanitiser::new(Arc::clone(&ring), Arc::new(key), degree, flood);
+        let mut words = product.to_words();
+        sanitiser.prepare(1).unwrap().swap_remove(0).add(&ring, &mut words);
+        let sanitised = Ciphertext::from_words(&ring, &words);
+        let rounding = rounding_variance(parameters, degree).log2() / 2.0 + 4.0;
+        let mut fitted = 0;
+        for kept in 1..=parameters.primes {
+            let kept_bits = 51.0 * f64::from(kept) - 1.1;
+            let noise = flood.log2_bound(parameters.plaintext_modulus) + kept_bits
+                - (parameters.log2_modulus() - 1.1);
+            if noise > kept_bits || rounding > kept_bits {
+                continue;
+            }
+            fitted += 1;
+            let mut output = sanitised.clone();
+            let switch = Switch::new(Arc::clone(&ring), kept);
+            output.switch(&ring, &switch);
+            let reply = write_reply(&ring, rows, &[vec![output]]);
+            let shape = ReplyShape { rows, outputs: 1, degree, primes: kept };
+            let expected = |row| (0..degree).map(|column| bit(column, row)).product::<i64>();
+            assert_eq!(
+                client.decrypt(&reply, shape).unwrap(),
+                [(0..rows).map(expected).collect::<Vec<_>>()],
+                "{ring:?} to {kept} primes"
+            );
+        }
+        assert!(fitted > 1, "{ring:?}: {flood:?} fits {fitted} numbers of primes");
     }
 }
 

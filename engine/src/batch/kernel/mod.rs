@@ -2,8 +2,7 @@
 //!
 //! All kernels give the same words. Values are canonical residues; columns are residues in
 //! Montgomery form with R = 2^52, so that a product of a value and a column is one Montgomery
-//! product and a value again. Products of a component are summed before they are reduced: see
-//! [`montgomery`].
+//! product and a value again. Products of a component are summed before they are reduced.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;

@@ -2,7 +2,7 @@
 
 use super::super::parameters::{BLOCK_POINTS, PRIMES};
 use super::super::program::samples::{Numbers, full_trees, random};
-use super::super::program::{Program, ValidProgram};
+use super::super::program::{MAX_COEFFICIENT, Node, Program, ValidProgram};
 use super::super::tape::{Columns, Scratch, Tape};
 use super::{Kernel, reference};
 
@@ -23,13 +23,16 @@ fn output_words(program: &ValidProgram) -> usize {
 
 fn check(program: Program, numbers: &mut Numbers, scratch: &mut Scratch) {
     let program = program.validate().unwrap();
-    let tape = Tape::new(&program).unwrap();
-    let prime = usize::try_from(numbers.below(PRIMES.len() as u64)).unwrap();
+    let prime = numbers.pick(PRIMES.len());
     let bodies = words(numbers, &program, PRIMES[prime]);
     let masks = words(numbers, &program, PRIMES[prime]);
-    let columns = Columns { bodies: &bodies, masks: &masks };
-    let mut expected = vec![0; output_words(&program)];
-    reference::evaluate(&program, prime, columns, &mut expected);
+    compare(&program, prime, Columns { bodies: &bodies, masks: &masks }, scratch);
+}
+
+fn compare(program: &ValidProgram, prime: usize, columns: Columns<'_>, scratch: &mut Scratch) {
+    let tape = Tape::new(program).unwrap();
+    let mut expected = vec![0; output_words(program)];
+    reference::evaluate(program, prime, columns, &mut expected);
     for kernel in Kernel::available() {
         // What was there before has no influence.
         let mut out = vec![u64::MAX; expected.len()];
@@ -47,6 +50,29 @@ fn kernels_equal_the_reference() {
     for depth in 1..=6 {
         let trees = full_trees(&mut numbers, 5, depth, 20);
         check(trees, &mut numbers, &mut scratch);
+    }
+}
+
+/// Sums come as near to their bounds as they can: coefficients of the largest residues and columns
+/// of nothing but these.
+#[test]
+fn kernels_hold_at_the_bounds() {
+    let (mut numbers, mut scratch) = (Numbers(3), Scratch::default());
+    for seed in 0..60 {
+        let mut program = random(seed);
+        let mut extreme = |_| [-1, 1, MAX_COEFFICIENT - 1, 1 - MAX_COEFFICIENT][numbers.pick(4)];
+        for node in &mut program.nodes {
+            if let Node::Affine(affine) = node {
+                affine.constant = extreme(affine.constant);
+                affine.terms.iter_mut().for_each(|term| term.1 = extreme(term.1));
+            }
+        }
+        let program = program.validate().unwrap();
+        for prime in [0, 7] {
+            let words = vec![PRIMES[prime] - 1; program.program().columns as usize * BLOCK_POINTS];
+            let columns = Columns { bodies: &words, masks: &words };
+            compare(&program, prime, columns, &mut scratch);
+        }
     }
 }
 

@@ -31,6 +31,8 @@ use super::program::{MAX_DEGREE, ValidProgram};
 pub const ERROR_VARIANCE: f64 = 10.5;
 /// Variance of a coefficient of the uniform ternary secret.
 pub const SECRET_VARIANCE: f64 = 2.0 / 3.0;
+/// One secret of 2^128 may have larger powers than is counted on.
+const SECRET_TAIL_BITS: f64 = 128.0;
 /// Monomials that are held at a time.
 pub const MAX_MONOMIALS: usize = 1 << 22;
 /// Times that a coefficient is added to a monomial.
@@ -119,28 +121,46 @@ impl Moments {
 /// s^(i-1) * ((r pk_0 + t e1) + s (r pk_1 + t e2)) = t (r e s^(i-1) + e1 s^(i-1) + e2 s^i)
 /// ```
 ///
-/// as `pk_0 + pk_1 s = t e`. With `S_i = i! (2N/3)^i`, N times the variance of a coefficient of
-/// s^i, that is `t^2 σ^2 (2N/3 S_(i-1) + S_(i-1) + S_i)`.
+/// as `pk_0 + pk_1 s = t e`. With S_i the sum of squares of the coefficients of s^i, about
+/// `i! (2N/3)^i`, that is `t^2 σ^2 (2N/3 S_(i-1) + S_(i-1) + S_i)`.
 pub fn sanitiser_variance(parameters: &Parameters, degree: u32) -> f64 {
     let of = |i: u32| {
         let before = secret_power(parameters, i - 1);
-        before * secret_power(parameters, 1) + before + secret_power(parameters, i)
+        let ternary = SECRET_VARIANCE * f64::from(parameters.ring_dimension);
+        before * ternary + before + secret_power(parameters, i)
     };
     square_of_modulus(parameters) * ERROR_VARIANCE * (1..=degree).map(of).sum::<f64>()
 }
 
 /// Variance of the phase of what rounds components 0..=D to multiples of the dropped primes, in
 /// units of the smaller phase. Component i is off by a uniform multiple of t/P between -t/2 and
-/// t/2: `t^2/12 * (S_0 + ... + S_D)`, four times that where tails are heavy.
+/// t/2: `t^2/12 * (S_0 + ... + S_D)`.
 pub fn rounding_variance(parameters: &Parameters, degree: u32) -> f64 {
     let powers: f64 = (0..=degree).map(|i| secret_power(parameters, i)).sum();
-    heavy_tails(degree) * square_of_modulus(parameters) / 12.0 * powers
+    square_of_modulus(parameters) / 12.0 * powers
 }
 
-/// `S_i = i! (2N/3)^i`.
+/// S_i, of all secrets but one of 2^128.
+///
+/// In the evaluation domain s is a complex Gaussian of variance 2N/3: `|s(ζ)|^2 / (2N/3)` is
+/// exponential, and its i-th power has the mean i!. A data owner has one secret for ever, and high
+/// powers are far from their mean when s is large in a single pair of conjugate points out of N/2,
+/// which is how such sums of heavy tails deviate. With `X = 128 ln 2 + ln(N/2)`, beyond which no
+/// point is,
+///
+/// ```text
+/// S_i = (2N/3)^i (i! + 2 X^i / N)
+/// ```
 fn secret_power(parameters: &Parameters, power: u32) -> f64 {
-    let of_secret = SECRET_VARIANCE * f64::from(parameters.ring_dimension);
-    (1..=power).map(|i| f64::from(i) * of_secret).product()
+    let dimension = f64::from(parameters.ring_dimension);
+    let largest = SECRET_TAIL_BITS * std::f64::consts::LN_2 + (dimension / 2.0).ln();
+    let (mut scale, mut mean, mut jump) = (1.0, 1.0, 2.0 / dimension);
+    for factor in 1..=power {
+        scale *= SECRET_VARIANCE * dimension;
+        mean *= f64::from(factor);
+        jump *= largest;
+    }
+    if power == 0 { 1.0 } else { scale * (mean + jump) }
 }
 
 fn heavy_tails(degree: u32) -> f64 {
@@ -267,13 +287,49 @@ mod tests {
     #[test]
     fn sanitiser_and_rounding_follow_their_formulas() {
         let parameters = slots(2048, 12289);
-        let (t, s1) = (12289.0f64, 2.0 / 3.0 * 2048.0);
-        let first = t * t * 10.5 * (s1 + 1.0 + s1);
-        assert!((sanitiser_variance(&parameters, 1) / first - 1.0).abs() < 1e-12);
+        let (t, ternary) = (12289.0f64, 2.0 / 3.0 * 2048.0);
+        let (s1, s2) = (secret_power(&parameters, 1), secret_power(&parameters, 2));
+        let close = |left: f64, right: f64| assert!((left / right - 1.0).abs() < 1e-12);
+        let first = t * t * 10.5 * (ternary + 1.0 + s1);
+        close(sanitiser_variance(&parameters, 1), first);
         assert_eq!(sanitiser_variance(&parameters, 0), 0.0);
-        let second = first + t * t * 10.5 * (s1 * s1 + s1 + 2.0 * s1 * s1);
-        assert!((sanitiser_variance(&parameters, 2) / second - 1.0).abs() < 1e-12);
-        let rounded = t * t / 12.0 * (1.0 + s1 + 2.0 * s1 * s1);
-        assert!((rounding_variance(&parameters, 2) / rounded - 1.0).abs() < 1e-12);
+        close(sanitiser_variance(&parameters, 2), first + t * t * 10.5 * (ternary * s1 + s1 + s2));
+        close(rounding_variance(&parameters, 2), t * t / 12.0 * (1.0 + s1 + s2));
+    }
+
+    /// Sums of squares of the coefficients of powers of ternary secrets, multiplied out: near their
+    /// means for low powers, and below the bound for all.
+    #[test]
+    fn powers_of_secrets_stay_below_their_bound() {
+        let dimension = 256;
+        let parameters = slots(u32::try_from(dimension).unwrap(), 12289);
+        let mut numbers = Numbers(4);
+        let mut mean = 0.0;
+        for _ in 0..20 {
+            let secret: Vec<f64> = (0..dimension).map(|_| numbers.below(3) as f64 - 1.0).collect();
+            let mut power = secret.clone();
+            for degree in 2..=6 {
+                power = product(&power, &secret);
+                let squares: f64 = power.iter().map(|c| c * c).sum();
+                assert!(squares < secret_power(&parameters, degree));
+                if degree == 2 {
+                    mean += squares / 20.0 / (2.0 * (2.0 / 3.0 * 256.0f64).powi(2));
+                }
+            }
+        }
+        assert!((mean - 1.0).abs() < 0.15, "{mean}");
+    }
+
+    /// Modulo X^N + 1.
+    fn product(left: &[f64], right: &[f64]) -> Vec<f64> {
+        let mut product = vec![0.0; left.len()];
+        for (shift, factor) in left.iter().enumerate() {
+            for (power, word) in right.iter().enumerate() {
+                let wraps = shift + power >= left.len();
+                let sign = if wraps { -1.0 } else { 1.0 };
+                product[(shift + power) % left.len()] += sign * factor * word;
+            }
+        }
+        product
     }
 }

@@ -1,5 +1,6 @@
 //! Whether phases fit into a ring: failure probabilities, and the least parameters.
 
+use super::super::flood::Flood;
 use super::super::noise::{self, Moments};
 use super::super::parameters::{PRIMES, Packing, Parameters};
 use super::Goal;
@@ -22,9 +23,6 @@ const RINGS: [(u32, u32); 11] = [
 ];
 /// Bits of the largest plaintext modulus.
 pub const MAX_PLAINTEXT_BITS: u32 = 40;
-/// The flood is 2^45 times as large as what it hides.
-pub const FLOOD_BITS: i32 = 45;
-
 /// log2 of the smallest failure probability that is told apart from smaller ones.
 pub const MIN_LOG2_FAILURE: f64 = -1024.0;
 
@@ -56,12 +54,13 @@ pub(super) enum Shortfall {
     Modulus { needed: f64, available: f64 },
 }
 
-/// Standard deviations of the phase.
+/// Noise of the phase.
 struct Phase {
-    /// Of what must be hidden: the program's noise and, if the model is hidden, the sanitiser's.
+    /// Standard deviation of what must be hidden: the program's noise and, if the model is hidden,
+    /// the sanitiser's.
     hidden: f64,
-    /// Of what is decrypted: with the flood, if there is one.
-    total: f64,
+    /// Bound of the flood; 0 if there is none.
+    flood: f64,
 }
 
 impl Demand {
@@ -93,12 +92,17 @@ impl Demand {
         let union = coefficients.log2();
         let deviations = quantile(goal.log2_failure - 1.0 - union);
         let message = self.moments.message_bound(&parameters);
-        let room = |primes: u32| modulus(primes) / 2.0 - message;
-        if deviations * phase.total > room(primes) || phase.total.is_nan() {
-            let needed = (2.0 * (deviations * phase.total + message)).log2();
+        let taken = deviations * phase.hidden + phase.flood + message;
+        let fits = 2.0 * taken <= modulus(primes);
+        if !fits {
+            let needed = (2.0 * taken).log2();
             return Err(Shortfall::Modulus { needed, available: modulus(primes).log2() });
         }
-        let mut log2_failure = log2_tail(room(primes) / phase.total) + union;
+        // Of the flood as much is left as of the modulus.
+        let room = |kept: u32| {
+            modulus(kept) / 2.0 - message - phase.flood * (modulus(kept) / modulus(primes))
+        };
+        let mut log2_failure = log2_tail(room(primes) / phase.hidden) + union;
         let mut reply_primes = primes;
         for fewer in (1..primes).take_while(|_| packing == Packing::Slots) {
             let total = self.rounded(&parameters, &phase, primes, fewer);
@@ -110,23 +114,25 @@ impl Demand {
             }
         }
         let log2_failure = log2_failure.max(MIN_LOG2_FAILURE);
-        let log2_sigma_phase = phase.hidden.max(1.0).log2();
+        let log2_sigma_phase = log2_sigma(phase.hidden);
         Ok(Fit { parameters, reply_primes, log2_failure, log2_sigma_phase })
     }
 
     fn phase(&self, parameters: &Parameters, hide: bool) -> Phase {
         let of_program = self.moments.variance(parameters);
         if !hide {
-            return Phase { hidden: of_program.sqrt(), total: of_program.sqrt() };
+            return Phase { hidden: of_program.sqrt(), flood: 0.0 };
         }
         let variance = of_program + noise::sanitiser_variance(parameters, self.degree);
-        let flood = variance * 2f64.powi(2 * FLOOD_BITS);
-        Phase { hidden: variance.sqrt(), total: (variance + flood).sqrt() }
+        let hidden = variance.sqrt();
+        let modulus = parameters.plaintext_modulus;
+        let flood = Flood::hiding(log2_sigma(hidden), modulus).log2_bound(modulus).exp2();
+        Phase { hidden, flood }
     }
 
-    /// Standard deviation of the phase after it was rounded to fewer primes.
+    /// Standard deviation of the phase after it was rounded to fewer primes, flood aside.
     fn rounded(&self, parameters: &Parameters, phase: &Phase, primes: u32, fewer: u32) -> f64 {
-        let scaled = phase.total * (modulus(fewer) / modulus(primes));
+        let scaled = phase.hidden * (modulus(fewer) / modulus(primes));
         let rounding = noise::rounding_variance(parameters, self.degree);
         (scaled * scaled + rounding).sqrt()
     }
@@ -149,6 +155,11 @@ impl Shortfall {
             Self::Modulus { needed, available } => needed - available,
         }
     }
+}
+
+/// As specs have it; there is noise, so it is not below 0.
+fn log2_sigma(deviation: f64) -> f64 {
+    deviation.max(1.0).log2()
 }
 
 /// q, of the first primes.

@@ -25,6 +25,11 @@ impl Numbers {
         self.word() % bound
     }
 
+    /// A position below the length.
+    pub(crate) fn pick(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
     pub(crate) fn leaf(&mut self) -> i64 {
         i64::try_from(self.below(255)).unwrap() - 127
     }

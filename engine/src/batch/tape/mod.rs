@@ -1,8 +1,7 @@
 //! A program as a list of steps on reused memory.
 //!
-//! Steps work on *components*: one ring element of a ciphertext, of which a kernel holds
-//! [`STEP_POINTS`] points at a time, so that a tree's intermediate values stay in the nearest
-//! cache. A value of degree d is d + 1 components in a row.
+//! Steps work on *components*: one ring element of a ciphertext, of which a kernel holds a few
+//! points at a time, so that a tree's intermediate values stay in the nearest cache. A value of degree d is d + 1 components in a row.
 //!
 //! Selections with more than one product become steps that add to each other. Small affine
 //! combinations have no memory of their own: they are folded into each other, into the steps that
@@ -149,6 +148,11 @@ impl Tape {
     /// Components of each output: one more than the degree of the program.
     pub fn components(&self) -> usize {
         self.components
+    }
+
+    /// Memory that an evaluation takes, in bytes.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch * size_of::<Points>()
     }
 
     /// Evaluates one block modulo [`PRIMES`]`[prime]`.

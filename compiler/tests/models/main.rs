@@ -1,0 +1,8 @@
+//! Models that the libraries wrote themselves, read and compared; and damaged ones.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod boosting;
+mod compiled;
+mod hostile;
+mod reference;
