@@ -11,11 +11,11 @@ use clap::{Parser, Subcommand};
 
 /// Score rows with models that never see them.
 ///
-/// A model owner compiles a trained model with Concrete ML into client.zip and server.zip. A data
-/// owner makes keys from client.zip, encrypts rows, and decrypts scores; whoever holds server.zip
-/// evaluates the model on ciphertexts, with the data owner's evaluation key, without seeing a
-/// value: on one machine (`evaluate`), or in a fleet of workers behind a queue (`score`). The
-/// fastest way to see all of it: `cipherscore demo`.
+/// A model owner compiles a trained model into client.zip and server.zip: with `compile`, for scoring
+/// in bulk, or with Concrete ML. A data owner makes keys from client.zip, encrypts rows, and decrypts
+/// scores; whoever holds server.zip evaluates the model on ciphertexts, with the data owner's
+/// evaluation key, without seeing a value: on one machine (`evaluate`), or in a fleet of workers
+/// behind a queue (`score`). The fastest way to see all of it: `cipherscore demo`.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -34,6 +34,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Demo(commands::demo::Demo),
+    Compile(commands::compile::Compile),
     Import(commands::import::Import),
     Inspect(commands::inspect::Inspect),
     Keygen(commands::keygen::Keygen),
@@ -84,6 +85,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let json = arguments.json;
     match arguments.command {
+        Command::Compile(command) => command.run(json),
         Command::Import(command) => command.run(json),
         Command::Inspect(command) => command.run(json),
         Command::Keygen(command) => command.run(json),

@@ -138,7 +138,7 @@ impl Loader {
         );
         let zip = std::fs::read(path).with_context(name)?;
         let opened = open_evaluator(&zip, Some(&self.recorder), self.threads);
-        let evaluator = opened.with_context(name)?;
+        let evaluator = opened.with_context(name)?.evaluator;
         let mut one = Models::default();
         let id = one.add(evaluator, Origin::File(state))?;
         info!(model = %id, file = name(), "model opened");
@@ -158,7 +158,7 @@ impl Loader {
         let zip = reader.read_all(MAX_ZIP_BYTES as u64).await?;
         let threads = self.threads;
         let opened = tokio::task::spawn_blocking(move || open_evaluator(&zip, None, threads));
-        let evaluator = opened.await?.with_context(|| name.to_string())?;
+        let evaluator = opened.await?.with_context(|| name.to_string())?.evaluator;
         let found = evaluator.model_id();
         ensure!(found.to_string() == id.to_string(), "{name} says that it is model {found}");
         info!(model = %id, "model fetched from the store");

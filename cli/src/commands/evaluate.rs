@@ -15,7 +15,7 @@ use cipherscore_engine::evaluation_keys::PreparedKeys;
 use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
-use cipherscore_worker::artifact::ArtifactKind;
+use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::Args;
 use serde::Serialize;
 
@@ -137,7 +137,7 @@ impl Evaluate {
             self.input.len(),
             self.output.len()
         );
-        let evaluator = read_evaluator(&self.server, zip)?;
+        let Opened { evaluator, cost } = read_evaluator(&self.server, zip)?;
         let prepare = Instant::now();
         let mut key = None;
         if evaluator.needs_key() {
@@ -163,7 +163,7 @@ impl Evaluate {
         }
         bar.finish_and_clear();
         let evaluate_seconds = started.elapsed().as_secs_f64();
-        let bootstraps_per_row = evaluator.cost().bootstraps;
+        let bootstraps_per_row = cost.bootstraps;
         let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
         report(json, &evaluated, |evaluated| {
             say!("{} rows evaluated in {:.3} s", evaluated.rows, evaluated.evaluate_seconds);

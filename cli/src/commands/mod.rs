@@ -1,6 +1,7 @@
 //! One module for each command, and what they share.
 
 pub(crate) mod cancel;
+pub(crate) mod compile;
 pub(crate) mod decrypt;
 pub(crate) mod demo;
 pub(crate) mod dlq;
@@ -29,11 +30,10 @@ use anyhow::{Context, bail, ensure};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
-use cipherscore_engine::evaluator::Evaluator;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{ClientModel, open_client};
 use cipherscore_producer::rows::ExtraColumns;
-use cipherscore_worker::artifact::open_evaluator;
+use cipherscore_worker::artifact::{Opened, open_evaluator};
 use clap::Args;
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ fn read_client(path: &Path) -> anyhow::Result<Arc<dyn ClientModel>> {
 }
 
 /// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.
-fn read_evaluator(path: &Path, zip: &[u8]) -> anyhow::Result<Arc<dyn Evaluator>> {
+fn read_evaluator(path: &Path, zip: &[u8]) -> anyhow::Result<Opened> {
     let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
     let opened = open_evaluator(zip, Some(&recorder()?), threads);
     opened.with_context(|| path.display().to_string())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
-use cipherscore_worker::artifact::ArtifactKind;
+use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::{Args, Subcommand};
 
 use super::store::{Listed, StoreOptions, push, report_list, wait};
@@ -66,6 +66,6 @@ fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
          first: cipherscore import {0} --output imported.zip",
         path.display()
     );
-    let evaluator = read_evaluator(path, &zip)?;
+    let Opened { evaluator, .. } = read_evaluator(path, &zip)?;
     Ok(Blob::model(tenant, evaluator.model_id().to_string().parse()?, zip)?)
 }

@@ -7,11 +7,13 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
+use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption};
 use cipherscore_producer::rows::{Columns, RowReader, ScoreWriter};
+use cipherscore_worker::artifact::Opened;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -84,6 +86,7 @@ type Keys = (Arc<dyn Encryption>, Option<Vec<u8>>);
 struct Sides {
     encryption: Arc<dyn Encryption>,
     evaluator: Arc<dyn Evaluator>,
+    cost: Cost,
     key: Option<Arc<PreparedKey>>,
 }
 
@@ -94,7 +97,7 @@ impl Predict {
         let path = self.artifact.join("server.zip");
         let zip = read_bounded(&path, MAX_ZIP_BYTES)?;
         require_one_model(&*client, &path, &zip)?;
-        let evaluator = read_evaluator(&path, &zip)?;
+        let Opened { evaluator, cost } = read_evaluator(&path, &zip)?;
         drop(zip);
         let expected_rows = self.check_rows(&*client)?;
 
@@ -110,7 +113,7 @@ impl Predict {
         spinner.finish_and_clear();
         let prepare_seconds = started.elapsed().as_secs_f64();
 
-        let sides = Sides { encryption, evaluator, key: prepared.map(Arc::new) };
+        let sides = Sides { encryption, evaluator, cost, key: prepared.map(Arc::new) };
         let bar = progress::rows(json, expected_rows, sides.steps_of_row() - 1);
         let started = Instant::now();
         let mut rows = 0;
@@ -123,7 +126,7 @@ impl Predict {
             model_id: sides.evaluator.model_id(),
             model: sides.encryption.model().interface().class_name.clone(),
             rows,
-            bootstraps_per_row: sides.evaluator.cost().bootstraps,
+            bootstraps_per_row: sides.cost.bootstraps,
             evaluation_key_bytes,
             keys_seconds,
             prepare_seconds,
@@ -212,9 +215,9 @@ impl Sides {
     /// Enough to fill all threads: a circuit with bootstraps does with one row each, others with
     /// the rows of a job.
     fn rows_at_a_time(&self) -> usize {
-        let job = self.encryption.model().rows_per_job(Some(self.evaluator.cost().bootstraps));
+        let job = self.encryption.model().rows_per_job(Some(self.cost.bootstraps));
         let job = usize::try_from(job.get()).unwrap_or(usize::MAX);
-        match self.evaluator.cost().is_linear() {
+        match self.cost.is_linear() {
             true => job,
             false => rayon::current_num_threads(),
         }
@@ -222,8 +225,7 @@ impl Sides {
 
     /// Of progress: what is looked at while a row is evaluated, and one for the rest of it.
     fn steps_of_row(&self) -> usize {
-        let cost = self.evaluator.cost();
-        cost.bootstraps + cost.keyswitches + 1
+        self.cost.bootstraps + self.cost.keyswitches + 1
     }
 
     /// Encrypts rows, evaluates them, decrypts the outputs.
@@ -231,7 +233,7 @@ impl Sides {
         let count = u32::try_from(rows.len())?;
         let payload = self.encryption.encrypt(rows)?;
         let mut evaluation = Arc::clone(&self.evaluator).begin(self.key.clone(), count)?;
-        let is_stepwise = !self.evaluator.cost().is_linear();
+        let is_stepwise = !self.cost.is_linear();
         // Nobody stops it; a circuit asks between its steps.
         let look = || {
             if is_stepwise {

@@ -14,7 +14,7 @@ use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::Columns;
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
-use cipherscore_worker::artifact::ArtifactKind;
+use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -180,8 +180,8 @@ fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Op
     let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
         ArtifactKind::Raw => (Digest::of(&zip), None),
         _ => {
-            let evaluator = read_evaluator(path, &zip)?;
-            (evaluator.model_id(), Some(evaluator.cost().bootstraps))
+            let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
+            (evaluator.model_id(), Some(cost.bootstraps))
         }
     };
     Ok((id.to_string().parse()?, bootstraps))
