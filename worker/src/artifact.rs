@@ -11,6 +11,7 @@ use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, names};
 use cipherscore_engine::batch::artifact::BatchServerArtifact;
 use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::Evaluator;
 
 /// What a `server.zip` is.
@@ -36,13 +37,21 @@ impl ArtifactKind {
     }
 }
 
+/// An artifact that is ready to be evaluated.
+pub struct Opened {
+    /// What evaluates it.
+    pub evaluator: Arc<dyn Evaluator>,
+    /// Steps of a row of a circuit; none of any other kind.
+    pub cost: Cost,
+}
+
 /// Opens a zip, to be evaluated on a pool of so many threads. The machine code of a raw one is
 /// recorded in the locked child process, where there is a recorder; without one it is refused.
 pub fn open_evaluator(
     zip: &[u8],
     recorder: Option<&RecorderCommand>,
     threads: NonZeroUsize,
-) -> anyhow::Result<Arc<dyn Evaluator>> {
+) -> anyhow::Result<Opened> {
     let kind = ArtifactKind::of(&Archive::read(zip)?);
     ensure!(
         kind != ArtifactKind::Raw || recorder.is_some(),
@@ -51,11 +60,13 @@ pub fn open_evaluator(
     );
     if kind == ArtifactKind::Batch {
         let evaluator = BatchEvaluator::new(BatchServerArtifact::open(zip)?)?;
-        return Ok(Arc::new(evaluator.with_threads(threads)));
+        let evaluator = Arc::new(evaluator.with_threads(threads));
+        return Ok(Opened { evaluator, cost: Cost::default() });
     }
     // Nothing is recorded of a circuit that is data already.
     let nobody = RecorderCommand::new("", Vec::new());
     let artifact = ServerArtifact::open(zip, recorder.unwrap_or(&nobody))?;
     let evaluator = CircuitEvaluator::new(artifact).context("its circuit cannot be optimised")?;
-    Ok(Arc::new(evaluator.with_threads(threads)))
+    let evaluator = evaluator.with_threads(threads);
+    Ok(Opened { cost: evaluator.cost(), evaluator: Arc::new(evaluator) })
 }
