@@ -9,6 +9,8 @@ use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, names};
+use cipherscore_engine::batch::artifact::BatchServerArtifact;
+use cipherscore_engine::batch::evaluator::BatchEvaluator;
 use cipherscore_engine::evaluator::Evaluator;
 
 /// What a `server.zip` is.
@@ -18,14 +20,18 @@ pub enum ArtifactKind {
     Raw,
     /// A circuit as data.
     Circuit,
+    /// A program of the bulk engine.
+    Batch,
 }
 
 impl ArtifactKind {
     /// By what is in the zip.
     pub fn of(archive: &Archive) -> Self {
-        match archive.get(names::CIRCUIT) {
-            Some(_) => Self::Circuit,
-            None => Self::Raw,
+        let has = |name| archive.get(name).is_some();
+        match (has(names::CIRCUIT), has(names::PROGRAM)) {
+            (true, _) => Self::Circuit,
+            (false, true) => Self::Batch,
+            (false, false) => Self::Raw,
         }
     }
 }
@@ -43,6 +49,10 @@ pub fn open_evaluator(
         "it is raw: it holds machine code, which is not run here; take what `cipherscore import` \
          makes of it"
     );
+    if kind == ArtifactKind::Batch {
+        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(zip)?)?;
+        return Ok(Arc::new(evaluator.with_threads(threads)));
+    }
     // Nothing is recorded of a circuit that is data already.
     let nobody = RecorderCommand::new("", Vec::new());
     let artifact = ServerArtifact::open(zip, recorder.unwrap_or(&nobody))?;

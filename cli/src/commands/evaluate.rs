@@ -2,41 +2,48 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use cipherscore_concrete::keys::read_evaluation_keys;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::{read_value, write_value};
+use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
 use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
 use cipherscore_engine::evaluation_keys::PreparedKeys;
 use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
 use cipherscore_producer::files::{Access, write_atomically};
+use cipherscore_producer::model::{read_rows_file, write_rows_file};
+use cipherscore_worker::artifact::ArtifactKind;
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_server, read_bounded, report};
+use super::{open_server, read_bounded, read_evaluator, report};
 use crate::print::say;
 use crate::progress;
 
 /// Largest ciphertext file, in bytes.
 const MAX_INPUT_BYTES: usize = 1 << 30;
+/// A model whose evaluation key was not given.
+const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key";
 /// Room for what Cap'n Proto adds around the keys, in bytes.
 const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 
 /// Evaluate a model on encrypted rows, without seeing them.
 ///
-/// Files are in Concrete's own formats: what the real FHEModelClient serialises goes in, what
-/// comes out it can decrypt. With several inputs or outputs, files are given row by row.
+/// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
+/// serialises goes in, what comes out it can decrypt. With several inputs or outputs, files are
+/// given row by row. Files of compiled models hold many rows each, as `encrypt` wrote them.
 #[derive(Args)]
 pub(crate) struct Evaluate {
-    /// server.zip, raw or imported.
+    /// server.zip, raw, imported or compiled.
     #[arg(long, value_name = "ZIP")]
     server: PathBuf,
 
-    /// The data owner's evaluation key.
+    /// The data owner's evaluation key, unless the model needs none.
     #[arg(long, value_name = "FILE")]
-    evaluation_key: PathBuf,
+    evaluation_key: Option<PathBuf>,
 
     /// Encrypted rows.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
@@ -57,6 +64,12 @@ struct Evaluated {
 
 impl Evaluate {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let zip = read_bounded(&self.server, MAX_ZIP_BYTES)?;
+        let archive = Archive::read(&zip).with_context(|| self.server.display().to_string())?;
+        if ArtifactKind::of(&archive) == ArtifactKind::Batch {
+            return self.evaluate_together(&zip, json);
+        }
+        drop((archive, zip));
         let artifact = open_server(&self.server)?;
         let circuit = artifact.circuit.optimise()?;
         let rows = self.count_rows(&artifact)?;
@@ -94,7 +107,7 @@ impl Evaluate {
         let signature = artifact.signature();
         let (inputs, outputs) = (signature.inputs.len(), signature.outputs.len());
         let rows = self.input.len() / inputs;
-        anyhow::ensure!(
+        ensure!(
             (self.input.len(), self.output.len()) == (rows * inputs, rows * outputs),
             "{} input and {} output files; each row needs {inputs} and {outputs}",
             self.input.len(),
@@ -106,11 +119,55 @@ impl Evaluate {
     fn prepare(&self, circuit: &ValidCircuit) -> anyhow::Result<PreparedKeys> {
         let keyset = &circuit.signature().keyset;
         let limit = MAX_EVALUATION_KEY_BYTES.min(keyset.seeded_bytes()) + KEY_STRUCTURE_BYTES;
-        let bytes = read_bounded(&self.evaluation_key, limit)?;
-        let keys = read_evaluation_keys(&bytes, keyset)
-            .with_context(|| self.evaluation_key.display().to_string())?;
+        let path = self.evaluation_key.as_ref().context(NO_KEY)?;
+        let bytes = read_bounded(path, limit)?;
+        let keys =
+            read_evaluation_keys(&bytes, keyset).with_context(|| path.display().to_string())?;
         drop(bytes);
         Ok(PreparedKeys::new(keyset, keys)?)
+    }
+}
+
+impl Evaluate {
+    /// Models whose rows are encrypted together: a file holds many.
+    fn evaluate_together(&self, zip: &[u8], json: bool) -> anyhow::Result<()> {
+        ensure!(
+            self.input.len() == self.output.len(),
+            "{} input and {} output files; each input has one output",
+            self.input.len(),
+            self.output.len()
+        );
+        let evaluator = read_evaluator(&self.server, zip)?;
+        let prepare = Instant::now();
+        let mut key = None;
+        if evaluator.needs_key() {
+            let path = self.evaluation_key.as_ref().context(NO_KEY)?;
+            let prepared = evaluator.prepare(read_bounded(path, evaluator.max_key_bytes())?);
+            key = Some(Arc::new(prepared.with_context(|| path.display().to_string())?));
+        }
+        let prepare_seconds = prepare.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let bar = progress::bar(json, self.input.len() as u64, "evaluating");
+        let mut rows = 0;
+        for (input, output) in self.input.iter().zip(&self.output) {
+            let file = read_bounded(input, MAX_INPUT_BYTES)?;
+            let named = || input.display().to_string();
+            let (count, body) = read_rows_file(&file).with_context(named)?;
+            let mut evaluation = Arc::clone(&evaluator).begin(key.clone(), count)?;
+            evaluation.push(body, &|| false).with_context(named)?;
+            let outputs = evaluation.finish(&|| false).with_context(named)?;
+            let count = usize::try_from(count)?;
+            write(output, &write_rows_file(count, &outputs)?)?;
+            rows += count;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let evaluate_seconds = started.elapsed().as_secs_f64();
+        let bootstraps_per_row = evaluator.cost().bootstraps;
+        let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
+        report(json, &evaluated, |evaluated| {
+            say!("{} rows evaluated in {:.3} s", evaluated.rows, evaluated.evaluate_seconds);
+        })
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use cipherscore_concrete::server::Origin;
-use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, ModelId};
 use cipherscore_producer::files::{Access, write_atomically};
+use cipherscore_worker::artifact::ArtifactKind;
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_server, report, size};
+use super::{open_server, read_bounded, report, size};
 use crate::print::say;
 use crate::progress;
 
@@ -39,10 +40,17 @@ struct Imported {
 
 impl Import {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+        let zip = read_bounded(&self.server_zip, MAX_ZIP_BYTES)?;
+        let archive = Archive::read(&zip).with_context(|| self.server_zip.display().to_string())?;
+        ensure!(
+            ArtifactKind::of(&archive) != ArtifactKind::Batch,
+            "{} is compiled: it holds no machine code, and workers take it as it is",
+            self.server_zip.display()
+        );
         let spinner = progress::spinner(json, "recording the circuit");
         let artifact = open_server(&self.server_zip)?;
         spinner.finish_and_clear();
-        anyhow::ensure!(
+        ensure!(
             artifact.origin == Origin::Raw,
             "{} is imported already",
             self.server_zip.display()

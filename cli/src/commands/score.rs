@@ -47,7 +47,7 @@ const INTERRUPTED: u8 = 130;
 #[derive(Args)]
 pub(crate) struct Score {
     /// Folder with client.zip, and with server.zip (raw, imported or compiled) unless --model is
-    /// given.
+    /// given or the model is a compiled one.
     #[arg(long, value_name = "DIR")]
     artifact: PathBuf,
 
@@ -148,9 +148,14 @@ impl Score {
     /// machine code of a raw zip is not looked at.
     fn model(&self, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
         let path = self.artifact.join("server.zip");
-        if let Some(model) = self.model
+        let said = client.model_id().map(|id| id.to_string().parse()).transpose()?;
+        if let Some(model) = self.model.or(said)
             && !path.exists()
         {
+            ensure!(
+                said.is_none_or(|said| said == model),
+                "client.zip is of another model than that of --model"
+            );
             return Ok((model, None));
         }
         ensure!(

@@ -15,6 +15,7 @@ use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
 use cipherscore_producer::client::{Answer, Client, JobRequest};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::files::{Access, write_atomically};
+use cipherscore_producer::model::{read_rows_file, write_rows_file};
 use cipherscore_producer::score::unique_client;
 use clap::Args;
 use serde::Serialize;
@@ -31,8 +32,9 @@ const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 
 /// Have rows evaluated that another program encrypted, and wait for their results.
 ///
-/// Files are in Concrete's own formats: what the real FHEModelClient serialises goes in, what comes
-/// out it can decrypt. Each file is one row, and one job, whose id goes to standard error when it is
+/// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
+/// serialises goes in, what comes out it can decrypt, and each file is one row. Files of compiled
+/// models hold many rows, as `encrypt` wrote them. Each file is one job, whose id goes to standard error when it is
 /// published: `cipherscore cancel` takes it. Results that come after the time is over, or after
 /// Ctrl-C, are lost with the reply queue, which the broker removes after a week: submit the rows
 /// again.
@@ -155,20 +157,20 @@ impl Submit {
         let mut files = Vec::new();
         let mut waiting = HashMap::new();
         for (index, input) in self.input.iter().enumerate() {
-            let value = read_bounded(input, MAX_INPUT_BYTES)?;
+            let (rows, payload) = read_rows(input)?;
             let job = JobId::random();
             let request = JobRequest {
                 id: job,
                 model_id: self.model,
                 key_id,
-                rows: 1,
+                rows: rows.unwrap_or(1),
                 deadline: Some(Timestamp::now().after(self.timeout.duration())),
                 correlation_id: None,
-                payload: write_batch([value]),
+                payload,
             };
             client.submit(request).await?;
             eprintln!("{} is job {job}", input.display());
-            waiting.insert(job, index);
+            waiting.insert(job, (index, rows));
             let (input, output, worker, error) = (input.clone(), None, None, None);
             files.push(Submitted { input, job, output, worker, error });
         }
@@ -177,12 +179,12 @@ impl Submit {
             let next = tokio::time::timeout_at(deadline, replies.next()).await;
             let Ok(next) = next else { break };
             let mut received = next?;
-            let Some(index) = waiting.remove(&received.job) else { continue };
+            let Some((index, rows)) = waiting.remove(&received.job) else { continue };
             let file = &mut files[index];
             file.worker = Some(received.worker.clone());
             match received.take_answer() {
                 Answer::Scored(outputs) => {
-                    write_value(&self.output[index], &outputs)?;
+                    write_results(&self.output[index], rows, &outputs)?;
                     file.output = Some(self.output[index].clone());
                 }
                 Answer::Failed { code, reason } => file.error = Some(format!("{code}: {reason}")),
@@ -190,12 +192,30 @@ impl Submit {
             }
             received.ack().await;
         }
-        for index in waiting.into_values() {
+        for (index, _) in waiting.into_values() {
             let text = format!("no reply within {}; see `cipherscore status`", self.timeout);
             files[index].error = Some(text);
         }
         Ok(files)
     }
+}
+
+/// A file as the payload of a job, and how many rows it says that it has: none, where it is the one
+/// value of one row, as Concrete's client writes it.
+fn read_rows(path: &Path) -> anyhow::Result<(Option<u32>, Vec<u8>)> {
+    let file = read_bounded(path, MAX_INPUT_BYTES)?;
+    Ok(match read_rows_file(&file) {
+        Ok((rows, body)) => (Some(rows), body.to_vec()),
+        Err(_) => (None, write_batch([file])),
+    })
+}
+
+/// Writes results in the form of their rows.
+fn write_results(path: &Path, rows: Option<u32>, outputs: &[u8]) -> anyhow::Result<()> {
+    let Some(rows) = rows else { return write_value(path, outputs) };
+    let file = write_rows_file(usize::try_from(rows)?, outputs)?;
+    write_atomically(path, Access::Default, |output| output.write_all(&file))
+        .with_context(|| path.display().to_string())
 }
 
 /// Writes the one value of the one row of a batch, as Concrete's client reads it.

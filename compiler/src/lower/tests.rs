@@ -69,7 +69,7 @@ fn distinct_features(tree: &Tree, node: u32, path: &BTreeSet<u32>) -> usize {
 
 fn model(ensemble: Ensemble, features: usize) -> TrainedModel {
     let feature =
-        |index: usize| Feature { name: format!("f{index}"), single_precision: index % 2 == 0 };
+        |index: usize| Feature { name: format!("f{index}"), single_precision: index != 1 };
     TrainedModel {
         class_name: "test".into(),
         features: (0..features).map(feature).collect(),

@@ -96,6 +96,11 @@ impl SecretKey {
         bytes
     }
 
+    /// Whether bytes are meant as a secret key of this engine.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.starts_with(&SECRET_MAGIC)
+    }
+
     /// Reads what [`Self::to_bytes`] writes, for the same ring dimension.
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, KeyError> {
         let Some((header, coefficients)) = bytes.split_at_checked(SECRET_HEADER) else {

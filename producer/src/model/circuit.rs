@@ -9,7 +9,8 @@ use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::keys::{read_client_keys, write_client_keys, write_evaluation_keys};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_concrete::values::{read_value, write_value};
-use cipherscore_engine::artifact::{Archive, names};
+use cipherscore_engine::artifact::{Archive, ModelId, names};
+use cipherscore_engine::batch::secret::SecretKey;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::{Compression, Gate};
 use rayon::prelude::*;
@@ -58,6 +59,11 @@ impl CircuitModel {
 impl ClientModel for CircuitModel {
     fn interface(&self) -> &Interface {
         &self.interface
+    }
+
+    /// Concrete ML's does not.
+    fn model_id(&self) -> Option<ModelId> {
+        None
     }
 
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError> {
@@ -115,6 +121,9 @@ impl ClientModel for CircuitModel {
         self: Arc<Self>,
         client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
+        if SecretKey::is_one(client_key) {
+            return Err(EncryptionError::OtherKind);
+        }
         let keys = read_client_keys(client_key, self.artifact.keyset());
         let keys = keys.map_err(EncryptionError::Key)?;
         Ok(Arc::new(CircuitEncryption { model: self, keys }))

@@ -4,8 +4,10 @@
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. A new engine is a new implementation of both.
 
+mod batch;
 mod circuit;
 mod features;
+mod rows_file;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,14 +17,22 @@ use cipherscore_concrete::WireError;
 use cipherscore_concrete::batch::BatchError;
 use cipherscore_concrete::client::{ClientArtifact, ClientZipError};
 use cipherscore_concrete::specs::SpecsError;
-use cipherscore_engine::artifact::ArchiveError;
+use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
+use cipherscore_engine::batch::artifact::{BatchArtifactError, BatchClientArtifact};
+use cipherscore_engine::batch::client::BatchError as BatchClientError;
+use cipherscore_engine::batch::client_model::RowError;
+use cipherscore_engine::batch::parameters::InvalidParameters;
+use cipherscore_engine::batch::sampling::EntropyError;
+use cipherscore_engine::batch::secret::KeyError;
 use cipherscore_engine::client_keys::ClientError;
 use cipherscore_engine::model::{ModelError, ScoreKind};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::batch::BatchModel;
 pub use self::circuit::CircuitModel;
 pub use self::features::{Feature, Features};
+pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
 /// Why a `client.zip` cannot be used.
@@ -34,6 +44,18 @@ pub enum OpenError {
     /// Concrete ML's.
     #[error(transparent)]
     Circuit(#[from] ClientZipError),
+    /// Our compiler's.
+    #[error(transparent)]
+    Batch(#[from] BatchArtifactError),
+    /// Parameters that the bulk engine does not have.
+    #[error(transparent)]
+    Parameters(#[from] InvalidParameters),
+    /// A `model.json` that is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The other zip.
+    #[error("this is a server.zip; data owners have the client.zip")]
+    Server,
 }
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
@@ -62,6 +84,24 @@ pub enum EncryptionError {
     /// A value of the outputs.
     #[error("the outputs cannot be read: {0}")]
     Value(WireError),
+    /// A row that a model of the bulk engine cannot take.
+    #[error(transparent)]
+    BatchRow(#[from] RowError),
+    /// A key of the bulk engine, or what should be one.
+    #[error("{0}; take the keys that were made for this client.zip, or make them")]
+    BatchKey(#[from] KeyError),
+    /// The bulk engine's encryption and decryption.
+    #[error(transparent)]
+    BatchClient(#[from] BatchClientError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A file of rows.
+    #[error(transparent)]
+    RowsFile(#[from] RowsFileError),
+    /// A key of the bulk engine for a circuit.
+    #[error("this client key does not belong to this artifact: it is one of a compiled model")]
+    OtherKind,
     /// A file has another number of rows.
     #[error("{found} rows, where a file has {expected}")]
     RowsOfFile {
@@ -119,6 +159,9 @@ pub trait ClientModel: Send + Sync {
     /// What it takes and gives.
     fn interface(&self) -> &Interface;
 
+    /// Which model workers must evaluate, where the `client.zip` says it.
+    fn model_id(&self) -> Option<ModelId>;
+
     /// Whether rows can be encrypted: [`Encryption::encrypt`] takes what passes here. An error names
     /// the row, of which `first_row` is the number of the first one.
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError>;
@@ -167,5 +210,12 @@ pub trait Encryption: Send + Sync {
 
 /// Opens a `client.zip`, of whatever kind it is.
 pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
-    Ok(Arc::new(CircuitModel::new(ClientArtifact::open(zip)?)))
+    let archive = Archive::read(zip)?;
+    let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
+    Ok(match kind {
+        // Concrete ML's has no manifest.
+        None => Arc::new(CircuitModel::new(ClientArtifact::open(zip)?)),
+        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
+        Some(_) => Arc::new(BatchModel::new(BatchClientArtifact::open(zip)?)?),
+    })
 }

@@ -1,4 +1,4 @@
-//! `cipherscore inspect`
+//! Zips of Concrete ML.
 
 use std::path::PathBuf;
 
@@ -6,26 +6,17 @@ use anyhow::Context;
 use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, ModelId, names};
+use cipherscore_engine::artifact::{Archive, ModelId, names};
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::parameters::Gate;
-use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{printable, read_bounded, recorder, report, size};
+use crate::commands::{printable, recorder, size};
 use crate::print::say;
 
-/// Show what a client.zip or server.zip holds, and what it costs to evaluate.
-#[derive(Args)]
-pub(crate) struct Inspect {
-    /// Zips to show.
-    #[arg(required = true, value_name = "ZIP")]
-    zips: Vec<PathBuf>,
-}
-
 #[derive(Serialize)]
-struct Inspected {
+pub(super) struct Inspected {
     file: PathBuf,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,22 +67,12 @@ struct KeysReport {
     prepared_bytes: usize,
 }
 
-impl Inspect {
-    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let inspected: Vec<_> =
-            self.zips.into_iter().map(inspect).collect::<anyhow::Result<_>>()?;
-        report(json, &inspected, |inspected| inspected.iter().for_each(Inspected::print))
-    }
-}
-
-fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
-    let zip = read_bounded(&file, MAX_ZIP_BYTES)?;
+pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::Result<Inspected> {
     let named = || file.display().to_string();
-    let archive = Archive::read(&zip).with_context(named)?;
     let versions = archive.get(names::VERSIONS).and_then(|json| serde_json::from_slice(json).ok());
     let versions = versions.unwrap_or_default();
     if archive.get(names::PROCESSING).is_some() {
-        let client = ClientArtifact::open(&zip).with_context(named)?;
+        let client = ClientArtifact::open(zip).with_context(named)?;
         let model = ModelReport {
             class: printable(&client.model().class_name),
             features: client.features(),
@@ -100,7 +81,7 @@ fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
         let base = describe(file, "client", client.specs(), versions);
         return Ok(Inspected { model: Some(model), ..base });
     }
-    let server = ServerArtifact::open(&zip, &recorder()?).with_context(named)?;
+    let server = ServerArtifact::open(zip, &recorder()?).with_context(named)?;
     let kind = match server.origin {
         Origin::Raw => "server, as compiled by Concrete",
         Origin::Imported => "server, imported",
@@ -201,7 +182,7 @@ impl Inspected {
         }
     }
 
-    fn print(&self) {
+    pub(super) fn print(&self) {
         say!("{}", self.file.display());
         say!("  {:<16}{}", "kind", self.kind);
         if let Some(id) = &self.model_id {

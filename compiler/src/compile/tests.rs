@@ -1,0 +1,203 @@
+use cipherscore_engine::artifact::Kind;
+use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
+use cipherscore_engine::model::ScoreKind;
+
+use super::*;
+use crate::trained::{Ensemble, Feature, Linear, Link, Tree, TreeNode, ValueSet};
+
+/// Numbers from 0 to 1 that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        f64::from(u32::try_from(self.0 >> 32).unwrap()) / f64::from(u32::MAX)
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        (0..bound).rev().find(|&n| self.next() < 1.0 / f64::from(n + 1)).unwrap_or(0)
+    }
+}
+
+fn rows(count: usize, features: usize) -> Vec<Vec<f64>> {
+    let mut numbers = Numbers(7);
+    let mut value = |missing: bool| match numbers.next() {
+        x if missing && x < 0.03 => f64::NAN,
+        x => (x * 1000.0).round() / 8.0,
+    };
+    (0..count).map(|_| (0..features).map(|feature| value(feature % 3 == 2)).collect()).collect()
+}
+
+fn grow(nodes: &mut Vec<TreeNode>, depth: u32, numbers: &mut Numbers, rows: &[Vec<f64>]) -> u32 {
+    let at = nodes.len();
+    nodes.push(TreeNode::Leaf(vec![(0, numbers.next() - 0.5)]));
+    if depth > 0 {
+        let feature = numbers.below(u32::try_from(rows[0].len()).unwrap()) as usize;
+        let pick = |numbers: &mut Numbers| {
+            rows[numbers.below(u32::try_from(rows.len()).unwrap()) as usize][feature]
+        };
+        let (a, b) = (pick(numbers), pick(numbers));
+        let threshold = if a.is_nan() || b.is_nan() { 50.0 } else { f64::midpoint(a, b) };
+        nodes[at] = TreeNode::Split {
+            feature: u32::try_from(feature).unwrap(),
+            values: ValueSet(vec![(f64::NEG_INFINITY, threshold)]),
+            missing_inside: numbers.next() < 0.5,
+            inside: grow(nodes, depth - 1, numbers, rows),
+            outside: grow(nodes, depth - 1, numbers, rows),
+        };
+    }
+    u32::try_from(at).unwrap()
+}
+
+fn features(count: usize) -> Vec<Feature> {
+    // Values and thresholds have few bits, and are the same in both precisions.
+    let feature = |index| Feature { name: format!("f{index}"), single_precision: true };
+    (0..count).map(feature).collect()
+}
+
+fn classifier(trees: usize, depth: u32, rows: &[Vec<f64>]) -> TrainedModel {
+    let mut numbers = Numbers(1);
+    let mut tree = || {
+        let mut nodes = Vec::new();
+        grow(&mut nodes, depth, &mut numbers, rows);
+        Tree { nodes }
+    };
+    let trees = (0..trees).map(|_| tree()).collect();
+    TrainedModel {
+        class_name: "XGBClassifier".into(),
+        features: features(rows[0].len()),
+        body: Body::Ensemble(Ensemble { base: vec![0.1], trees }),
+        link: Link::Sigmoid { scale: 1.0 },
+        score_kind: ScoreKind::Probabilities,
+        classes: vec!["no".into(), "yes".into()],
+    }
+}
+
+fn with_rows(rows: &[Vec<f64>]) -> Options {
+    Options { calibration: Some(rows.to_vec()), ..Options::default() }
+}
+
+#[test]
+fn an_ensemble_becomes_zips_that_answer_like_it() {
+    let rows = rows(400, 6);
+    let model = classifier(20, 3, &rows);
+    for (bins, hide) in [(Bins::Used, false), (Bins::Used, true), (Bins::Padded, true)] {
+        let options = Options { bins, hide, ..with_rows(&rows) };
+        let compiled = compile(&model, &options).unwrap();
+        assert_eq!(compiled, compile(&model, &options).unwrap());
+        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
+        let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
+        assert_eq!((server.kind, server.model_id), (Kind::Ensemble, compiled.model_id));
+        assert_eq!((client.model_id, &client.specs), (compiled.model_id, &server.specs));
+        assert_eq!((client.specs.hidden, client.specs.degree), (hide, 3));
+        assert!(client.specs.log2_p_fail <= -128.0);
+        let report = compiled.report;
+        assert!(report.relative_error <= 1e-3, "{report:?}");
+        // The sigmoid's slope is at most 1/4.
+        let agreement = report.agreement.unwrap();
+        assert_eq!((agreement.rows, agreement.refused), (400, 0));
+        assert!(agreement.largest_difference <= report.raw_error[0] / 4.0 + 1e-12);
+        assert!(agreement.same_label.unwrap() >= 398);
+        let given: Report = Report::from_json(&client.report).unwrap();
+        assert_eq!(given, Report { noise_bits: vec![], ..report });
+    }
+}
+
+#[test]
+fn padded_features_have_round_numbers_of_columns() {
+    let rows = rows(2000, 4);
+    let model = classifier(20, 3, &rows);
+    let compiled = compile(&model, &with_rows(&rows)).unwrap();
+    for feature in &compiled.report.features {
+        assert!([1, 3, 7, 15, 31, 63].contains(&feature.columns), "{feature:?}");
+    }
+    let refused = compile(&model, &Options::default()).unwrap_err().to_string();
+    assert!(refused.contains("padded bins need calibration rows"), "{refused}");
+}
+
+#[test]
+fn merged_and_snapped_thresholds_are_fewer_and_mostly_agree() {
+    let rows = rows(2000, 4);
+    let model = classifier(40, 4, &rows);
+    let used = Options { bins: Bins::Used, hide: false, ..with_rows(&rows) };
+    let merged = compile(&model, &Options { max_bins: Some(10), ..used.clone() }).unwrap().report;
+    // Each of ten thresholds with and without what is missing, and whether a value is there.
+    assert!(merged.features.iter().all(|feature| feature.columns <= 21), "{merged:?}");
+    let full = compile(&model, &Options { bins: Bins::Full, ..used }).unwrap().report;
+    assert!(full.features.iter().all(|feature| feature.columns / 2 == 63), "{full:?}");
+    for report in [merged, full] {
+        let agreement = report.agreement.unwrap();
+        assert!(agreement.same_label.unwrap() > 1600, "{agreement:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_would() {
+    let rows = rows(200, 30);
+    let model = classifier(1, 10, &rows);
+    let options = Options { bins: Bins::Used, max_error: 1e-10, ..with_rows(&rows) };
+    let refused = compile(&model, &options).unwrap_err().to_string();
+    assert!(refused.contains("does not fit") && refused.contains("it would fit with"), "{refused}");
+    let short = Options { calibration: Some(vec![vec![1.0]]), ..Options::default() };
+    let refused = compile(&model, &short).unwrap_err().to_string();
+    assert_eq!(refused, "calibration row 0 has 1 features, where the model has 30");
+}
+
+fn linear() -> TrainedModel {
+    let linear = Linear {
+        intercepts: vec![0.5, -1.0],
+        weights: vec![vec![0.01, -0.02, 0.0], vec![0.003, 0.0, 0.005]],
+    };
+    TrainedModel {
+        class_name: "LinearRegression".into(),
+        features: features(3),
+        body: Body::Linear(linear),
+        link: Link::Identity,
+        score_kind: ScoreKind::Predictions,
+        classes: vec![],
+    }
+}
+
+#[test]
+fn a_linear_model_is_never_hidden_and_stays_in_its_ranges() {
+    let model = linear();
+    let complete: Vec<_> = rows(500, 3).into_iter().filter(|row| !row[2].is_nan()).collect();
+    let compiled = compile(&model, &with_rows(&complete)).unwrap();
+    let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
+    BatchServerArtifact::open(&compiled.server_zip).unwrap();
+    assert_eq!((client.kind, client.specs.hidden), (Kind::Linear, false));
+    let report = &compiled.report;
+    assert!(report.relative_error <= 1e-3 && !report.hidden, "{report:?}");
+    assert!(report.data_owner_learns[0].contains("4 answered rows give a linear model away"));
+    let agreement = report.agreement.unwrap();
+    let largest = report.raw_error.iter().copied().fold(0.0, f64::max);
+    assert_eq!(agreement.refused, 0);
+    assert!(agreement.largest_difference <= largest, "{agreement:?} {largest}");
+    let far = client.model.inputs.encode(&[[1.0, 1e6, 1.0]], 0).unwrap_err().to_string();
+    assert!(far.contains("f1 of row 0 is 1000000, outside of the range"), "{far}");
+    let refused = compile(&model, &Options::default()).unwrap_err().to_string();
+    assert!(refused.contains("ranges of a linear model need calibration rows"), "{refused}");
+}
+
+#[test]
+fn a_picture_is_well_formed() {
+    let rows = rows(100, 4);
+    let mut model = classifier(5, 2, &rows);
+    model.class_name = "a<b>&c".into();
+    let svg = compile(&model, &with_rows(&rows)).unwrap().report.svg();
+    assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("a&lt;b&gt;&amp;c: noise by degree") && svg.contains("degree 2"));
+    // Every element that is opened is closed, in its order.
+    let mut open: Vec<&str> = Vec::new();
+    for tag in svg.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        match (tag.starts_with('/'), tag.ends_with('/')) {
+            (true, _) => assert_eq!(open.pop(), Some(name)),
+            (_, true) => {}
+            _ => open.push(name),
+        }
+        assert!(tag.matches('"').count() % 2 == 0, "{tag}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+}

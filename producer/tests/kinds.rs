@@ -1,0 +1,180 @@
+//! Artifacts of every kind by one seam, and their keys in one kind of folder.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cipherscore_engine::artifact::{Archive, Digest, Kind};
+use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact, BatchSpecs};
+use cipherscore_engine::batch::client_model::{
+    ClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale, Predicate,
+    PredicateFeature, Predicates, Scores,
+};
+use cipherscore_engine::batch::parameters::{Packing, Parameters};
+use cipherscore_engine::batch::program::{Affine, Node, Output, Program};
+use cipherscore_engine::model::ScoreKind;
+use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::{ClientModel, OpenError, open_client};
+use cipherscore_producer::rows::{ExtraColumns, RowReader};
+use tempfile::TempDir;
+
+fn program() -> Program {
+    let node = Node::Affine(Affine { constant: -3, terms: vec![(0, 6)] });
+    Program { columns: 1, nodes: vec![node], outputs: vec![Output { constant: 0, roots: vec![0] }] }
+}
+
+fn specs(kind: Kind, hidden: bool) -> BatchSpecs {
+    let (packing, plaintext_modulus) = match kind {
+        Kind::Linear => (Packing::Coefficients, 1 << 30),
+        _ => (Packing::Slots, 40961),
+    };
+    let parameters = Parameters { packing, ring_dimension: 4096, primes: 2, plaintext_modulus };
+    BatchSpecs {
+        parameters,
+        columns: 1,
+        outputs: 1,
+        degree: 1,
+        hidden,
+        reply_primes: 2,
+        log2_sigma_phase: 40.0,
+        log2_p_fail: -128.0,
+        security_bits: parameters.security_bits(),
+    }
+}
+
+/// `client.zip` and `server.zip` of one feature.
+fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
+    let specs = specs(kind, hidden);
+    let server = BatchServerArtifact::zip(kind, &specs, &program().validate().unwrap()).unwrap();
+    let name = String::from("age");
+    let inputs = match kind {
+        Kind::Linear => Inputs::Linear(LinearInputs {
+            features: vec![LinearFeature { name, low: 0.0, high: 100.0, steps: 200 }],
+        }),
+        _ => Inputs::Predicates(Predicates {
+            features: vec![PredicateFeature { name, single_precision: true, cuts: vec![17.5] }],
+            columns: vec![Predicate { feature: 0, atoms: vec![(0, 1).into()] }],
+        }),
+    };
+    let scores = Scores {
+        outputs: vec![OutputScale { step: 0.25, offset: 1.5 }],
+        link: Link::Identity,
+        kind: ScoreKind::Predictions,
+        classes: vec![],
+    };
+    let model = ClearModel { class_name: "Regressor".into(), inputs, scores };
+    let model_id = Digest::of(&server);
+    let report = b"{}\n".to_vec();
+    let client = BatchClientArtifact { kind, model_id, specs, model, report };
+    (client.to_zip().unwrap(), server)
+}
+
+fn ensemble() -> Arc<dyn ClientModel> {
+    open_client(&zips(Kind::Ensemble, true).0).unwrap()
+}
+
+fn circuit() -> Arc<dyn ClientModel> {
+    let path = "../testdata/concrete/linear_regression/client.zip";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    open_client(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_kind_is_found_by_what_is_in_the_zip() {
+    let (client, server) = zips(Kind::Ensemble, true);
+    let model = open_client(&client).unwrap();
+    let interface = model.interface();
+    assert_eq!((interface.scores, interface.outputs, interface.needs_key), (1, 1, true));
+    assert_eq!((interface.rows_of_file, model.rows_per_job(None).get()), (None, 4096));
+    assert_eq!(model.payload_bytes(4097), 2 * (16 + 16 * 2 * 1632));
+    assert_eq!(model.max_output_bytes(1), 2 * 2 * 16 * 1632);
+    assert_eq!(model.model_id(), Some(Digest::of(&server)));
+    assert!(model.fits(&server).unwrap());
+    assert!(!model.fits(&zips(Kind::Ensemble, false).1).unwrap());
+    assert_eq!(model.scores(&[2]).unwrap(), [2.0]);
+    assert!(matches!(open_client(&server), Err(OpenError::Server)));
+    let mut spoilt = Archive::read(&client).unwrap();
+    spoilt.insert("processing.json", b"{}".to_vec());
+    let refused = open_client(&spoilt.to_zip().unwrap()).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("processing.json has digest"), "{refused}");
+
+    let circuit = circuit();
+    assert_eq!((circuit.model_id(), circuit.interface().rows_of_file), (None, Some(1)));
+    assert!(!circuit.interface().features.are_named());
+}
+
+#[test]
+fn keys_of_either_kind_are_kept_and_not_taken_for_the_other() {
+    let folder = TempDir::new().unwrap();
+    let unasked = || panic!("no passphrase is needed");
+    for (model, other) in [(ensemble(), circuit()), (circuit(), ensemble())] {
+        let keys = KeyFolder::new(folder.path());
+        let made = model.make_keys(&|| ()).unwrap();
+        let id = keys.store(&made, None).unwrap();
+        assert_eq!(id, made.evaluation.as_deref().map(Digest::of));
+        assert_eq!(Some(keys.evaluation_key().unwrap()), made.evaluation);
+        keys.encryption(model, unasked).unwrap();
+        let refused = keys.encryption(other, unasked).map(drop).unwrap_err().to_string();
+        let says = ["does not belong to this artifact", "not a secret key of the bulk engine"];
+        assert!(says.iter().any(|text| refused.contains(text)), "{refused}");
+    }
+    // Without an evaluation key, nothing of the one before stays.
+    let keys = KeyFolder::new(folder.path());
+    let open = open_client(&zips(Kind::Ensemble, false).0).unwrap();
+    let made = open.make_keys(&|| ()).unwrap();
+    assert_eq!((&made.evaluation, keys.store(&made, None).unwrap()), (&None, None));
+    assert!(!keys.evaluation_key_path().exists());
+    let refused = keys.evaluation_key().unwrap_err().to_string();
+    assert!(refused.contains("holds no evaluation key"), "{refused}");
+    keys.encryption(open, unasked).unwrap();
+}
+
+#[test]
+fn a_passphrase_wraps_either_kind() {
+    let folder = TempDir::new().unwrap();
+    let keys = KeyFolder::new(folder.path());
+    let secret = |text: &str| Ok(Some(text.to_owned().into()));
+    keys.store(&ensemble().make_keys(&|| ()).unwrap(), secret("correct horse").unwrap()).unwrap();
+    let stored = std::fs::read(folder.path().join("client.key")).unwrap();
+    assert!(stored.starts_with(b"age-encryption.org"));
+    keys.encryption(ensemble(), || secret("correct horse")).unwrap();
+    let refused = keys.encryption(ensemble(), || secret("wrong")).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("cannot be decrypted"), "{refused}");
+}
+
+#[test]
+fn rows_are_checked_by_what_the_model_takes() {
+    let linear = open_client(&zips(Kind::Linear, false).0).unwrap();
+    let row = |value| Matrix::new(1, vec![50.0, value]);
+    linear.check(&row(100.0), 1).unwrap();
+    let refused = linear.check(&row(101.0), 1).unwrap_err().to_string();
+    assert!(refused.contains("feature age of row 2 is 101"), "{refused}");
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        ensemble().check(&row(value), 1).unwrap();
+        assert!(linear.check(&row(value), 1).is_err());
+    }
+    let read = |model: &dyn ClientModel, text: &str| {
+        let features = &model.interface().features;
+        let mut reader = RowReader::new(text.as_bytes(), features, ExtraColumns::Ignore).unwrap();
+        reader.take(10)
+    };
+    assert!(read(&*ensemble(), "age,id\nNA,1\n").unwrap().values()[0].is_nan());
+    assert!(read(&*linear, "age,id\nNA,1\n").is_err());
+}
+
+#[test]
+fn rows_are_encrypted_anew_each_time_and_files_say_how_many_they_hold() {
+    let model = ensemble();
+    let keys = model.make_keys(&|| ()).unwrap();
+    let encryption = Arc::clone(&model).with_key(&keys.client).unwrap();
+    let rows = Matrix::new(1, vec![1.0, 20.0, f64::NAN]);
+    let (one, two) = (encryption.encrypt(&rows).unwrap(), encryption.encrypt(&rows).unwrap());
+    assert_eq!(one.len() as u64, model.payload_bytes(3));
+    assert_ne!(one[..16], two[..16], "no mask seed twice");
+    let file = encryption.encrypt_file(&rows).unwrap();
+    assert_eq!((file.len(), &file[..12]), (12 + one.len(), &b"CSROWS\0\x01\x03\0\0\0"[..]));
+    assert!(encryption.decrypt_file(&file).is_err(), "rows are no outputs");
+    assert!(encryption.decrypt(&one, 3).is_err());
+}
