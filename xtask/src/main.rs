@@ -24,6 +24,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &[
             "tfhe",
             "cipherscore-engine",
+            "cipherscore-compiler",
             "cipherscore-concrete",
             "cipherscore-producer",
             "cipherscore-worker",
@@ -34,6 +35,22 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     // Mathematics, bytes to bytes: no network, no async runtime, no other room.
     (
         "cipherscore-engine",
+        &[
+            "tokio",
+            "lapin",
+            "redis",
+            "socket2",
+            "cipherscore-common",
+            "cipherscore-compiler",
+            "cipherscore-concrete",
+            "cipherscore-producer",
+            "cipherscore-worker",
+            "cipherscore-testbed",
+            "cipherscore",
+        ],
+    ),
+    (
+        "cipherscore-compiler",
         &[
             "tokio",
             "lapin",
@@ -55,15 +72,23 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "redis",
             "socket2",
             "cipherscore-common",
+            "cipherscore-compiler",
             "cipherscore-producer",
             "cipherscore-worker",
             "cipherscore-testbed",
             "cipherscore",
         ],
     ),
-    ("cipherscore-producer", &["cipherscore-worker", "cipherscore-testbed", "cipherscore"]),
-    // A worker knows no secrets, and holds nothing that starts or installs servers.
-    ("cipherscore-worker", &["cipherscore-producer", "cipherscore-testbed", "cipherscore"]),
+    (
+        "cipherscore-producer",
+        &["cipherscore-compiler", "cipherscore-worker", "cipherscore-testbed", "cipherscore"],
+    ),
+    // A worker knows no secrets and no trained models, and holds nothing that starts or installs
+    // servers.
+    (
+        "cipherscore-worker",
+        &["cipherscore-compiler", "cipherscore-producer", "cipherscore-testbed", "cipherscore"],
+    ),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
