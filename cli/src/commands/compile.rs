@@ -189,7 +189,9 @@ fn parse_p_fail(text: &str) -> anyhow::Result<f64> {
     };
     match P_FAIL.contains(&log2) {
         true => Ok(log2),
-        false => bail!("from 2^{} to 2^{}, written as 2^-64 or 1e-20", P_FAIL.start(), P_FAIL.end()),
+        false => {
+            bail!("from 2^{} to 2^{}, written as 2^-64 or 1e-20", P_FAIL.start(), P_FAIL.end())
+        }
     }
 }
 
@@ -215,7 +217,10 @@ impl CompiledModel {
         line("model", &format!("{}, {}", printable(&report.class_name), report.kind));
         line("model id", &self.model_id.to_string());
         let (client, server) = (size(self.client_bytes), size(self.server_bytes));
-        line("artifact", &format!("{}: client.zip {client}, server.zip {server}", output.display()));
+        line(
+            "artifact",
+            &format!("{}: client.zip {client}, server.zip {server}", output.display()),
+        );
         line(
             "columns",
             &format!("{}, degree {}, {} outputs", report.columns, report.degree, report.outputs),
@@ -224,10 +229,7 @@ impl CompiledModel {
             "ring",
             &format!(
                 "N = {}, {} primes of 51 bits, {} in a reply, t = {}",
-                report.ring_dimension,
-                report.primes,
-                report.reply_primes,
-                report.plaintext_modulus
+                report.ring_dimension, report.primes, report.reply_primes, report.plaintext_modulus
             ),
         );
         line("security", &format!("{} bits", report.security_bits));
@@ -236,7 +238,10 @@ impl CompiledModel {
         let (up, down) = (report.upload_bytes_per_row, report.reply_bytes_per_row);
         line("bytes per row", &format!("{up:.0} up, {down:.0} down, of a full batch"));
         line("time per row", &format!("about {:.2} us of one core", report.microseconds_per_row));
-        line("rounding", &format!("at most {:.1e} of what an output can be", report.relative_error));
+        line(
+            "rounding",
+            &format!("at most {:.1e} of what an output can be", report.relative_error),
+        );
         line("agreement", &report.agreement.map_or_else(no_agreement, agreement));
         for (index, secret) in report.data_owner_learns.iter().enumerate() {
             line(if index == 0 { "owners learn" } else { "" }, secret);
