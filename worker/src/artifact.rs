@@ -4,12 +4,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{Archive, names};
 use cipherscore_engine::batch::artifact::BatchServerArtifact;
+use cipherscore_engine::batch::evaluator::BatchEvaluator;
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::Evaluator;
 
@@ -58,7 +59,8 @@ pub fn open_evaluator(
          makes of it"
     );
     if kind == ArtifactKind::Batch {
-        let evaluator = open_batch(BatchServerArtifact::open(zip)?)?;
+        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(zip)?)?;
+        let evaluator = Arc::new(evaluator.with_threads(threads));
         return Ok(Opened { evaluator, cost: Cost::default() });
     }
     // Nothing is recorded of a circuit that is data already.
@@ -67,8 +69,4 @@ pub fn open_evaluator(
     let evaluator = CircuitEvaluator::new(artifact).context("its circuit cannot be optimised")?;
     let evaluator = evaluator.with_threads(threads);
     Ok(Opened { cost: evaluator.cost(), evaluator: Arc::new(evaluator) })
-}
-
-fn open_batch(artifact: BatchServerArtifact) -> anyhow::Result<Arc<dyn Evaluator>> {
-    bail!("model {}: this program does not evaluate kind {}", artifact.model_id, artifact.kind)
 }
