@@ -24,6 +24,12 @@ impl Monomial {
         self
     }
 
+    /// Each of its columns once.
+    pub(super) fn distinct_columns(&self) -> impl Iterator<Item = u16> {
+        let columns = &self.columns[..usize::from(self.degree)];
+        columns.chunk_by(|left, right| left == right).map(|run| run[0])
+    }
+
     /// The product of k! over the columns' multiplicities k.
     pub(super) fn arrangements(&self) -> f64 {
         let runs = self.columns[..usize::from(self.degree)].chunk_by(|left, right| left == right);

@@ -21,6 +21,8 @@
 
 mod expand;
 
+use std::collections::HashMap;
+
 use thiserror::Error;
 
 use self::expand::{Expansion, Polynomial};
@@ -31,14 +33,17 @@ use super::program::{MAX_DEGREE, ValidProgram};
 pub const ERROR_VARIANCE: f64 = 10.5;
 /// Variance of a coefficient of the uniform ternary secret.
 pub const SECRET_VARIANCE: f64 = 2.0 / 3.0;
-/// One secret of 2^128 may have larger powers than is counted on.
-const SECRET_TAIL_BITS: f64 = 128.0;
+/// One secret of 2^128 may have larger powers than is counted on, and tails are as heavy as they
+/// are at 2^-128.
+const TAIL_BITS: f64 = 128.0;
+/// From this degree on, a bit is always spent on heavy tails.
+const HEAVY_TAIL_DEGREE: u32 = 5;
+/// Splits of a tail that are tried.
+const TAIL_SPLITS: u32 = 64;
 /// Monomials that are held at a time.
 pub const MAX_MONOMIALS: usize = 1 << 22;
 /// Times that a coefficient is added to a monomial.
 pub const MAX_ADDITIONS: u64 = 1 << 26;
-/// From this degree on, the tails of a phase are heavier than a Gaussian's by less than a bit.
-pub const HEAVY_TAIL_DEGREE: u32 = 5;
 
 /// Why the noise of a program is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -63,6 +68,8 @@ pub struct Moments {
 struct Moment {
     /// For each degree the sum of `c_M^2 * product of k!`.
     squares: [f64; MAX_DEGREE as usize + 1],
+    /// For each degree the largest part of it that the monomials of one column have.
+    shares: [f64; MAX_DEGREE as usize + 1],
     /// Sum of the magnitudes of the coefficients of degree 1.
     weights: f64,
 }
@@ -80,13 +87,17 @@ impl Moments {
         self.outputs.iter().map(of).fold(0.0, f64::max) * of_monomial(parameters, degree)
     }
 
-    /// V, of the output that has most; four times that where tails are heavy.
+    /// V, of the output that has most, with what makes up for tails that are heavier than a
+    /// Gaussian's.
     pub fn variance(&self, parameters: &Parameters) -> f64 {
         let of = |moment: &Moment| -> f64 {
-            let degrees = (0u32..).zip(moment.squares).skip(1);
-            degrees.map(|(degree, squares)| squares * of_monomial(parameters, degree)).sum()
+            let degrees = (0u32..).zip(moment.squares.into_iter().zip(moment.shares)).skip(1);
+            let variances = degrees.map(|(degree, (squares, share))| {
+                squares * of_monomial(parameters, degree) * heavy_tail(parameters, degree, share)
+            });
+            variances.sum()
         };
-        heavy_tails(self.degree) * self.outputs.iter().map(of).fold(0.0, f64::max)
+        self.outputs.iter().map(of).fold(0.0, f64::max)
     }
 
     /// Without the monomials above a degree.
@@ -153,7 +164,7 @@ pub fn rounding_variance(parameters: &Parameters, degree: u32) -> f64 {
 /// ```
 fn secret_power(parameters: &Parameters, power: u32) -> f64 {
     let dimension = f64::from(parameters.ring_dimension);
-    let largest = SECRET_TAIL_BITS * std::f64::consts::LN_2 + (dimension / 2.0).ln();
+    let largest = TAIL_BITS * std::f64::consts::LN_2 + (dimension / 2.0).ln();
     let (mut scale, mut mean, mut jump) = (1.0, 1.0, 2.0 / dimension);
     for factor in 1..=power {
         scale *= SECRET_VARIANCE * dimension;
@@ -163,8 +174,34 @@ fn secret_power(parameters: &Parameters, power: u32) -> f64 {
     if power == 0 { 1.0 } else { scale * (mean + jump) }
 }
 
-fn heavy_tails(degree: u32) -> f64 {
-    if degree >= HEAVY_TAIL_DEGREE { 4.0 } else { 1.0 }
+/// How much larger a Gaussian's variance would be, to have the tail at 2^-128 of a sum of products
+/// of d phases.
+///
+/// Given d - 1 factors, a coefficient of one product is Gaussian, of a variance that is the mean
+/// over the evaluation domain of a product of d - 1 exponential variables. Of `L = 128 ln 2`, let
+/// `f L` be spent on one pair of conjugate points out of N/2 where that product is large, and the
+/// rest on the Gaussian. Of a sum, only monomials that share the factors grow with them; they are
+/// no more than those that share a column, which have the share S of the variance:
+///
+/// ```text
+/// max over f of (1 - f) (1 + S 2/N ((f L + ln(N/2)) / (d - 1))^(d-1))
+/// ```
+///
+/// From [`HEAVY_TAIL_DEGREE`] on it is at least 4: one bit of the standard deviation.
+fn heavy_tail(parameters: &Parameters, degree: u32, share: f64) -> f64 {
+    if degree < 2 {
+        return 1.0;
+    }
+    let dimension = f64::from(parameters.ring_dimension);
+    let (budget, others) = (TAIL_BITS * std::f64::consts::LN_2, degree - 1);
+    let tried = (0..TAIL_SPLITS).map(|split| {
+        let part = f64::from(split) / f64::from(TAIL_SPLITS);
+        let largest = (part * budget + (dimension / 2.0).ln()) / f64::from(others);
+        let jump: f64 = (0..others).map(|_| largest).product();
+        (1.0 - part) * (1.0 + share * 2.0 / dimension * jump)
+    });
+    let least = if degree >= HEAVY_TAIL_DEGREE { 4.0 } else { 1.0 };
+    tried.fold(least, f64::max)
 }
 
 /// t².
@@ -187,14 +224,26 @@ fn of_monomial(parameters: &Parameters, degree: u32) -> f64 {
 
 impl Moment {
     fn new(polynomial: &Polynomial) -> Self {
-        let mut moment = Self { squares: [0.0; MAX_DEGREE as usize + 1], weights: 0.0 };
+        let zero = [0.0; MAX_DEGREE as usize + 1];
+        let mut moment = Self { squares: zero, shares: zero, weights: 0.0 };
+        let mut columns: HashMap<(usize, u16), f64> = HashMap::new();
         for (monomial, &coefficient) in polynomial {
             #[allow(clippy::cast_precision_loss)]
             let coefficient = coefficient as f64;
             let square = coefficient * coefficient * monomial.arrangements();
-            moment.squares[usize::from(monomial.degree)] += square;
-            if monomial.degree == 1 {
+            let degree = usize::from(monomial.degree);
+            moment.squares[degree] += square;
+            for column in monomial.distinct_columns() {
+                *columns.entry((degree, column)).or_default() += square;
+            }
+            if degree == 1 {
                 moment.weights += coefficient.abs();
+            }
+        }
+        for ((degree, _), square) in columns {
+            if square > 0.0 {
+                let share = &mut moment.shares[degree];
+                *share = share.max(square / moment.squares[degree]);
             }
         }
         moment
@@ -223,14 +272,28 @@ mod tests {
         for (depth, dimension, modulus, expected) in [
             (3, 4096, 40961, 74.0),
             (4, 4096, 40961, 97.5),
-            (5, 8192, 65537, 127.4),
-            (6, 8192, 65537, 152.1),
+            (5, 8192, 65537, 126.4),
+            (6, 8192, 65537, 151.1),
         ] {
             let trees = full_trees(&mut numbers, 100, depth, 65_536).validate().unwrap();
-            let variance = Moments::new(&trees).unwrap().variance(&slots(dimension, modulus));
-            // Of degree 5 and 6, a bit for the tails is on top.
-            assert!((bits(variance) - expected).abs() < 0.2, "{depth}: {}", bits(variance));
+            let (moments, parameters) = (Moments::new(&trees).unwrap(), slots(dimension, modulus));
+            let of_degree = bits(moments.variance_of_degree(&parameters, depth));
+            assert!((of_degree - expected).abs() < 0.2, "{depth}: {of_degree}");
+            // Trees have few columns in common: below degree 5, tails are those of a Gaussian.
+            let tail = if depth < HEAVY_TAIL_DEGREE { 0.0 } else { 1.0 };
+            let of_tail = bits(moments.variance(&parameters)) - of_degree - tail;
+            assert!((0.0..0.2).contains(&of_tail), "{depth}: {of_tail}");
         }
+    }
+
+    #[test]
+    fn tails_are_heavier_with_the_degree() {
+        let tail = |degree| bits(heavy_tail(&slots(8192, 65537), degree, 1.0));
+        assert_eq!(tail(1), 0.0);
+        assert!(tail(2) < 0.01 && tail(3) < 0.1 && tail(4) < 0.5, "{} {}", tail(3), tail(4));
+        assert!((1.0..1.5).contains(&tail(5)), "{}", tail(5));
+        assert!((1.5..3.0).contains(&tail(6)), "{}", tail(6));
+        assert!((2..MAX_DEGREE).all(|degree| tail(degree) <= tail(degree + 1)));
     }
 
     fn output(columns: u32, nodes: Vec<Node>, roots: &[u32]) -> Moments {
