@@ -6,6 +6,8 @@ mod linear;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use cipherscore_engine::artifact::{Digest, Kind, ModelId, NativeManifest};
 use cipherscore_engine::batch::artifact::{
     BatchArtifactError, BatchClientArtifact, BatchServerArtifact, BatchSpecs,
@@ -56,7 +58,7 @@ impl Default for Options {
 }
 
 /// A compiled model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Compiled {
     /// For data owners.
     pub client_zip: Vec<u8>,
@@ -68,6 +70,12 @@ pub struct Compiled {
     pub model_id: ModelId,
     /// What was found out.
     pub report: Report,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Compiled({}, {:?})", self.model_id, self.report)
+    }
 }
 
 /// Why a model cannot be compiled.
@@ -98,8 +106,21 @@ pub enum CompileError {
     /// A range of a linear model.
     #[error("{0}")]
     Range(InvalidClientModel),
-    /// What the data owner would get makes no sense, or is above a bound.
-    #[error("{0}; merged thresholds (--max-bins) have fewer")]
+    /// More predicates than an upload or a feature can have.
+    #[error(
+        "{found} {what}, where at most {limit} are possible; merged thresholds (--max-bins) are \
+         fewer"
+    )]
+    TooManyPredicates {
+        /// How many there are.
+        found: usize,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// What the data owner would get makes no sense, such as a name with control characters.
+    #[error(transparent)]
     ClientModel(#[from] InvalidClientModel),
     /// No parameters fit.
     #[error(transparent)]

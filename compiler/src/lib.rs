@@ -17,6 +17,7 @@ pub mod invalid;
 mod lightgbm;
 mod linear;
 pub mod lower;
+mod onnx;
 mod preorder;
 pub mod ranges;
 pub mod read;

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::invalid::InvalidModel;
 use crate::lightgbm;
+use crate::onnx;
 use crate::trained::TrainedModel;
 use crate::xgboost;
 
@@ -115,7 +116,7 @@ fn decode(bytes: &[u8], format: Format) -> Result<TrainedModel, ReadError> {
         Format::XgboostJson => xgboost::read_json(bytes),
         Format::XgboostUbjson => xgboost::read_ubjson(bytes),
         Format::Lightgbm => lightgbm::read(bytes),
-        Format::Onnx => Err(ReadError::unsupported("file", "ONNX")),
+        Format::Onnx => onnx::read(bytes),
     }
 }
 
@@ -129,10 +130,14 @@ fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
                 "XGBoost's old binary format; save the model as .json or .ubj",
             ))
         }
+        // The version of the format, which is the first field of every ONNX file.
+        [0x08, ..] => Ok(Format::Onnx),
         [0x80, ..] => {
             Err(ReadError::UnknownFormat("a pickle; save the model in the library's own format"))
         }
-        _ => Err(ReadError::UnknownFormat("neither XGBoost's JSON or UBJSON nor LightGBM's text")),
+        _ => Err(ReadError::UnknownFormat(
+            "neither ONNX, XGBoost's JSON or UBJSON, nor LightGBM's text",
+        )),
     }
 }
 

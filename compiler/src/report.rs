@@ -124,8 +124,8 @@ pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
     let thresholds = match bins {
         Bins::Used => "every threshold of the model: predicates are offered as they are",
         Bins::Padded => {
-            "thresholds, mixed with decoys that are drawn as trainers draw them; sets of categories \
-             as they are"
+            "thresholds, mixed with decoys that are drawn as trainers draw them, as far as the \
+             calibration rows have room for them; sets of categories as they are"
         }
         Bins::Full => "which features have thresholds, not where; sets of categories as they are",
     };

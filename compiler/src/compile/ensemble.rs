@@ -1,9 +1,10 @@
 //! Ensembles: thresholds as they are offered, leaves at the scale of a plan.
 
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::client_model::Inputs;
+use cipherscore_engine::batch::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
 use cipherscore_engine::batch::parameters::Packing;
 use cipherscore_engine::batch::plan::{Goal, Rounded, plan};
+use cipherscore_engine::batch::program::MAX_COLUMNS;
 use cipherscore_engine::model::ScoreKind;
 
 use super::{CompileError, Options, Parts};
@@ -21,7 +22,9 @@ pub(super) fn compile(
     options: &Options,
 ) -> Result<Parts, CompileError> {
     let lowered = lower(model, ensemble, options)?;
-    let inputs = Inputs::Predicates(lowered.predicates(&model.features));
+    let predicates = lowered.predicates(&model.features);
+    check_sizes(&predicates)?;
+    let inputs = Inputs::Predicates(predicates);
     let units = units(&lowered.spans(), model.score_kind);
     let rounding = |scale: f64| {
         let scale = scale.min(MAX_SCALE);
@@ -45,6 +48,22 @@ pub(super) fn compile(
     let data_owner_learns = ensemble_secrets(options.bins, options.hide);
     let (kind, bins, program) = (Kind::Ensemble, Some(options.bins), rounded.program);
     Ok(Parts { kind, bins, plan, program, inputs, outputs, data_owner_learns })
+}
+
+/// Refuses what [`Predicates::validate`] would, and says what to do about it.
+fn check_sizes(predicates: &Predicates) -> Result<(), CompileError> {
+    let cuts = predicates.features.iter().map(|feature| feature.cuts.len()).max().unwrap_or(0);
+    let ranges = predicates.columns.iter().map(|column| column.atoms.len()).sum();
+    for (found, what, limit) in [
+        (predicates.columns.len(), "columns", MAX_COLUMNS),
+        (cuts, "thresholds of one feature", MAX_CUTS),
+        (ranges, "ranges of categories", MAX_RANGES),
+    ] {
+        if found > limit {
+            return Err(CompileError::TooManyPredicates { found, what, limit });
+        }
+    }
+    Ok(())
 }
 
 /// What errors are relative to: of each prediction what it can be, of probabilities, which depend

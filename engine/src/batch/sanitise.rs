@@ -48,8 +48,9 @@ pub struct Addition {
 }
 
 impl Sanitiser {
-    /// Of a public key that was read for the ring's parameters.
+    /// Of a public key that was read for the ring's parameters; it panics with another.
     pub fn new(ring: Arc<Ring>, key: Arc<PublicKey>, degree: u32, flood: Flood) -> Self {
+        assert_eq!(key.parameters, *ring.parameters(), "a key of the ring's parameters");
         Self { ring, key, degree, flood }
     }
 
@@ -120,7 +121,7 @@ impl Addition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::noise::sanitiser_variance;
+    use crate::batch::noise::{ERROR_VARIANCE, sanitiser_variance};
     use crate::batch::secret::SecretKey;
     use crate::batch::testing::*;
 
@@ -134,17 +135,22 @@ mod tests {
     #[test]
     fn own_noise_is_as_predicted() {
         for (ring, degree) in slots().into_iter().filter(|(_, degree)| *degree <= 3) {
-            let secret = SecretKey::generate(ring.parameters()).unwrap();
+            let secret = fixed_secret(ring.parameters());
             let flood = Flood::hiding(f64::NEG_INFINITY, 2);
             assert_eq!(flood.bits(), 0);
-            let [addition] = &sanitiser(&ring, &secret, degree, flood).prepare(1).unwrap()[..]
-            else {
-                panic!("one addition for one output")
-            };
+            let noise = Noise::from_key(&[8; 16]);
+            let addition = sanitiser(&ring, &secret, degree, flood).addition(noise.stream(0));
             let output = Ciphertext::from_words(&ring, &addition.words);
             let measured = output.log2_deviation(&ring, &secret);
-            let predicted = sanitiser_variance(ring.parameters(), degree).log2() / 2.0;
+            let bound = sanitiser_variance(ring.parameters(), degree).log2() / 2.0;
+            let each = |i| {
+                mean_growth(&ring, i - 1) * (mean_growth(&ring, 1) + 1.0) + mean_growth(&ring, i)
+            };
+            let t = ring.parameters().plaintext_modulus as f64;
+            let variance = t * t * ERROR_VARIANCE * (1..=degree).map(each).sum::<f64>();
+            let predicted = variance.log2() / 2.0;
             assert!((measured - predicted).abs() < 0.25, "{ring:?}: {measured} {predicted}");
+            assert!(measured < bound + 0.05, "{ring:?}: {measured} {bound}");
         }
     }
 

@@ -172,6 +172,7 @@ impl SecretKey {
 /// of a data owner's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
+    pub(super) parameters: Parameters,
     /// pk_0, prime by prime.
     pub(super) first: Vec<Vec<u64>>,
     /// pk_1, prime by prime.
@@ -206,7 +207,7 @@ impl PublicKey {
             unpack(packed, modulus, &mut words).map(|()| words)
         });
         let first = first.collect::<Result<_, _>>()?;
-        Ok(Self { first, second: Self::second(parameters) })
+        Ok(Self { parameters: *parameters, first, second: Self::second(parameters) })
     }
 
     fn header(parameters: &Parameters) -> Result<[u8; PUBLIC_HEADER], KeyError> {

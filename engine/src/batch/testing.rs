@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::client::{BatchClient, Seeds};
 use super::layout::{block_words, component_words, ring_batch_rows};
 use super::mask::{MaskId, Masks, SEED_BYTES};
+use super::noise::SECRET_VARIANCE;
 use super::parameters::{BLOCK_POINTS, Packing, Parameters};
 use super::ring::Ring;
 use super::sampling::Noise;
@@ -217,6 +218,13 @@ impl Ciphertext {
         });
         (squares.sum::<f64>() / ring.dimension() as f64).log2() / 2.0
     }
+}
+
+/// By what multiplication by s^power makes the variance of a coefficient grow, on average over
+/// secrets: the planner counts on secrets that are far from it.
+pub(super) fn mean_growth(ring: &Ring, power: u32) -> f64 {
+    let variance = ring.dimension() as f64 * SECRET_VARIANCE;
+    (1..=power).map(|factor| f64::from(factor) * variance).product()
 }
 
 /// A ciphertext of degree `degree` whose phase is 0 and whose other components are uniform.

@@ -1,6 +1,7 @@
 //! Replies to rows.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::{BatchClient, BatchError, ReplyShape};
 use crate::batch::layout::{component_words, output_len, reply_len, ring_batch_rows};
@@ -68,7 +69,12 @@ impl BatchClient {
     }
 
     /// `sum of c_i s^i` in coefficients, prime by prime: innermost first, `c_0 + s (c_1 + s (..))`.
-    fn phases(&self, piece: &[u8], shape: ReplyShape) -> Result<Vec<Vec<u64>>, BatchError> {
+    /// Wiped when dropped, as with the reply it tells the secret.
+    fn phases(
+        &self,
+        piece: &[u8],
+        shape: ReplyShape,
+    ) -> Result<Vec<Zeroizing<Vec<u64>>>, BatchError> {
         let parameters = self.parameters();
         let primes = shape.primes as usize;
         let first = packed_len(component_words(parameters, shape.rows, 0));
@@ -76,7 +82,7 @@ impl BatchClient {
         let slots = parameters.packing == Packing::Slots;
         let ring_primes = self.ring.primes().iter().zip(&self.secret).take(primes);
         let phases = ring_primes.enumerate().map(|(index, (prime, secret))| {
-            let mut phase = vec![0; parameters.dimension()];
+            let mut phase = Zeroizing::new(vec![0; parameters.dimension()]);
             for component in (0..=shape.degree as usize).rev() {
                 let words = component_words(parameters, shape.rows, component);
                 let start = match component {
@@ -84,12 +90,12 @@ impl BatchClient {
                     _ => primes * first + ((component - 1) * primes + index) * other,
                 };
                 let packed = &piece[start..start + packed_len(words)];
-                let mut sum = vec![0; parameters.dimension()];
+                let mut sum = Zeroizing::new(vec![0; parameters.dimension()]);
                 unpack(packed, prime.modulus(), &mut sum[..words])?;
                 if slots {
                     prime.multiply_add(&mut sum, &phase, secret);
                 } else if component == 0 {
-                    let mut product = vec![0; parameters.dimension()];
+                    let mut product = Zeroizing::new(vec![0; parameters.dimension()]);
                     prime.multiply_add(&mut product, &phase, secret);
                     prime.inverse(&mut product);
                     prime.add(&mut sum, &product);

@@ -174,6 +174,10 @@ impl BatchClient {
             return Err(BatchError::Range { row, column });
         }
         if self.parameters().packing == Packing::Slots {
+            // Slots without rows are answered as well: with what no row has, they would say more
+            // of a hidden model than rows do.
+            let last = rows.last().copied().unwrap_or(0);
+            phase[batch.rows..].fill(last);
             for (word, row) in words.iter_mut().zip(phase.iter()) {
                 // t where the row is negative.
                 *word = (row + (t & (row >> 63))).cast_unsigned();

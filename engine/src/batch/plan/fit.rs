@@ -5,22 +5,6 @@ use super::super::noise::{self, Moments};
 use super::super::parameters::{PRIMES, Packing, Parameters};
 use super::Goal;
 
-/// Rings and how many primes each may have for 128 bits of security. Those with fewer primes come
-/// first, as uploads and evaluation grow with these and with nothing else; then those with fewer
-/// rows, whose last batch wastes less.
-const RINGS: [(u32, u32); 11] = [
-    (2048, 1),
-    (4096, 1),
-    (4096, 2),
-    (8192, 2),
-    (8192, 3),
-    (8192, 4),
-    (16384, 4),
-    (16384, 5),
-    (16384, 6),
-    (16384, 7),
-    (16384, 8),
-];
 /// Bits of the largest plaintext modulus.
 pub const MAX_PLAINTEXT_BITS: u32 = 40;
 /// log2 of the smallest failure probability that is told apart from smaller ones.
@@ -64,10 +48,10 @@ struct Phase {
 }
 
 impl Demand {
-    /// The least parameters that meet a goal, by [`RINGS`].
+    /// The least parameters that meet a goal, the first of [`Parameters::rings`].
     pub(super) fn least(&self, goal: &Goal) -> Result<Fit, Shortfall> {
         let mut closest = Shortfall::Magnitude;
-        for (ring_dimension, primes) in RINGS {
+        for (ring_dimension, primes) in Parameters::rings() {
             match (self.fit(goal, ring_dimension, primes), closest) {
                 (Ok(fit), _) => return Ok(fit),
                 (Err(Shortfall::Magnitude), _) => {}
@@ -259,7 +243,7 @@ mod tests {
 
     #[test]
     fn rings_are_in_the_order_of_cost() {
-        let cost = |&(dimension, primes): &(u32, u32)| (primes, dimension);
-        assert!(RINGS.is_sorted_by_key(cost));
+        let cost = |(dimension, primes): (u32, u32)| (primes, dimension);
+        assert!(Parameters::rings().is_sorted_by_key(cost));
     }
 }
