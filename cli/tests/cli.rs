@@ -452,9 +452,85 @@ fn a_reader_that_goes_away_ends_the_report_quietly() {
 #[test]
 fn help_shows_every_command_and_not_the_recorder() {
     let help = text(&run(&arguments!["--help"]).stdout);
-    let names = "import inspect keygen encrypt evaluate decrypt predict keys models";
+    let names = "compile import inspect keygen encrypt evaluate decrypt predict keys models";
     for name in names.split(' ') {
         assert!(help.contains(&format!("\n  {name} ")), "{name}");
     }
     assert!(!help.contains("record-circuit"));
+}
+
+/// A trained model from its file to scores, by one process and by one file after the other.
+#[test]
+fn a_trained_model_is_compiled_and_scored() {
+    let temporary = TempDir::new().unwrap();
+    let path = |file: &str| temporary.path().join(file);
+    let model = testdata("models/xgb_frame");
+    let rows = model.join("rows.csv");
+    let compile = |extra: &[OsString]| {
+        let all = arguments!["compile", model.join("model.json"), "-o", path("artifact"), "--json"];
+        [&all[..], extra].concat()
+    };
+    let said = refusal(&compile(&[]));
+    assert!(said.contains("need calibration rows"), "{said}");
+    let said = refusal(&compile(&arguments!["--p-fail", "1"]));
+    assert!(said.contains("2^-64"), "{said}");
+    let compiled = json(&compile(&arguments!["--calibration", rows, "--report", path("report")]));
+    assert_eq!(compiled["report"]["agreement"]["refused"], 0);
+    assert!(path("report/report.svg").exists() && path("artifact/model.json").exists());
+
+    let (client, server) = (path("artifact/client.zip"), path("artifact/server.zip"));
+    let shown = json(&arguments!["inspect", client, server, "--json"]);
+    for zip in [&shown[0], &shown[1]] {
+        assert_eq!(zip["model_id"], compiled["model_id"]);
+        assert_eq!(zip["specs"]["hidden"], true);
+    }
+    assert!(text(&run(&arguments!["inspect", client]).stdout).contains("hidden from data owners"));
+    let said = refusal(&arguments!["import", server, "-o", path("imported.zip")]);
+    assert!(said.contains("is compiled: it holds no machine code"), "{said}");
+
+    let keys = json(&arguments!["keygen", "--client", client, "--keys", path("keys"), "--json"]);
+    assert_eq!(keys["evaluation_key_bytes"], shown[0]["evaluation_key_bytes"]);
+    let encrypt = |input: &Path| {
+        let (keys, output) = (path("keys"), path("rows.bin"));
+        let known = arguments!["encrypt", "--client", client, "--keys", keys, "--json"];
+        [&known[..], &arguments!["--input", input, "--output", output][..]].concat()
+    };
+    let count = std::fs::read_to_string(&rows).unwrap().lines().count() - 1;
+    assert_eq!(json(&encrypt(&rows))["rows"], count);
+    assert!(std::fs::read(path("rows.bin")).unwrap().starts_with(b"CSROWS"));
+    let (keys, scores) = (path("keys"), path("scores.csv"));
+    run(&arguments![
+        "evaluate",
+        "--server",
+        server,
+        "--evaluation-key",
+        path("keys/evaluation.key"),
+        "--input",
+        path("rows.bin"),
+        "--output",
+        path("results.bin")
+    ]);
+    let decrypt = arguments!["decrypt", "--client", client, "--keys", keys];
+    let files = arguments!["--input", path("results.bin"), "--output", scores];
+    run(&[&decrypt[..], &files].concat());
+    let (header, found) = lines(&std::fs::read_to_string(&scores).unwrap());
+    let predict = |keys: &[OsString]| {
+        let known = arguments!["predict", "--artifact", path("artifact"), "--input", rows];
+        let all = [&known[..], &arguments!["--output", "-"], keys].concat();
+        lines(&text(&run(&all).stdout))
+    };
+    assert_eq!(predict(&[]), (header.clone(), found.clone()));
+    assert_eq!(predict(&arguments!["--keys", keys]), (header, found.clone()));
+    let clear = std::fs::read_to_string(model.join("scores.csv")).unwrap();
+    let clear = clear.lines().map(|line| line.split(',').map(|x| x.parse::<f64>().unwrap()));
+    let most = compiled["report"]["agreement"]["largest_difference"].as_f64().unwrap() + 1e-5;
+    for (found, clear) in found.iter().flatten().zip(clear.flatten()) {
+        assert!((found - clear).abs() <= most, "{found} instead of {clear}");
+    }
+
+    let csv = std::fs::read_to_string(&rows).unwrap();
+    let (header, _) = csv.split_once('\n').unwrap();
+    std::fs::write(path("other.csv"), csv.replacen(header, &format!("more{header}"), 1)).unwrap();
+    let said = refusal(&encrypt(&path("other.csv")));
+    assert!(said.contains("the header has no column"), "{said}");
 }

@@ -242,19 +242,18 @@ impl CompiledModel {
             "rounding",
             &format!("at most {:.1e} of what an output can be", report.relative_error),
         );
-        line("agreement", &report.agreement.map_or_else(no_agreement, agreement));
+        line("agreement", &agreement(report.agreement));
         for (index, secret) in report.data_owner_learns.iter().enumerate() {
             line(if index == 0 { "owners learn" } else { "" }, secret);
         }
     }
 }
 
-fn no_agreement() -> String {
-    "not measured: there are no calibration rows".into()
-}
-
-fn agreement(agreement: Agreement) -> String {
-    let Agreement { rows, refused, same_label, largest_difference } = agreement;
+/// How a compiled model answers calibration rows, for people.
+pub(super) fn agreement(measured: Option<Agreement>) -> String {
+    let Some(Agreement { rows, refused, same_label, largest_difference }) = measured else {
+        return "not measured: there were no calibration rows".into();
+    };
     let labels = same_label.map_or(String::new(), |same| format!("{same} have the same class, "));
     let refused = match refused {
         0 => String::new(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cipherscore_compiler::Report;
 use cipherscore_engine::artifact::{Archive, ModelId, names};
 use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact, BatchSpecs};
 use cipherscore_engine::batch::layout::{reply_len, upload_len};
@@ -13,6 +14,7 @@ use cipherscore_producer::model::{ClientModel, open_client};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::commands::compile::agreement;
 use crate::commands::{printable, size};
 use crate::print::say;
 
@@ -167,15 +169,15 @@ impl Inspected {
         }
     }
 
-    /// The compiler's findings, one a line.
+    /// The compiler's findings that are not among the specs, where they are as this program knows
+    /// them.
     fn print_report(&self) {
-        let Value::Object(report) = &self.report else { return };
-        for (name, value) in report {
-            let text = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            say!("  {:<16}{}", printable(name).replace('_', " "), printable(&text));
+        let Ok(report) = serde_json::from_value::<Report>(self.report.clone()) else { return };
+        say!("  {:<16}about {:.2} us of one core", "time per row", report.microseconds_per_row);
+        say!("  {:<16}{}", "agreement", agreement(report.agreement));
+        for (index, secret) in report.data_owner_learns.iter().enumerate() {
+            let what = if index == 0 { "owners learn" } else { "" };
+            say!("  {what:<16}{}", printable(secret));
         }
     }
 }

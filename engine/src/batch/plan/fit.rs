@@ -98,7 +98,7 @@ impl Demand {
             }
         }
         let log2_failure = log2_failure.max(MIN_LOG2_FAILURE);
-        let log2_sigma_phase = log2_sigma(phase.hidden);
+        let log2_sigma_phase = published(phase.hidden);
         Ok(Fit { parameters, reply_primes, log2_failure, log2_sigma_phase })
     }
 
@@ -110,7 +110,7 @@ impl Demand {
         let variance = of_program + noise::sanitiser_variance(parameters, self.degree);
         let hidden = variance.sqrt();
         let modulus = parameters.plaintext_modulus;
-        let flood = Flood::hiding(log2_sigma(hidden), modulus).log2_bound(modulus).exp2();
+        let flood = Flood::hiding(published(hidden), modulus).log2_bound(modulus).exp2();
         Phase { hidden, flood }
     }
 
@@ -130,6 +130,12 @@ impl Demand {
         });
         cut.find(|demand| demand.least(goal).is_ok()).map(|demand| demand.degree)
     }
+}
+
+/// What workers are told of a deviation, and draw their floods by: a whole number, which is enough for
+/// a flood and says little of the leaves. The flood that is planned for is this one, no narrower.
+fn published(deviation: f64) -> f64 {
+    log2_sigma(deviation).ceil()
 }
 
 impl Shortfall {

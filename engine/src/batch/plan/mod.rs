@@ -61,7 +61,7 @@ pub struct Plan {
     /// log2 of the standard deviation of the phase that the monomials of degree 1, 2, .. have.
     pub noise_bits: Vec<f64>,
     /// log2 of the standard deviation of what a flood hides: the phase of the program's noise and,
-    /// if the model is hidden, of the sanitiser's.
+    /// if the model is hidden, of the sanitiser's; rounded up to a whole number.
     pub log2_sigma_phase: f64,
     /// log2 of the probability that any value of a batch is decrypted wrongly; no less than
     /// [`MIN_LOG2_FAILURE`].
