@@ -19,6 +19,8 @@ use crate::print::say;
 
 /// Messages that are looked at, at most.
 const MAX_MESSAGES: u16 = 1000;
+/// How long the broker may take to say good-bye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After what silence the queue counts as read.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -110,37 +112,45 @@ impl From<&Message> for Dead {
 impl Dlq {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let services = self.services.open()?;
-        let broker = &services.broker;
+        let (broker, command) = (&services.broker, self.command);
         wait(async {
-            // What is not settled goes back when this ends.
-            let (_subscription, deliveries) = read(broker).await?;
-            match self.command {
-                DlqCommand::List => {
-                    let found: Vec<_> =
-                        deliveries.iter().map(|delivery| Dead::from(&delivery.message)).collect();
-                    report(json, &found, |found| match found.is_empty() {
-                        true => say!("{DEAD} is empty"),
-                        false => found.iter().for_each(print_line),
-                    })
-                }
-                DlqCommand::Show { id } => {
-                    let found = deliveries.iter().map(|delivery| &delivery.message);
-                    let found = found.filter(|message| message.message_id.as_ref() == Some(&id));
-                    let found = found.map(Dead::from).next();
-                    let found = found.with_context(|| format!("{id} is not in {DEAD}"))?;
-                    report(json, &found, print_all)
-                }
-                DlqCommand::Replay(replay) => {
-                    let ids =
-                        settle(broker, replay.which, deliveries, Some(replay.worker_users)).await?;
-                    Done { action: "replayed", ids }.report(json)
-                }
-                DlqCommand::Drop(which) => {
-                    let ids = settle(broker, which, deliveries, None).await?;
-                    Done { action: "dropped", ids }.report(json)
-                }
-            }
+            let done = command.run(broker, json).await;
+            // What is settled goes out before the process ends, and the rest goes back.
+            broker.close(CLOSE_TIMEOUT).await;
+            done
         })
+    }
+}
+
+impl DlqCommand {
+    async fn run<B: Broker>(self, broker: &B, json: bool) -> anyhow::Result<()> {
+        let (_subscription, deliveries) = read(broker).await?;
+        match self {
+            Self::List => {
+                let found: Vec<_> =
+                    deliveries.iter().map(|delivery| Dead::from(&delivery.message)).collect();
+                report(json, &found, |found| match found.is_empty() {
+                    true => say!("{DEAD} is empty"),
+                    false => found.iter().for_each(print_line),
+                })
+            }
+            Self::Show { id } => {
+                let found = deliveries.iter().map(|delivery| &delivery.message);
+                let found = found.filter(|message| message.message_id.as_ref() == Some(&id));
+                let found = found.map(Dead::from).next();
+                let found = found.with_context(|| format!("{id} is not in {DEAD}"))?;
+                report(json, &found, print_all)
+            }
+            Self::Replay(replay) => {
+                let ids =
+                    settle(broker, replay.which, deliveries, Some(replay.worker_users)).await?;
+                Done { action: "replayed", ids }.report(json)
+            }
+            Self::Drop(which) => {
+                let ids = settle(broker, which, deliveries, None).await?;
+                Done { action: "dropped", ids }.report(json)
+            }
+        }
     }
 }
 
