@@ -201,8 +201,16 @@ impl Parts {
             reply_primes: self.plan.reply_primes,
             // A whole number: enough for a flood, and less than the noise says of the leaves.
             log2_sigma_phase: self.plan.log2_sigma_phase.ceil(),
-            log2_p_fail: self.plan.log2_failure,
+            log2_p_fail: self.log2_p_fail(),
             security_bits: self.plan.parameters.security_bits(),
+        }
+    }
+
+    /// As coarse as the deviation, of a hidden model: the exact one depends on the leaves too.
+    fn log2_p_fail(&self) -> f64 {
+        match self.plan.hide {
+            true => (self.plan.log2_failure / 32.0).ceil() * 32.0,
+            false => self.plan.log2_failure,
         }
     }
 

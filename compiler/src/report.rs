@@ -91,9 +91,19 @@ pub struct Agreement {
 }
 
 impl Report {
-    /// What goes into `client.zip`.
+    /// What goes into `client.zip`. Exact figures would say of a hidden model how many products
+    /// and which leaves it has.
     pub(crate) fn for_data_owner(&self) -> Self {
-        Self { noise_bits: Vec::new(), ..self.clone() }
+        let mut report = Self { noise_bits: Vec::new(), ..self.clone() };
+        if self.hidden {
+            report.microseconds_per_row = round_up(report.microseconds_per_row);
+            report.relative_error = round_up(report.relative_error);
+            report.raw_error.iter_mut().for_each(|error| *error = round_up(*error));
+            if let Some(agreement) = &mut report.agreement {
+                agreement.largest_difference = round_up(agreement.largest_difference);
+            }
+        }
+        report
     }
 
     /// As JSON.
@@ -119,6 +129,11 @@ impl Report {
     }
 }
 
+/// To a power of two that is no smaller.
+fn round_up(value: f64) -> f64 {
+    if value > 0.0 { value.log2().ceil().exp2() } else { value }
+}
+
 /// What the data owner of an ensemble can learn, in sentences.
 pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
     let thresholds = match bins {
@@ -127,7 +142,10 @@ pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
             "thresholds, mixed with decoys that are drawn as trainers draw them, as far as the \
              calibration rows have room for them; sets of categories as they are"
         }
-        Bins::Full => "which features have thresholds, not where; sets of categories as they are",
+        Bins::Full => {
+            "which features have thresholds, not where; of features with sets of categories, or \
+             without different values in the calibration rows, everything"
+        }
     };
     let replies = match hidden {
         true => {

@@ -41,15 +41,21 @@ enum Rule {
     Above,
     /// `x <= below`.
     AfterBelow,
+    /// `x <= the number after the middle`, as LightGBM writes it, whose zero has a bin of its own.
+    AfterNextMiddle,
 }
 
-const RULES: [Rule; 6] = [
+/// Values that LightGBM takes for zero reach up to this, 1e-35 as float32.
+const ZERO: f64 = 1e-35f32 as f64;
+
+const RULES: [Rule; 7] = [
     Rule::Middle,
     Rule::AfterMiddle,
     Rule::SingleMiddle,
     Rule::AfterSingleMiddle,
     Rule::Above,
     Rule::AfterBelow,
+    Rule::AfterNextMiddle,
 ];
 
 impl Rule {
@@ -64,6 +70,9 @@ impl Rule {
             Self::AfterSingleMiddle => next(feature, single),
             Self::Above => above,
             Self::AfterBelow => next(feature, below),
+            Self::AfterNextMiddle if below.abs() <= ZERO => ZERO.next_up(),
+            Self::AfterNextMiddle if above.abs() <= ZERO => (-ZERO).next_up(),
+            Self::AfterNextMiddle => middle.next_up().next_up(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::artifact::{
     Archive, ArchiveError, Digest, Kind, ManifestError, ModelId, NativeManifest, names,
 };
 
-pub use specs::BatchSpecs;
+pub use specs::{BatchSpecs, MAX_RING_BATCH_BYTES};
 
 /// Largest `client.specs.json`, in bytes.
 pub const MAX_SPECS_BYTES: usize = 64 << 10;

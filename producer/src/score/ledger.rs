@@ -93,7 +93,11 @@ impl Jobs {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).expect("records are JSON");
         line.push(b'\n');
-        self.file.write_all(&line)
+        let end = self.file.stream_position()?;
+        self.file.write_all(&line).inspect_err(|_| {
+            // On a full disk, half a line: nothing that comes later is written behind it.
+            let _ = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        })
     }
 }
 
@@ -179,7 +183,7 @@ impl Ledger {
     }
 
     /// Brings the records to the disk.
-    fn sync(&self) -> Result<(), LedgerError> {
+    pub(super) fn sync(&self) -> Result<(), LedgerError> {
         self.jobs_disk.sync_data().map_err(|source| self.in_jobs(source))
     }
 

@@ -117,13 +117,17 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         let payload_bytes = self.encryption.model().payload_bytes(count).min(MAX_PAYLOAD_BYTES);
         let _room = self.payloads.acquire_many(permits(payload_bytes)).await;
         let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
-        let deadline_ms = deadline.map(Timestamp::millis);
+        let (deadline_ms, replacing) = (deadline.map(Timestamp::millis), replaces.is_some());
         let encrypt = move || {
             if ledger.is_finished(part) {
                 return Ok(None);
             }
             let payload = encryption.encrypt(&rows)?;
             let wanted = ledger.submitting(job, part, deadline_ms)?;
+            if replacing {
+                // The reply to the job before goes next.
+                ledger.sync()?;
+            }
             Ok::<_, ScoreError>(wanted.then_some(payload))
         };
         let payload = blocking(encrypt).await??;

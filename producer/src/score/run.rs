@@ -271,7 +271,9 @@ impl<B: Broker, S: Store> Run<B, S> {
         let Some(entry) = self.parts.get_mut(&part) else { return };
         let Some(rows) = entry.rows.clone() else {
             (entry.state, entry.awaited) = (State::Unread, None);
-            replaces.into_iter().for_each(|received| self.let_go(received));
+            if let Some(received) = replaces {
+                self.note_answered(part, received);
+            }
             return;
         };
         let job = JobId::random();
@@ -373,6 +375,17 @@ impl<B: Broker, S: Store> Run<B, S> {
         self.tasks.spawn(async move {
             publisher.fail(part, failure.job, failure.reason.clone(), received).await?;
             Ok(Done::Failed { part, failure })
+        });
+    }
+
+    /// Settles a reply that was no use, when the ledger says that there was one: nothing else would
+    /// tell the next run that none comes.
+    fn note_answered(&mut self, part: u64, received: Received<B, S>) {
+        let publisher = Arc::clone(&self.publisher);
+        self.tasks.spawn(async move {
+            let (job, reason) = (received.job, "to be encrypted again".to_owned());
+            publisher.fail(part, job, reason, Some(received)).await?;
+            Ok(Done::LetGo)
         });
     }
 

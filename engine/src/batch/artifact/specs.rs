@@ -4,8 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{BatchArtifactError, inconsistent};
 use crate::artifact::Kind;
+use crate::batch::flood::Flood;
+use crate::batch::layout::ring_batch_len;
 use crate::batch::parameters::{Packing, Parameters};
 use crate::batch::program::{MAX_COLUMNS, MAX_DEGREE, MAX_OUTPUTS};
+
+/// Largest ring batch of an upload, in bytes: what stores keep as one blob.
+pub const MAX_RING_BATCH_BYTES: usize = 1 << 30;
+/// Standard deviations of noise that have room beside a flood, whatever was planned.
+const LEAST_DEVIATIONS: f64 = 8.0;
 
 /// Sizes and parameters of uploads and replies, and what they are worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,7 +62,33 @@ impl BatchSpecs {
         if !self.log2_sigma_phase.is_finite() || !self.log2_p_fail.is_finite() {
             return inconsistent("specs with numbers that are not finite");
         }
+        self.check_size()?;
+        self.check_flood()?;
         self.check_kind(kind)
+    }
+
+    /// Whoever encrypts one row allocates this much.
+    fn check_size(&self) -> Result<(), BatchArtifactError> {
+        let parameters = &self.parameters;
+        let len = ring_batch_len(parameters, parameters.dimension(), self.columns);
+        match len.filter(|bytes| *bytes <= MAX_RING_BATCH_BYTES) {
+            Some(_) => Ok(()),
+            None => inconsistent(format!(
+                "{} columns, of which a batch is above the limit of {MAX_RING_BATCH_BYTES} bytes",
+                self.columns
+            )),
+        }
+    }
+
+    /// A flood that does not fit the modulus would make every score wrong without a sign of it.
+    fn check_flood(&self) -> Result<(), BatchArtifactError> {
+        let t = self.parameters.plaintext_modulus;
+        let flood = Flood::hiding(self.log2_sigma_phase, t).log2_bound(t).exp2();
+        let taken = 2.0 * (flood + LEAST_DEVIATIONS * self.log2_sigma_phase.exp2());
+        match self.hidden && taken.log2() > self.parameters.log2_modulus() {
+            true => inconsistent("specs of a flood that is larger than the modulus"),
+            false => Ok(()),
+        }
     }
 
     fn check_kind(&self, kind: Kind) -> Result<(), BatchArtifactError> {

@@ -79,7 +79,10 @@ pub enum Fault {
     #[error("an indicator is no column, complement or difference of columns")]
     Indicator,
     /// Above [`MAX_DEGREE`].
-    #[error("degree {0} is above the limit of {MAX_DEGREE}")]
+    #[error(
+        "degree {0} is above the limit of {MAX_DEGREE}: trees with fewer features on a path fit; \
+         train with less depth"
+    )]
     Degree(u32),
 }
 
