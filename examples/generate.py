@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the example models of this folder with the real Concrete ML.
+"""Make the example models of Concrete ML. `breast_cancer_xgboost` has a generator of its own.
 
     pip install concrete-ml==1.9.0             # Python 3.11
     python generate.py ../target/release/cipherscore

@@ -162,17 +162,22 @@ impl Compile {
 
     fn calibration_rows(&self, path: &Path, model: &TrainedModel) -> anyhow::Result<Vec<Vec<f64>>> {
         let named = || path.display().to_string();
-        let feature = |feature: &cipherscore_compiler::trained::Feature| Feature {
-            name: feature.name.clone(),
-            may_be_missing: true,
-            may_be_infinite: true,
-        };
-        let features = Features::named(model.features.iter().map(feature).collect());
+        let features = input_features(model);
         let reader = RowReader::new(open_input(path)?, &features, self.columns.extra());
         let rows = reader.and_then(|mut reader| reader.take(usize::MAX)).with_context(named)?;
         ensure!(!rows.is_empty(), "{} has no rows", path.display());
         Ok(rows.rows().map(<[f64]>::to_vec).collect())
     }
+}
+
+/// Columns of rows in the clear.
+pub(super) fn input_features(model: &TrainedModel) -> Features {
+    let feature = |feature: &cipherscore_compiler::trained::Feature| Feature {
+        name: feature.name.clone(),
+        may_be_missing: true,
+        may_be_infinite: true,
+    };
+    Features::named(model.features.iter().map(feature).collect())
 }
 
 /// By the name, where the bytes do not show it.

@@ -81,22 +81,34 @@ impl Example {
 
     /// What they really are.
     pub(super) fn labels(&self) -> anyhow::Result<Vec<&'static str>> {
-        let class = |line: &str| {
-            let number: usize = line.trim().parse()?;
-            self.classes.get(number).copied().context("a label of no class")
-        };
-        self.labels_csv.lines().skip(1).map(class).collect()
+        read_labels(self.labels_csv, self.classes)
     }
 
     /// Puts the model where a worker finds it.
     pub(super) fn write_to(&self, models: &Path) -> anyhow::Result<()> {
-        let folder = models.join(self.folder);
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("server.zip"), self.server_zip)?;
-        Ok(())
+        write_model(models, self.folder, self.server_zip)
     }
 }
 
-fn read(csv: &str, features: &Features) -> anyhow::Result<Matrix<f64>> {
+/// Puts a model into a folder of its own.
+pub(super) fn write_model(models: &Path, name: &str, server_zip: &[u8]) -> anyhow::Result<()> {
+    let folder = models.join(name);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("server.zip"), server_zip)?;
+    Ok(())
+}
+
+pub(super) fn read(csv: &str, features: &Features) -> anyhow::Result<Matrix<f64>> {
     Ok(RowReader::new(csv.as_bytes(), features, ExtraColumns::Refuse)?.take(usize::MAX)?)
+}
+
+pub(super) fn read_labels(
+    csv: &str,
+    classes: &[&'static str],
+) -> anyhow::Result<Vec<&'static str>> {
+    let class = |line: &str| {
+        let number: usize = line.trim().parse()?;
+        classes.get(number).copied().context("a label of no class")
+    };
+    csv.lines().skip(1).map(class).collect()
 }

@@ -113,7 +113,7 @@ fn describe_program(program: &Program) -> ProgramReport {
 
 impl Inspected {
     pub(super) fn print(&self) {
-        let line = |what: &str, text: &str| say!("  {what:<16}{text}");
+        let line = |what: &str, text: &str| say!("  {what:<22}{text}");
         say!("{}", self.file.display());
         line("kind", &self.kind);
         line("model id", &self.model_id.to_string());

@@ -1,0 +1,130 @@
+//! Trained models from the file that XGBoost saved to scores under encryption, as a user does it.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// XGBoost predicts in float32.
+const SINGLE_PRECISION: f64 = 1e-6;
+/// Steepest slope of the logistic function.
+const LOGISTIC_SLOPE: f64 = 0.25;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn example(file: &str) -> String {
+    text(&root("examples/breast_cancer_xgboost").join(file))
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(words: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_cipherscore");
+    Command::new(program).args(words).env_remove("CIPHERSCORE_PASSPHRASE").output().unwrap()
+}
+
+fn json(words: &[&str]) -> Value {
+    let output = run(&[&["--json"], words].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refusal(words: &[&str]) -> String {
+    let output = run(words);
+    assert!(!output.status.success(), "{words:?} succeeded");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
+    said
+}
+
+fn numbers(csv: &str) -> Vec<Vec<f64>> {
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let line = |line: &str| line.split(',').map(|cell| cell.parse().unwrap()).collect();
+    csv.lines().skip(1).map(line).collect()
+}
+
+/// The example, compiled into a folder, and the report.
+fn compiled(folder: &TempDir) -> (String, Value) {
+    let model = text(&folder.path().join("model"));
+    let (file, calibration) = (example("model.json"), example("training.csv"));
+    let report = json(&["compile", &file, "-o", &model, "--calibration", &calibration]);
+    (model, report)
+}
+
+#[test]
+fn scores_are_those_of_xgboost_within_the_bound_of_the_report() {
+    let folder = TempDir::new().unwrap();
+    let (model, compiled) = compiled(&folder);
+    let path = |name: &str| text(&folder.path().join(name));
+    let (keys, client, scores) = (path("keys"), format!("{model}/client.zip"), path("scores.csv"));
+    let made = json(&["keygen", "--client", &client, "--keys", &keys]);
+    assert!(made["evaluation_key_id"].is_string(), "{made}");
+    let input = example("rows.csv");
+    let words = ["predict", "--artifact", &model, "--keys", &keys, "--input", &input];
+    let predicted = json(&[&words[..], &["--output", &scores]].concat());
+    assert_eq!(predicted["model_id"], compiled["model_id"]);
+
+    let raw_error = compiled["report"]["raw_error"][0].as_f64().unwrap();
+    let bound = LOGISTIC_SLOPE * raw_error + SINGLE_PRECISION;
+    assert!(bound < 0.01, "{bound}");
+    let (scores, clear) = (numbers(&scores), numbers(&example("clear.csv")));
+    assert_eq!(scores.len(), clear.len());
+    for (row, (score, clear)) in scores.iter().zip(&clear).enumerate() {
+        assert_eq!(score.len(), clear.len());
+        let near = score.iter().zip(clear).all(|(a, b)| (a - b).abs() <= bound);
+        assert!(near, "row {row}: {score:?}, XGBoost {clear:?}, bound {bound}");
+        assert_eq!(score[0] > score[1], clear[0] > clear[1], "row {row}");
+    }
+}
+
+#[test]
+fn compiling_again_gives_the_same_artifact() {
+    let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (first, second) = (compiled(&first).1, compiled(&second).1);
+    assert_eq!(first["model_id"], second["model_id"]);
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let output = text(folder.path());
+    let compile = |model: &str| refusal(&["compile", model, "-o", &output]);
+    let said = compile(&example("model.json"));
+    assert!(said.contains("--calibration"), "{said}");
+    let said = compile(&example("rows.csv"));
+    assert!(said.contains("rows.csv"), "{said}");
+    let mut ranking: Value =
+        serde_json::from_slice(&std::fs::read(example("model.json")).unwrap()).unwrap();
+    ranking["learner"]["objective"]["name"] = "survival:unheard_of".into();
+    let unsupported = folder.path().join("unsupported.json");
+    std::fs::write(&unsupported, ranking.to_string()).unwrap();
+    let said = compile(&text(&unsupported));
+    assert!(said.contains("survival:unheard_of"), "{said}");
+    assert!(!folder.path().join("server.zip").exists());
+}
+
+#[test]
+fn inspect_says_what_compiled_zips_are() {
+    let folder = TempDir::new().unwrap();
+    let (model, compiled) = compiled(&folder);
+    for (zip, other) in [("client.zip", "report"), ("server.zip", "program")] {
+        let path = format!("{model}/{zip}");
+        let output = run(&["inspect", &path]);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stdout).unwrap();
+        let id = compiled["model_id"].as_str().unwrap();
+        for fact in [id, "compiled model, ensemble", "147, degree 4", "hidden"] {
+            assert!(said.contains(fact), "{zip}, {fact}: {said}");
+        }
+        let inspected = json(&["inspect", &path]);
+        assert!(inspected.to_string().contains(other), "{inspected}");
+    }
+}
