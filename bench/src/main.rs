@@ -1,8 +1,10 @@
 //! Measures on this machine what the documentation says about speed, and prints one table.
 
+mod bulk;
 mod data_owner;
 mod machine;
 mod models;
+mod options;
 mod queue;
 mod table;
 mod workers;
@@ -23,12 +25,17 @@ struct Arguments {
 enum Command {
     /// What jobs cost on their way through RabbitMQ, Redis and worker processes, all private to
     /// this command.
-    Queue(queue::Options),
+    Queue(options::Options),
+    /// What the bulk engine does in a second, alone and from end to end.
+    Bulk(options::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Queue(options) = Arguments::parse().command;
-    match queue::run(&options) {
+    let done = match Arguments::parse().command {
+        Command::Queue(options) => queue::run(&options),
+        Command::Bulk(options) => bulk::run(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

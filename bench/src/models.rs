@@ -74,6 +74,6 @@ impl Model {
 }
 
 /// The folder of this workspace, from which the command was built.
-fn sources() -> PathBuf {
+pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, ensure};
 use cipherscore_testbed::{RabbitMq, Redis};
-use clap::Args;
 
 use crate::data_owner::{DataOwner, Round};
 use crate::machine::{Machine, Watch, peak_memory, processor_seconds};
 use crate::models::Model;
+use crate::options::Options;
 use crate::table::{Table, Target, median, quantile, sorted};
-use crate::workers::{Starter, WorkerProcess, program, recorder};
+use crate::workers::{Starter, WORKER, WorkerProcess, program, recorder};
 
 const LINEAR: &str = "examples/breast_cancer_logistic_regression";
 const TREE: &str = "examples/iris_decision_tree";
@@ -18,17 +18,6 @@ const LARGE_KEY: &str = "testdata/ensembles/xgb50x4_breast_cancer";
 const IN_FLIGHT: usize = 64;
 /// Jobs in flight where the evaluation is all that counts: every worker always has the next one.
 const IN_FLIGHT_PER_WORKER: usize = 4;
-
-/// How it is measured.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
-    /// One repetition with few jobs: to see that it works.
-    #[arg(long)]
-    quick: bool,
-}
 
 /// How much is measured.
 struct Amount {
@@ -67,7 +56,7 @@ struct Bench {
 #[tokio::main]
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let machine = Machine::here();
-    let program = program()?;
+    let program = program(WORKER)?;
     eprintln!("making keys, encrypting rows");
     let open = |folder| Model::open(folder, &recorder(&program));
     let (linear, tree, large) = (open(LINEAR)?, open(TREE)?, open(LARGE_KEY)?);
@@ -234,7 +223,7 @@ impl Bench {
         count: usize,
         threads: usize,
     ) -> anyhow::Result<Vec<WorkerProcess>> {
-        let workers = (0..count).map(|_| self.starter.start(model, threads));
+        let workers = (0..count).map(|_| self.starter.start(&model.server_zip, threads));
         let mut workers = workers.collect::<anyhow::Result<Vec<_>>>()?;
         self.owner.expect_workers(model.id, &mut workers).await?;
         Ok(workers)

@@ -11,9 +11,8 @@ use cipherscore_testbed::Program;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::models::Model;
-
-const PROGRAM: &str = "cipherscore-worker";
+/// The worker's package, and its program.
+pub(crate) const WORKER: &str = "cipherscore-worker";
 /// How long an idle worker may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,25 +39,25 @@ pub(crate) struct KeyFetched {
     pub(crate) prepare_seconds: f64,
 }
 
-/// The worker's program, beside ours. Under cargo it is brought up to date first, so that nobody
-/// measures the worker of yesterday.
-pub(crate) fn program() -> anyhow::Result<PathBuf> {
+/// A package's program of the same name, beside ours. Under cargo it is brought up to date first,
+/// so that nobody measures the program of yesterday.
+pub(crate) fn program(package: &str) -> anyhow::Result<PathBuf> {
     let ours = std::env::current_exe()?;
     let folder = ours.parent().context("this program is in no folder")?;
-    let program = folder.join(PROGRAM);
+    let program = folder.join(package);
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--locked", "--package", PROGRAM, "--bin", PROGRAM]);
+        build.args(["build", "--quiet", "--locked", "--package", package, "--bin", package]);
         if folder.file_name() == Some(OsStr::new("release")) {
             build.arg("--release");
         }
         build.arg("--target-dir").args(folder.parent());
-        eprintln!("building {PROGRAM}, if it is not up to date");
-        ensure!(build.status()?.success(), "{PROGRAM} could not be built");
+        eprintln!("building {package}, if it is not up to date");
+        ensure!(build.status()?.success(), "{package} could not be built");
     }
     ensure!(
         program.is_file(),
-        "{} is missing: cargo build --release -p {PROGRAM}",
+        "{} is missing: cargo build --release -p {package}",
         program.display()
     );
     Ok(program)
@@ -76,11 +75,11 @@ impl Starter {
 
     /// Starts a worker that computes on so many threads, with its defaults in all else. Its log
     /// lines go to a file, as under a service manager.
-    pub(crate) fn start(&self, model: &Model, threads: usize) -> anyhow::Result<WorkerProcess> {
+    pub(crate) fn start(&self, server_zip: &[u8], threads: usize) -> anyhow::Result<WorkerProcess> {
         let folder = tempfile::Builder::new().prefix("cipherscore-bench-").tempdir()?;
         let zips = folder.path().join("models");
         std::fs::create_dir(&zips)?;
-        std::fs::write(zips.join("server.zip"), &model.server_zip)?;
+        std::fs::write(zips.join("server.zip"), server_zip)?;
         let threads = format!("worker.threads={threads}");
         let zips = zips.to_str().context("the folder for temporary files is not UTF-8")?;
         let mut arguments = vec!["start", "--models", zips];

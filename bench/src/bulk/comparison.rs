@@ -1,0 +1,62 @@
+//! The same constructors in Concrete ML, as `docs/benchmarks.md` has measured them.
+
+use serde::Serialize;
+
+use super::subjects::{Counterpart, Subject};
+
+/// One line of the second table.
+#[derive(Debug, Serialize)]
+pub(super) struct Comparison {
+    model: &'static str,
+    constructor: &'static str,
+    /// Of the bulk engine, on one thread.
+    microseconds_per_row: f64,
+    /// Of Concrete ML's circuit in our engine, on two threads.
+    circuit_seconds_per_row: f64,
+    /// Of Concrete ML's own server.
+    server_seconds_per_row: Option<f64>,
+}
+
+impl Comparison {
+    pub(super) fn of(subject: &Subject, rows_per_second: f64) -> Option<Self> {
+        let (constructor, circuit_seconds_per_row, server_seconds_per_row) =
+            match subject.counterpart? {
+                Counterpart::Xgb50x4 => {
+                    ("XGBClassifier(n_estimators=50, max_depth=4)", 4.9, Some(40.0))
+                }
+                Counterpart::Tree5 => ("DecisionTreeClassifier(max_depth=5)", 0.55, None),
+                Counterpart::Linear => ("LogisticRegression(n_bits=8)", 0.000_43, None),
+            };
+        Some(Self {
+            model: subject.name,
+            constructor,
+            microseconds_per_row: 1e6 / rows_per_second,
+            circuit_seconds_per_row,
+            server_seconds_per_row,
+        })
+    }
+
+    fn line(&self) -> String {
+        let ours = self.microseconds_per_row / 1e6;
+        let times = |seconds: f64| format!("{} s, {:.2e} times", seconds, seconds / ours);
+        format!(
+            "| {} | {:.3} us | {} | {} | {} |\n",
+            self.model,
+            self.microseconds_per_row,
+            self.constructor,
+            times(self.circuit_seconds_per_row),
+            self.server_seconds_per_row.map(times).unwrap_or_default(),
+        )
+    }
+}
+
+/// As Markdown.
+pub(super) fn markdown(comparisons: &[Comparison]) -> String {
+    let lines: String = comparisons.iter().map(Comparison::line).collect();
+    format!(
+        "| model | a row, engine, one thread | Concrete ML's constructor | a row of its circuit, our \
+         engine, two threads | a row, its own server |\n|---|---|---|---|---|\n{lines}\n\
+         Concrete ML trains its trees on quantised features; rows reach the same leaves as in the \
+         trained model here, and only leaves are rounded.\n"
+    )
+}

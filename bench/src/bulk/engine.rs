@@ -1,0 +1,71 @@
+//! Uploads to replies on one thread, and where the time goes.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use cipherscore_engine::batch::kernel::Kernel;
+
+use super::rows::Numbers;
+use super::scoring::evaluate;
+use super::split::{PARTS, Split};
+use super::subjects::Subject;
+use super::{Amount, rows_per_second};
+use crate::machine::Watch;
+use crate::table::{Table, Target, median};
+
+/// Rows of an upload: full ring batches, and at least so many.
+const UPLOAD_ROWS: usize = 8192;
+
+/// Median of rows a second of the best kernel. Best kernel, portable kernel and parts in turn.
+pub(super) fn measure(
+    subject: &Subject,
+    amount: &Amount,
+    table: &mut Table,
+) -> anyhow::Result<f64> {
+    let rows = UPLOAD_ROWS.next_multiple_of(subject.dimension());
+    let upload = subject.encryption.encrypt(&subject.rows(rows, &mut Numbers::new(2)))?;
+    let best = subject.evaluator(Kernel::best(), NonZeroUsize::MIN)?;
+    let portable = subject.evaluator(Kernel::portable(), NonZeroUsize::MIN)?;
+    let key = subject.prepared(&best)?;
+    let mut split = Split::new(subject, &upload)?;
+    let watch = Watch::start(Vec::new());
+    let mut rates: [Vec<f64>; 2] = Default::default();
+    let mut parts: [Vec<f64>; PARTS.len()] = Default::default();
+    evaluate(&best, key.as_ref(), rows, &upload)?;
+    for _ in 0..amount.repetitions {
+        for (rates, evaluator) in rates.iter_mut().zip([&best, &portable]) {
+            rates.push(rows_per_second(rows, amount.least, || {
+                evaluate(evaluator, key.as_ref(), rows, &upload).map(drop)
+            })?);
+        }
+        for (parts, ns) in parts.iter_mut().zip(split.measure(amount.least / 4)?) {
+            parts.push(ns);
+        }
+    }
+    let others = watch.others();
+    let name = |what: &str| format!("{}: {what}", subject.name);
+    let whole: Vec<_> = rates[0].iter().map(|rate| 1e9 / rate).collect();
+    let sums = (0..amount.repetitions).map(|at| parts.iter().map(|part| part[at]).sum::<f64>());
+    let shares = sums.zip(&whole).map(|(sum, whole)| 100.0 * sum / whole).collect();
+    let rate = median(&rates[0]);
+    let kernels = [Kernel::best(), Kernel::portable()];
+    for ((rates, kernel), target) in rates.into_iter().zip(kernels).zip([subject.target, None]) {
+        let what = format!("engine, one thread, {}", kernel.name());
+        table.add(name(&what), "rows/s", rates, target.map(Target::AtLeast), others);
+    }
+    table.add(name("whole"), "ns/row", whole, None, others);
+    for (part, values) in PARTS.iter().zip(parts) {
+        table.add(name(part), "ns/row", values, None, others);
+    }
+    table.add(name("parts together, of the whole"), "%", shares, None, others);
+    Ok(rate)
+}
+
+/// Nanoseconds a row.
+pub(super) fn ns_per_row(
+    rows: usize,
+    least: Duration,
+    mut step: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    Ok(1e9 / rows_per_second(rows, least, &mut step)?)
+}

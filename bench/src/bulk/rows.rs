@@ -1,0 +1,103 @@
+//! Rows of the example, and random ones like them.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cipherscore_compiler::trained::TrainedModel;
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::{Feature, Features};
+use cipherscore_producer::rows::{ExtraColumns, RowReader};
+
+use crate::models::sources;
+
+/// Of which the trained model, its rows and its clear scores are in the sources.
+const EXAMPLE: &str = "examples/breast_cancer_xgboost";
+
+/// A file of the example.
+pub(super) fn example(file: &str) -> anyhow::Result<Vec<u8>> {
+    let path = path(file);
+    std::fs::read(&path).with_context(|| path.display().to_string())
+}
+
+fn path(file: &str) -> PathBuf {
+    sources().join(EXAMPLE).join(file)
+}
+
+/// The rows that the example was trained on.
+pub(super) struct Training {
+    pub(super) rows: Matrix<f64>,
+    /// Smallest and largest value of each feature.
+    ranges: Vec<(f64, f64)>,
+}
+
+impl Training {
+    pub(super) fn read(model: &TrainedModel) -> anyhow::Result<Self> {
+        let feature = |feature: &cipherscore_compiler::trained::Feature| Feature {
+            name: feature.name.clone(),
+            may_be_missing: true,
+            may_be_infinite: true,
+        };
+        let features = Features::named(model.features.iter().map(feature).collect());
+        let csv = example("training.csv")?;
+        let rows = RowReader::new(&csv[..], &features, ExtraColumns::Refuse)?.take(usize::MAX)?;
+        let range = |feature: usize| {
+            let values = rows.rows().map(|row| row[feature]);
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            })
+        };
+        let ranges = (0..rows.width()).map(range).collect();
+        Ok(Self { rows, ranges })
+    }
+
+    /// As a compiler takes them.
+    pub(super) fn calibration(&self) -> Vec<Vec<f64>> {
+        self.rows.rows().map(<[f64]>::to_vec).collect()
+    }
+
+    pub(super) fn ranges(&self) -> &[(f64, f64)] {
+        &self.ranges
+    }
+}
+
+/// Rows uniform over the ranges of the training, of which a share of the values is missing.
+pub(super) fn random(
+    ranges: &[(f64, f64)],
+    count: usize,
+    missing: f64,
+    numbers: &mut Numbers,
+) -> Matrix<f64> {
+    let mut values = Vec::with_capacity(count * ranges.len());
+    for _ in 0..count {
+        values.extend(ranges.iter().map(|(low, high)| match numbers.unit() < missing {
+            true => f64::NAN,
+            false => low + numbers.unit() * (high - low),
+        }));
+    }
+    Matrix::new(ranges.len(), values)
+}
+
+/// SplitMix64: the same numbers in every run.
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// From 0 up to, not including, 1.
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.word() % bound as u64).expect("below a usize")
+    }
+}
