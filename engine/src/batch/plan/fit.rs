@@ -141,9 +141,10 @@ impl Shortfall {
     }
 }
 
-/// As specs have it; there is noise, so it is not below 0.
+/// As specs have it, of which workers take the flood: a whole number, which says less of the leaves
+/// than the noise does. There is noise, so it is not below 0.
 fn log2_sigma(deviation: f64) -> f64 {
-    deviation.max(1.0).log2()
+    deviation.max(1.0).log2().ceil()
 }
 
 /// q, of the first primes.
