@@ -199,8 +199,7 @@ impl Parts {
             degree: self.plan.degree,
             hidden: self.plan.hide,
             reply_primes: self.plan.reply_primes,
-            // A whole number: enough for a flood, and less than the noise says of the leaves.
-            log2_sigma_phase: self.plan.log2_sigma_phase.ceil(),
+            log2_sigma_phase: self.plan.log2_sigma_phase,
             log2_p_fail: self.log2_p_fail(),
             security_bits: self.plan.parameters.security_bits(),
         }

@@ -133,9 +133,10 @@ impl Demand {
 }
 
 /// What workers are told of a deviation, and draw their floods by: a whole number, which is enough for
-/// a flood and says little of the leaves. The flood that is planned for is this one, no narrower.
+/// a flood and says little of the leaves. The flood that is planned for is this one, no narrower. There
+/// is noise, so it is not below 0.
 fn published(deviation: f64) -> f64 {
-    log2_sigma(deviation).ceil()
+    deviation.max(1.0).log2().ceil()
 }
 
 impl Shortfall {
@@ -145,11 +146,6 @@ impl Shortfall {
             Self::Modulus { needed, available } => needed - available,
         }
     }
-}
-
-/// As specs have it; there is noise, so it is not below 0.
-fn log2_sigma(deviation: f64) -> f64 {
-    deviation.max(1.0).log2()
 }
 
 /// q, of the first primes.
