@@ -24,6 +24,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &[
             "tfhe",
             "cipherscore-engine",
+            "cipherscore-compiler",
             "cipherscore-concrete",
             "cipherscore-producer",
             "cipherscore-worker",
@@ -40,6 +41,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "redis",
             "socket2",
             "cipherscore-common",
+            "cipherscore-compiler",
             "cipherscore-concrete",
             "cipherscore-producer",
             "cipherscore-worker",
@@ -55,15 +57,38 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "redis",
             "socket2",
             "cipherscore-common",
+            "cipherscore-compiler",
             "cipherscore-producer",
             "cipherscore-worker",
             "cipherscore-testbed",
             "cipherscore",
         ],
     ),
-    ("cipherscore-producer", &["cipherscore-worker", "cipherscore-testbed", "cipherscore"]),
+    // Files to files: what it compiles is opened by the others, and it knows none of them.
+    (
+        "cipherscore-compiler",
+        &[
+            "tokio",
+            "lapin",
+            "redis",
+            "socket2",
+            "cipherscore-common",
+            "cipherscore-concrete",
+            "cipherscore-producer",
+            "cipherscore-worker",
+            "cipherscore-testbed",
+            "cipherscore",
+        ],
+    ),
+    (
+        "cipherscore-producer",
+        &["cipherscore-compiler", "cipherscore-worker", "cipherscore-testbed", "cipherscore"],
+    ),
     // A worker knows no secrets, and holds nothing that starts or installs servers.
-    ("cipherscore-worker", &["cipherscore-producer", "cipherscore-testbed", "cipherscore"]),
+    (
+        "cipherscore-worker",
+        &["cipherscore-compiler", "cipherscore-producer", "cipherscore-testbed", "cipherscore"],
+    ),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
