@@ -205,7 +205,7 @@ fn compare(scores: &[Vec<f64>], bound: f64, print: &Printer) -> anyhow::Result<V
         }
     }
     print.line(&format!(
-        "  {} of {} rows are XGBoost's own scores to {bound:.1e} (largest difference {:.1e}); {} \
+        "  {} of {} rows agree with XGBoost's scores to {bound:.1e} (largest difference {:.1e}); {} \
          have the same class",
         grouped(verdict.within),
         grouped(scores.len()),
