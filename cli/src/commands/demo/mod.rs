@@ -117,7 +117,7 @@ impl Played {
         let equal: usize = self.circuits.iter().map(|act| act.equal_rows).sum();
         print.line("");
         print.line(&format!(
-            "{equal} of {rows} scores equal Concrete ML's in the clear, {} of {} are XGBoost's own \
+            "{equal} of {rows} scores equal Concrete ML's in the clear, {} of {} agree with XGBoost's \
              within the bound; done in {:.1} s.",
             grouped(self.bulk.rows_within_bound),
             grouped(self.bulk.rows),
