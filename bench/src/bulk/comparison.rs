@@ -1,4 +1,4 @@
-//! The same constructors in Concrete ML, as `docs/benchmarks.md` has measured them.
+//! The same constructors in Concrete ML, with the seconds that `docs/benchmarks.md` has.
 
 use serde::Serialize;
 
@@ -54,8 +54,9 @@ impl Comparison {
 pub(super) fn markdown(comparisons: &[Comparison]) -> String {
     let lines: String = comparisons.iter().map(Comparison::line).collect();
     format!(
-        "| model | a row, engine, one thread | Concrete ML's constructor | a row of its circuit, our \
-         engine, two threads | a row, its own server |\n|---|---|---|---|---|\n{lines}\n\
+        "| model | a row, bulk engine, one thread | Concrete ML's constructor | a row of its \
+         circuit, our engine, two threads | a row, its own server |\n\
+         |---|---|---|---|---|\n{lines}\n\
          Concrete ML trains its trees on quantised features; rows reach the same leaves as in the \
          trained model here, and only leaves are rounded.\n"
     )

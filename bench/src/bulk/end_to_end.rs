@@ -75,8 +75,8 @@ pub(super) async fn measure(
     table.add(name("read from the store"), "B/row", read, None, others);
     let bound = 1e6 * score_bound(subject);
     let difference = difference.into_iter().map(|value| 1e6 * value).collect();
-    let name = name("largest difference of a score, in millionths");
-    table.add(name, "", difference, Some(Target::AtMost(bound)), others);
+    let bound = Some(Target::AtMost(bound));
+    table.add(name("largest difference of a score"), "millionths", difference, bound, others);
     one_row::measure(subject, &setting, amount, table).await?;
     setting.worker.end()
 }

@@ -54,7 +54,7 @@ pub(super) fn measure(
         table.add(name(&what), "rows/s", rates, target.map(Target::AtLeast), others);
     }
     table.add(name("whole"), "ns/row", whole, None, others);
-    for (part, values) in PARTS.iter().zip(parts) {
+    for (part, values) in PARTS.iter().zip(parts).filter(|(_, values)| median(values) > 0.0) {
         table.add(name(part), "ns/row", values, None, others);
     }
     table.add(name("parts together, of the whole"), "%", shares, None, others);

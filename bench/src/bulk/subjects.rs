@@ -138,8 +138,8 @@ impl Subject {
     pub(super) fn describe(&self) -> String {
         let (specs, report) = (&self.server.specs, &self.compiled.report);
         format!(
-            "{}: {} columns, degree {}, N = {}, {} primes of which {} are in a reply, t = {}, {} to \
-             the row up and {} down",
+            "{}: {} columns, degree {}, N = {}, {} primes of which {} are in a reply, t = {}; a \
+             row takes {:.0} B up, {:.0} B down, and {:.2} us as the compiler expects",
             self.name,
             specs.columns,
             specs.degree,
@@ -147,12 +147,9 @@ impl Subject {
             specs.parameters.primes,
             specs.reply_primes,
             specs.parameters.plaintext_modulus,
-            bytes(report.upload_bytes_per_row),
-            bytes(report.reply_bytes_per_row),
+            report.upload_bytes_per_row,
+            report.reply_bytes_per_row,
+            report.microseconds_per_row,
         )
     }
-}
-
-fn bytes(bytes: f64) -> String {
-    format!("{bytes:.0} B")
 }

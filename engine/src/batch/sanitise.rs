@@ -20,8 +20,8 @@
 //! nobody has chosen, and a phase whose noise is as small as was planned: a data owner who sends a
 //! dishonest pk_0, or dishonest errors, makes it larger and sees through the flood.
 //!
-//! What is added does not depend on the upload, so it is prepared ahead. Each addition is used once:
-//! two replies with one would show their difference.
+//! What is added does not depend on the upload. Each addition is used once: two replies with one
+//! would show their difference.
 
 use std::sync::Arc;
 
