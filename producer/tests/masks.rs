@@ -189,7 +189,7 @@ async fn resumed(republish: bool) {
     let kept = older.clone();
     let conduct = move |_, job: &Job| match republish && kept.contains(&job.id) {
         true => Conduct::Keep,
-        false => Conduct::Answer,
+        false => Conduct::AnswerByStore,
     };
     let worker = Worker::start(&services, &owner, conduct).await;
     let request = request(&owner, recorded.clone(), republish);
