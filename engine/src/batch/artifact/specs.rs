@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BatchArtifactError, inconsistent};
 use crate::artifact::Kind;
+use crate::batch::flood::Flood;
 use crate::batch::parameters::{Packing, Parameters};
 use crate::batch::program::{MAX_COLUMNS, MAX_DEGREE, MAX_OUTPUTS};
 
@@ -55,7 +56,21 @@ impl BatchSpecs {
         if !self.log2_sigma_phase.is_finite() || !self.log2_p_fail.is_finite() {
             return inconsistent("specs with numbers that are not finite");
         }
+        self.check_flood()?;
         self.check_kind(kind)
+    }
+
+    /// A flood beyond half of the modulus would wrap, and every row decrypt to something else.
+    fn check_flood(&self) -> Result<(), BatchArtifactError> {
+        let t = self.parameters.plaintext_modulus;
+        let flood = Flood::hiding(self.log2_sigma_phase, t).log2_bound(t);
+        let room = self.parameters.log2_modulus() - 1.0;
+        if self.hidden && flood >= room {
+            return inconsistent(format!(
+                "a flood of 2^{flood:.1}, where the modulus has room for 2^{room:.1}"
+            ));
+        }
+        Ok(())
     }
 
     fn check_kind(&self, kind: Kind) -> Result<(), BatchArtifactError> {
