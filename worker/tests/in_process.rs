@@ -5,6 +5,7 @@
 mod outcomes;
 mod support;
 
+use outcomes::bulk::Bulk;
 use support::{Example, InProcess};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,6 +15,7 @@ async fn outcomes_in_process() {
     outcomes::scores(&services, &tree, &linear).await;
     outcomes::refusals(&services, &tree, &linear).await;
     outcomes::keys(&services, &tree).await;
+    outcomes::bulk::bulk(&services, &Bulk::new(), None::<()>).await;
     outcomes::dead_letters(&services, &linear).await;
     outcomes::poison(&services, &linear).await;
     outcomes::once(&services, &linear).await;

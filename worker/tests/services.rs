@@ -12,9 +12,10 @@ use cipherscore_common::broker::Broker as _;
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::message::{ErrorCode, headers};
 use cipherscore_common::topology::{Lane, job_queue};
-use cipherscore_common::{BlobName, RedisConfig, RedisStore};
+use cipherscore_common::{Blob, BlobName, RedisConfig, RedisStore};
 use cipherscore_testbed::{RabbitMq, Redis, User};
 use cipherscore_worker::Tenants;
+use outcomes::bulk::{Bulk, Damage};
 use support::{Example, Services, Tester};
 
 /// Both services, private to this test program.
@@ -76,6 +77,7 @@ async fn outcomes_with_real_services() {
     outcomes::refusals(&services, &tree, &linear).await;
     outcomes::keys(&services, &tree).await;
     wrong_digest(&services, &tree).await;
+    outcomes::bulk::bulk(&services, &Bulk::new(), Some(Chunks(&services))).await;
     outcomes::dead_letters(&services, &linear).await;
     outcomes::poison(&services, &linear).await;
     outcomes::once(&services, &linear).await;
@@ -94,23 +96,45 @@ async fn wrong_digest(services: &Real, tree: &Example) {
     let mut tester = services.tester("digest").await;
     tester.put_key(tree).await;
     let name = BlobName::evaluation_key(&tester.tenant, tree.key_id());
-    let pattern = format!("cs:{}:key:{}:chunk:*:5", name.tenant, name.id);
-    overwrite(services, &pattern).await;
+    overwrite(services, &chunk(&name, 5)).await;
     tester.expect_failure(&tester.job(tree, &[0]), ErrorCode::WrongDigest).await;
     worker.drain();
     worker.ended().await;
 }
 
+/// Pattern of the name under which Redis has a chunk.
+fn chunk(name: &BlobName, index: u32) -> String {
+    format!("cs:{}:{}:{}:chunk:*:{index}", name.tenant, name.kind, name.id)
+}
+
 /// Writes one byte into the chunk with this pattern of a name, past the store.
 async fn overwrite(services: &Real, pattern: &str) {
+    let (mut connection, key) = chunk_key(services, pattern).await;
+    let mut set = redis::cmd("SETRANGE");
+    set.arg(key).arg(100).arg("x").query_async::<()>(&mut connection).await.unwrap();
+}
+
+async fn chunk_key(services: &Real, pattern: &str) -> (redis::aio::MultiplexedConnection, String) {
     let client = redis::Client::open(services.store_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut keys = redis::cmd("KEYS");
-    let keys: Vec<String> = keys.arg(pattern).query_async(&mut connection).await.unwrap();
+    let mut keys: Vec<String> = keys.arg(pattern).query_async(&mut connection).await.unwrap();
     assert_eq!(keys.len(), 1);
-    let mut set = redis::cmd("SETRANGE");
-    let set = set.arg(&keys[0]).arg(100).arg("x");
-    set.query_async::<()>(&mut connection).await.unwrap();
+    (connection, keys.swap_remove(0))
+}
+
+/// The chunks in the middle of uploads.
+struct Chunks<'a>(&'a Real);
+
+impl Damage for Chunks<'_> {
+    async fn change(&self, blob: &Blob) {
+        overwrite(self.0, &chunk(blob.name(), 2)).await;
+    }
+
+    async fn remove(&self, blob: &Blob) {
+        let (mut connection, key) = chunk_key(self.0, &chunk(blob.name(), 2)).await;
+        redis::cmd("DEL").arg(key).query_async::<()>(&mut connection).await.unwrap();
+    }
 }
 
 /// The broker says whose a job is, and nobody is answered in another one's queue.

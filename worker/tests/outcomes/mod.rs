@@ -1,6 +1,8 @@
 //! What becomes of a job, case by case, whatever the services are: the table of
 //! `docs/protocol.md`.
 
+pub(crate) mod bulk;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

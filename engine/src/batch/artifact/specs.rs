@@ -11,8 +11,6 @@ use crate::batch::program::{MAX_COLUMNS, MAX_DEGREE, MAX_OUTPUTS};
 
 /// Largest ring batch of an upload, in bytes: what stores keep as one blob.
 pub const MAX_RING_BATCH_BYTES: usize = 1 << 30;
-/// Standard deviations of noise that have room beside a flood, whatever was planned.
-const LEAST_DEVIATIONS: f64 = 8.0;
 
 /// Sizes and parameters of uploads and replies, and what they are worth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,15 +78,17 @@ impl BatchSpecs {
         }
     }
 
-    /// A flood that does not fit the modulus would make every score wrong without a sign of it.
+    /// A flood beyond half of the modulus would wrap, and every row decrypt to something else.
     fn check_flood(&self) -> Result<(), BatchArtifactError> {
         let t = self.parameters.plaintext_modulus;
-        let flood = Flood::hiding(self.log2_sigma_phase, t).log2_bound(t).exp2();
-        let taken = 2.0 * (flood + LEAST_DEVIATIONS * self.log2_sigma_phase.exp2());
-        match self.hidden && taken.log2() > self.parameters.log2_modulus() {
-            true => inconsistent("specs of a flood that is larger than the modulus"),
-            false => Ok(()),
+        let flood = Flood::hiding(self.log2_sigma_phase, t).log2_bound(t);
+        let room = self.parameters.log2_modulus() - 1.0;
+        if self.hidden && flood >= room {
+            return inconsistent(format!(
+                "a flood of 2^{flood:.1}, where the modulus has room for 2^{room:.1}"
+            ));
         }
+        Ok(())
     }
 
     fn check_kind(&self, kind: Kind) -> Result<(), BatchArtifactError> {

@@ -133,3 +133,15 @@ fn a_zip_without_or_with_other_files_is_refused() {
     assert!(BatchServerArtifact::open(&client().to_zip().unwrap()).is_err());
     assert!(BatchClientArtifact::open(&server_zip()).is_err());
 }
+
+#[test]
+fn floods_that_would_wrap_are_refused() {
+    let validate = |log2_sigma_phase, hidden| {
+        BatchSpecs { log2_sigma_phase, hidden, ..specs() }.validate(Kind::Ensemble)
+    };
+    // t F is below 2^101 for w up to 85: 45 bits and a factor of 2^3.5 more than the noise.
+    validate(51.0, true).unwrap();
+    let refused = validate(52.0, true).unwrap_err().to_string();
+    assert!(refused.contains("room for 2^101.0"), "{refused}");
+    validate(52.0, false).unwrap();
+}

@@ -70,7 +70,7 @@ impl BatchClient {
 
     /// `sum of c_i s^i` in coefficients, prime by prime: innermost first, `c_0 + s (c_1 + s (..))`.
     /// Wiped when dropped, as with the reply it tells the secret.
-    fn phases(
+    pub(in crate::batch) fn phases(
         &self,
         piece: &[u8],
         shape: ReplyShape,

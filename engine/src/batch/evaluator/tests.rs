@@ -12,16 +12,21 @@ use crate::batch::testing::{bit, fill_bits};
 const NEVER: Stop<'static> = &|| false;
 
 /// A model, its data owner, and what a worker has of both.
-struct Party {
-    program: ValidProgram,
-    specs: BatchSpecs,
-    client: BatchClient,
+pub(super) struct Party {
+    pub(super) program: ValidProgram,
+    pub(super) specs: BatchSpecs,
+    pub(super) client: BatchClient,
     evaluator: Arc<BatchEvaluator>,
     key: Option<Arc<PreparedKey>>,
 }
 
 impl Party {
-    fn new(program: Program, parameters: Parameters, hidden: bool, reply_primes: u32) -> Self {
+    pub(super) fn new(
+        program: Program,
+        parameters: Parameters,
+        hidden: bool,
+        reply_primes: u32,
+    ) -> Self {
         let program = program.validate().unwrap();
         let variance = Moments::new(&program).unwrap().variance(&parameters)
             + sanitiser_variance(&parameters, program.degree());
@@ -53,7 +58,7 @@ impl Party {
         Self { program, specs, client, evaluator: Arc::new(evaluator), key }
     }
 
-    fn upload(&self, rows: usize) -> Vec<u8> {
+    pub(super) fn upload(&self, rows: usize) -> Vec<u8> {
         let upload = self.client.encrypt(rows, self.specs.columns, fill_bits).unwrap();
         assert_eq!(
             upload.len() as u64,
@@ -62,7 +67,7 @@ impl Party {
         upload
     }
 
-    fn evaluate<'a>(
+    pub(super) fn evaluate<'a>(
         &self,
         rows: u32,
         chunks: impl IntoIterator<Item = &'a [u8]>,

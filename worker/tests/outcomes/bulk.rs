@@ -1,0 +1,224 @@
+//! Jobs of the bulk engine: uploads of several chunks, and what may be wrong with them.
+
+use std::sync::Arc;
+
+use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload};
+use cipherscore_common::topology::Lane;
+use cipherscore_common::{
+    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, MarkStore as _, ModelId,
+};
+use cipherscore_engine::artifact::Kind;
+use cipherscore_engine::batch::artifact::{BatchServerArtifact, BatchSpecs};
+use cipherscore_engine::batch::client::{BatchClient, ReplyShape};
+use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_engine::batch::noise::{Moments, sanitiser_variance};
+use cipherscore_engine::batch::parameters::{Packing, Parameters};
+use cipherscore_engine::batch::program::{Affine, Node, Output, Product, Program, ValidProgram};
+use cipherscore_engine::batch::ring::Ring;
+use cipherscore_engine::batch::secret::SecretKey;
+
+use super::{settled, stop};
+use crate::support::{Services, Tester, open_worker};
+
+/// Two for each tree: an upload of 3.3 MB.
+const COLUMNS: u32 = 64;
+const ROWS: u32 = 1000;
+/// So many that a reply goes by the store.
+const OUTPUTS: u32 = 7;
+const PARAMETERS: Parameters = Parameters {
+    packing: Packing::Slots,
+    ring_dimension: 4096,
+    primes: 2,
+    plaintext_modulus: 40961,
+};
+
+/// A hidden model of trees of depth 2, with its data owner.
+pub(crate) struct Bulk {
+    evaluator: Arc<BatchEvaluator>,
+    program: ValidProgram,
+    specs: BatchSpecs,
+    client: BatchClient,
+    key: Vec<u8>,
+}
+
+/// Bits that look random.
+fn bit(column: u32, row: usize) -> i64 {
+    i64::from(
+        (row as u64 * 31 + u64::from(column) * 7 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63
+            == 1,
+    )
+}
+
+fn program() -> ValidProgram {
+    let affine = |constant, column, factor| Affine { constant, terms: vec![(column, factor)] };
+    let mut nodes = Vec::new();
+    for column in (0..COLUMNS).step_by(2) {
+        let factor = u32::try_from(nodes.len()).unwrap();
+        nodes.push(Node::Affine(affine(-3, column, 5 + i64::from(column))));
+        let indicator = affine(0, column + 1, 1);
+        let products = vec![Product { indicator, factor, minus: None }];
+        nodes.push(Node::Select { base: None, products });
+    }
+    let roots: Vec<_> = (1..COLUMNS).step_by(2).collect();
+    let output = |constant: u32| Output { constant: constant.into(), roots: roots.clone() };
+    Program { columns: COLUMNS, nodes, outputs: (0..OUTPUTS).map(output).collect() }
+        .validate()
+        .unwrap()
+}
+
+impl Bulk {
+    pub(crate) fn new() -> Self {
+        let program = program();
+        let degree = program.degree();
+        let variance = Moments::new(&program).unwrap().variance(&PARAMETERS)
+            + sanitiser_variance(&PARAMETERS, degree);
+        let specs = BatchSpecs {
+            parameters: PARAMETERS,
+            columns: COLUMNS,
+            outputs: OUTPUTS,
+            degree,
+            hidden: true,
+            reply_primes: PARAMETERS.primes,
+            log2_sigma_phase: variance.log2() / 2.0,
+            log2_p_fail: -128.0,
+            security_bits: PARAMETERS.security_bits(),
+        };
+        let zip = BatchServerArtifact::zip(Kind::Ensemble, &specs, &program).unwrap();
+        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(&zip).unwrap()).unwrap();
+        let ring = Ring::new(PARAMETERS).unwrap();
+        let secret = SecretKey::generate(&PARAMETERS).unwrap();
+        let key = secret.public_key(&ring).unwrap();
+        let client = BatchClient::new(ring, &secret).unwrap();
+        Self { evaluator: Arc::new(evaluator), program, specs, client, key }
+    }
+
+    fn upload(&self) -> Vec<u8> {
+        let fill = |column: u32, first: usize, values: &mut [i64]| {
+            values.iter_mut().enumerate().for_each(|(at, value)| *value = bit(column, first + at));
+        };
+        self.client.encrypt(ROWS as usize, COLUMNS, fill).unwrap()
+    }
+
+    fn key_blob<V: Services>(tester: &Tester<V::B, V::S>, key: Vec<u8>) -> Blob {
+        Blob::evaluation_key(&tester.tenant, key).unwrap()
+    }
+
+    fn check(&self, reply: &[u8]) {
+        let (degree, primes) = (self.specs.degree, self.specs.reply_primes);
+        let (rows, outputs) = (ROWS as usize, OUTPUTS as usize);
+        let found = self.client.decrypt(reply, ReplyShape { rows, outputs, degree, primes });
+        let found = found.unwrap();
+        for row in 0..rows {
+            let bits: Vec<_> = (0..COLUMNS).map(|column| bit(column, row)).collect();
+            let found: Vec<_> = found.iter().map(|output| output[row]).collect();
+            assert_eq!(found, self.program.interpret(&bits).unwrap(), "row {row}");
+        }
+    }
+}
+
+fn key_id(key: &[u8]) -> EvaluationKeyId {
+    EvaluationKeyId::new(Digest::of(key))
+}
+
+/// What can happen to the chunks of a blob in a store, past the store.
+pub(crate) trait Damage {
+    /// One of them changes.
+    async fn change(&self, blob: &Blob);
+    /// One of them is gone.
+    async fn remove(&self, blob: &Blob);
+}
+
+/// A store whose chunks nobody reaches.
+impl Damage for () {
+    async fn change(&self, _: &Blob) {}
+    async fn remove(&self, _: &Blob) {}
+}
+
+/// A job of an upload, which is in the store.
+async fn job<V: Services>(
+    tester: &Tester<V::B, V::S>,
+    model_id: ModelId,
+    key: Option<EvaluationKeyId>,
+    upload: Vec<u8>,
+) -> (Job, Blob) {
+    let mut job = Job {
+        id: JobId::random(),
+        tenant: tester.tenant.clone(),
+        reply_to: tester.reply_to.clone(),
+        correlation_id: None,
+        model_id,
+        lane: Lane::Normal,
+        key_id: key,
+        rows: ROWS,
+        deadline: None,
+        attempt: 0,
+        trace: None,
+        payload: Payload::Inline(upload),
+    };
+    let blob = tester.store_payload(&mut job).await;
+    assert!(blob.info(None).bytes > 3 << 20);
+    (job, blob)
+}
+
+/// Chunks are evaluated as they come; what is no upload, or no key, is told with its code, and only
+/// what is answered counts as released. `damage` is done to the chunks of a job, in the store.
+pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<impl Damage>) {
+    let mut worker = open_worker(&services.broker(), services.store(), |_| ()).await;
+    let model = worker.add_model(bulk.evaluator.clone()).unwrap();
+    let worker = worker.start().await.unwrap();
+    settled(services, model).await;
+    let mut tester = services.tester("bulk").await;
+    let key = key_id(&bulk.key);
+    let upload = bulk.upload();
+
+    let (missing, _) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+    tester.expect_failure(&missing, ErrorCode::KeyMissing).await;
+    let (without, _) = job::<V>(&tester, model, None, upload.clone()).await;
+    tester.expect_failure(&without, ErrorCode::KeyMissing).await;
+
+    let other = Parameters { plaintext_modulus: 65537, ..PARAMETERS };
+    let other = SecretKey::generate(&other).unwrap().public_key(&Ring::new(other).unwrap());
+    let other = other.unwrap();
+    for key in [&bulk.key, &other] {
+        let blob = Bulk::key_blob::<V>(&tester, key.clone());
+        tester.store.put(&blob, None, &|| ()).await.unwrap();
+    }
+    let (strange, _) = job::<V>(&tester, model, Some(key_id(&other)), upload.clone()).await;
+    tester.expect_failure(&strange, ErrorCode::NotConformant).await;
+
+    for wrong in [upload[..upload.len() - 1].to_vec(), [&upload[..], &[0]].concat()] {
+        let (wrong, _) = job::<V>(&tester, model, Some(key), wrong).await;
+        tester.expect_failure(&wrong, ErrorCode::WrongShape).await;
+    }
+    let (lost, blob) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+    tester.store.remove(blob.name()).await.unwrap();
+    tester.expect_failure(&lost, ErrorCode::BlobMissing).await;
+    if let Some(damage) = damage {
+        let (changed, blob) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+        damage.change(&blob).await;
+        tester.expect_failure(&changed, ErrorCode::WrongDigest).await;
+        let (lost, blob) = job::<V>(&tester, model, Some(key), bulk.upload()).await;
+        damage.remove(&blob).await;
+        tester.expect_failure(&lost, ErrorCode::BlobMissing).await;
+    }
+    assert_eq!(tester.store.released(&tester.tenant, key).await.unwrap(), 0);
+
+    // The same bytes again are another execution, which floods anew and counts again.
+    let mut replies = Vec::new();
+    let upload = bulk.upload();
+    for times in 1..=2 {
+        let (valid, _) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+        tester.publish(&valid).await;
+        let reply = tester.reply().await;
+        assert_eq!(reply.job, valid.id);
+        assert!(matches!(reply.outcome, Outcome::Scored(Payload::Stored(_))), "{reply:?}");
+        replies.push(tester.outputs(&reply).await);
+        bulk.check(&replies[replies.len() - 1]);
+        let released = tester.store.released(&tester.tenant, key).await.unwrap();
+        assert_eq!(released, times * u64::from(OUTPUTS * PARAMETERS.ring_dimension));
+    }
+    assert!(replies[0] != replies[1]);
+    // The one that was not there, the strange one, and the right one for all jobs.
+    assert_eq!(worker.key_fetches(), 3);
+    stop(worker).await;
+}
