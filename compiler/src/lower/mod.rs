@@ -24,7 +24,7 @@ pub(crate) use leaves::{RoundedOutput, Rounding};
 /// Why a model cannot be lowered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LowerError {
-    /// Above [`MAX_DEPTH`].
+    /// Deeper than can be lowered.
     #[error("a tree is deeper than {MAX_DEPTH} conditions; train it with a smaller max_depth")]
     TooDeep,
     /// Nothing depends on any feature.

@@ -4,9 +4,10 @@
 //! multiplies a column by a plain residue into a plain residue. These functions are the reference
 //! that every faster kernel must equal.
 
-/// log2 of R.
-const RADIX_BITS: u32 = 52;
-const RADIX_MASK: u64 = (1 << RADIX_BITS) - 1;
+/// log2 of R: what AVX-512-IFMA multiplies are words of 52 bits.
+pub(super) const RADIX_BITS: u32 = 52;
+/// Words below R.
+pub(super) const RADIX_MASK: u64 = (1 << RADIX_BITS) - 1;
 
 /// A prime p below 2^51, and what Montgomery products modulo p need. Residues are below p.
 #[derive(Debug, Clone, Copy)]

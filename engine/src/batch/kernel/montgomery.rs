@@ -10,10 +10,9 @@
 //! as p < 2^51. Conditional subtractions of 4p, 2p and p make it canonical when it is below 8p,
 //! those of 2p and p when it is below 4p.
 
-/// R = 2^52: what AVX-512-IFMA multiplies are words of 52 bits.
-pub(super) const RADIX_BITS: u32 = 52;
-/// Words below R.
-pub(super) const RADIX_MASK: u64 = (1 << RADIX_BITS) - 1;
+use super::super::montgomery::Montgomery;
+pub(super) use super::super::montgomery::{RADIX_BITS, RADIX_MASK};
+
 /// Terms that an affine combination sums before it reduces: with a constant, or what was summed
 /// before, it is below `(12/2 + 1 + 1) p = 8 p`.
 pub(super) const TERMS_PER_REDUCTION: usize = 12;
@@ -28,12 +27,7 @@ pub(super) struct Modulus {
 
 impl Modulus {
     pub(super) fn new(prime: u64) -> Self {
-        // Newton: each step doubles the bits of 1 / p mod 2^64 that are right; an odd number is its
-        // own inverse modulo 8.
-        let inverse = (0..5).fold(prime, |inverse: u64, _| {
-            inverse.wrapping_mul(2u64.wrapping_sub(prime.wrapping_mul(inverse)))
-        });
-        Self { prime, inverse: inverse.wrapping_neg() & RADIX_MASK }
+        Self { prime, inverse: Montgomery::new(prime).negative_inverse() }
     }
 
     /// The residue of an integer above -2p and below 2p.
