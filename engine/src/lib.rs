@@ -17,6 +17,7 @@ pub mod circuit;
 pub mod client_keys;
 pub mod evaluation_keys;
 pub mod evaluator;
+mod framed;
 mod keyset_id;
 mod mask;
 pub mod model;

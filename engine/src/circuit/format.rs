@@ -14,6 +14,7 @@ use bincode::config::{self, Config};
 use thiserror::Error;
 
 use super::Circuit;
+use crate::framed::{FrameFault, Framed};
 
 /// Version that is written; older ones are still read.
 pub const CIRCUIT_FORMAT_VERSION: u16 = 1;
@@ -23,8 +24,8 @@ pub const MAX_CIRCUIT_BYTES: usize = 64 << 20;
 /// that is valid stays below it.
 pub const MAX_DECODED_BYTES: usize = 256 << 20;
 
-const MAGIC: &[u8; 8] = b"CSCIRCUT";
-const HEADER_BYTES: usize = MAGIC.len() + 2;
+const FRAMED: Framed =
+    Framed { magic: b"CSCIRCUT", version: CIRCUIT_FORMAT_VERSION, max_bytes: MAX_CIRCUIT_BYTES };
 
 /// Why bytes are not a circuit file.
 #[derive(Debug, Error)]
@@ -45,6 +46,17 @@ pub enum FormatError {
     Damaged(String),
 }
 
+impl From<FrameFault> for FormatError {
+    fn from(fault: FrameFault) -> Self {
+        match fault {
+            FrameFault::OtherKind => Self::NotACircuit,
+            FrameFault::UnknownVersion(version) => Self::UnknownVersion(version),
+            FrameFault::TooLarge(bytes) => Self::TooLarge(bytes),
+            FrameFault::Damaged(reason) => Self::Damaged(reason),
+        }
+    }
+}
+
 fn layout() -> impl Config {
     // The limit also bounds what a length prefix may claim before anything is allocated.
     config::standard().with_limit::<MAX_DECODED_BYTES>()
@@ -53,38 +65,13 @@ fn layout() -> impl Config {
 impl Circuit {
     /// Serialises the circuit.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
-        let mut bytes = Vec::from(MAGIC);
-        bytes.extend(CIRCUIT_FORMAT_VERSION.to_le_bytes());
         let distances = self.clone().with_terms(|position, root| position.wrapping_sub(root));
-        bincode::serde::encode_into_std_write(distances, &mut bytes, layout())
-            .map_err(|error| FormatError::Damaged(error.to_string()))?;
-        match bytes.len() {
-            len if len > MAX_CIRCUIT_BYTES => Err(FormatError::TooLarge(len)),
-            _ => Ok(bytes),
-        }
+        Ok(FRAMED.write(distances, layout())?)
     }
 
     /// Reads a circuit. The result is well formed, not yet valid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes.len() > MAX_CIRCUIT_BYTES {
-            return Err(FormatError::TooLarge(bytes.len()));
-        }
-        let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
-            return Err(FormatError::NotACircuit);
-        };
-        let (magic, version) = header.split_at(MAGIC.len());
-        if magic != MAGIC {
-            return Err(FormatError::NotACircuit);
-        }
-        match u16::from_le_bytes([version[0], version[1]]) {
-            CIRCUIT_FORMAT_VERSION => {}
-            other => return Err(FormatError::UnknownVersion(other)),
-        }
-        let (distances, read): (Self, _) = bincode::serde::decode_from_slice(body, layout())
-            .map_err(|error| FormatError::Damaged(error.to_string()))?;
-        if read != body.len() {
-            return Err(FormatError::Damaged(format!("{} bytes too many", body.len() - read)));
-        }
+        let distances: Self = FRAMED.read(bytes, layout())?;
         // A distance beyond the first root gives a root that does not exist, which is refused
         // when the circuit is validated.
         Ok(distances.with_terms(|position, distance| position.wrapping_sub(distance)))
@@ -124,6 +111,9 @@ mod tests {
             }]],
         }
     }
+
+    /// Magic and version.
+    const HEADER_BYTES: usize = 10;
 
     /// Bytes of version 1, byte by byte. They must stay readable for ever.
     #[rustfmt::skip]

@@ -13,6 +13,7 @@ use bincode::config::{self, Config};
 use thiserror::Error;
 
 use super::Program;
+use crate::framed::{FrameFault, Framed};
 
 /// Version that is written; older ones are still read.
 pub const PROGRAM_FORMAT_VERSION: u16 = 1;
@@ -22,8 +23,8 @@ pub const MAX_PROGRAM_BYTES: usize = 64 << 20;
 /// below it.
 const MAX_DECODED_BYTES: usize = 512 << 20;
 
-const MAGIC: &[u8; 8] = b"CSPROGRM";
-const HEADER_BYTES: usize = MAGIC.len() + 2;
+const FRAMED: Framed =
+    Framed { magic: b"CSPROGRM", version: PROGRAM_FORMAT_VERSION, max_bytes: MAX_PROGRAM_BYTES };
 
 /// Why bytes are not a program file.
 #[derive(Debug, Error)]
@@ -44,6 +45,17 @@ pub enum FormatError {
     Damaged(String),
 }
 
+impl From<FrameFault> for FormatError {
+    fn from(fault: FrameFault) -> Self {
+        match fault {
+            FrameFault::OtherKind => Self::NotAProgram,
+            FrameFault::UnknownVersion(version) => Self::UnknownVersion(version),
+            FrameFault::TooLarge(bytes) => Self::TooLarge(bytes),
+            FrameFault::Damaged(reason) => Self::Damaged(reason),
+        }
+    }
+}
+
 fn layout() -> impl Config {
     // The limit also bounds what a length prefix may claim before anything is allocated.
     config::standard().with_fixed_int_encoding().with_limit::<MAX_DECODED_BYTES>()
@@ -52,38 +64,12 @@ fn layout() -> impl Config {
 impl Program {
     /// Serialises the program.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
-        let mut bytes = Vec::from(MAGIC);
-        bytes.extend(PROGRAM_FORMAT_VERSION.to_le_bytes());
-        bincode::serde::encode_into_std_write(self, &mut bytes, layout())
-            .map_err(|error| FormatError::Damaged(error.to_string()))?;
-        match bytes.len() {
-            len if len > MAX_PROGRAM_BYTES => Err(FormatError::TooLarge(len)),
-            _ => Ok(bytes),
-        }
+        Ok(FRAMED.write(self, layout())?)
     }
 
     /// Reads a program. The result is well formed, not yet valid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        if bytes.len() > MAX_PROGRAM_BYTES {
-            return Err(FormatError::TooLarge(bytes.len()));
-        }
-        let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
-            return Err(FormatError::NotAProgram);
-        };
-        let (magic, version) = header.split_at(MAGIC.len());
-        if magic != MAGIC {
-            return Err(FormatError::NotAProgram);
-        }
-        match u16::from_le_bytes([version[0], version[1]]) {
-            PROGRAM_FORMAT_VERSION => {}
-            other => return Err(FormatError::UnknownVersion(other)),
-        }
-        let (program, read) = bincode::serde::decode_from_slice(body, layout())
-            .map_err(|error| FormatError::Damaged(error.to_string()))?;
-        match body.len() - read {
-            0 => Ok(program),
-            trailing => Err(FormatError::Damaged(format!("{trailing} bytes too many"))),
-        }
+        Ok(FRAMED.read(bytes, layout())?)
     }
 }
 
@@ -104,6 +90,9 @@ mod tests {
             outputs: vec![Output { constant: -1, roots: vec![1] }],
         }
     }
+
+    /// Magic and version.
+    const HEADER_BYTES: usize = 10;
 
     /// Bytes of version 1, byte by byte. They must stay readable for ever.
     #[rustfmt::skip]
