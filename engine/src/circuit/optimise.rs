@@ -1,12 +1,20 @@
 //! Makes a circuit cheaper without changing what it computes.
 //!
-//! Three rules in one forward pass and one sweep back:
+//! One forward pass and one sweep back:
 //!
 //! * **Folding.** A keyswitch or bootstrap of a trivial ciphertext (known phase, zero mask) is
 //!   itself trivial: no noise is involved, so the result is a constant known beforehand.
 //! * **Hash-consing.** Equal roots are one root. Bootstrapping is deterministic, so the copies
 //!   would have been bit-identical ciphertexts: merging them leaves the noise as it was.
-//! * **Dead roots** (and tables) that no output depends on are dropped.
+//! * **Constants leave keyswitches.** A keyswitch decomposes the mask and copies the body:
+//!   `KS(x + c) = KS(x) + c`, bit for bit.
+//! * **Constants turn tables.** A bootstrap rounds the body to one of 2N entries, so that a constant
+//!   of whole entries and a table turned by as many give the same accumulator, bit for bit.
+//! * **Negated tables.** `B(x, -T) = -B(x, T)`: each step of the blind rotation commutes with the
+//!   sign, but for the digits of words exactly between two. Value and variance are equal, and the
+//!   noise of one was the negated noise of the other before they were merged.
+//! * **Dead roots** (and tables) that no output depends on are dropped. A table of zeros gives an
+//!   exact trivial zero.
 
 use std::collections::HashMap;
 

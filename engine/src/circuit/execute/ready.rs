@@ -58,3 +58,57 @@ impl Ready {
         Some(Batch { key, roots })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Roots 0 to 9 are bootstraps, the others keyswitches; the way gets shorter with each.
+    fn plan() -> Plan {
+        let roots = 20;
+        Plan {
+            dependents: vec![Vec::new(); roots],
+            waits_for: vec![Some(0); roots],
+            uses: vec![0; roots],
+            queues: (0..roots).map(|root| u32::from(root >= 10)).collect(),
+            way: (0..roots as u64).rev().collect(),
+            keys: vec![(Key::Bootstrap(0), 4), (Key::Keyswitch(0), 8)],
+            computed: roots,
+        }
+    }
+
+    fn ready(roots: &[(usize, u32)]) -> Ready {
+        let mut ready = Ready::new(&plan());
+        roots.iter().for_each(|&(row, root)| ready.push(&plan(), row, root));
+        ready
+    }
+
+    #[test]
+    fn older_rows_and_longer_ways_go_first() {
+        let mut ready = ready(&[(1, 0), (0, 3), (0, 2), (2, 1), (1, 4), (0, 9)]);
+        let batch = ready.take(&plan(), 1).unwrap();
+        assert_eq!(batch.key, Key::Bootstrap(0));
+        assert_eq!(batch.roots, [(0, 2), (0, 3), (0, 9), (1, 0)]);
+        assert_eq!(ready.take(&plan(), 1).unwrap().roots, [(1, 4), (2, 1)]);
+        assert_eq!((ready.take(&plan(), 1), ready.len()), (None, 0));
+    }
+
+    #[test]
+    fn the_key_with_most_for_a_batch_goes_first() {
+        let few = [(0, 0), (0, 1)];
+        let many: Vec<_> = (10..15).map(|root| (3, root)).collect();
+        let mut ready = ready(&[&few[..], &many].concat());
+        assert_eq!(ready.take(&plan(), 1).unwrap().roots, many);
+        assert_eq!(ready.take(&plan(), 1).unwrap().roots, few);
+    }
+
+    #[test]
+    fn idle_threads_get_their_share() {
+        let roots: Vec<_> = (0..3).map(|root| (0, root)).collect();
+        let mut ready = ready(&roots);
+        assert_eq!(ready.take(&plan(), 2).unwrap().roots.len(), 2);
+        assert_eq!(ready.take(&plan(), 1).unwrap().roots.len(), 1);
+        let mut ready = self::ready(&roots);
+        assert_eq!(ready.take(&plan(), 9).unwrap().roots.len(), 1);
+    }
+}
