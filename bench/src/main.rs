@@ -1,6 +1,7 @@
 //! Measures on this machine what the documentation says about speed, and prints one table.
 
 mod bulk;
+mod circuits;
 mod data_owner;
 mod machine;
 mod models;
@@ -28,12 +29,15 @@ enum Command {
     Queue(options::Options),
     /// What the bulk engine does in a second, alone and from end to end.
     Bulk(options::Options),
+    /// Where the time of Concrete ML's circuits goes: operations alone, one row, many rows.
+    Circuits(circuits::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
+        Command::Circuits(arguments) => circuits::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

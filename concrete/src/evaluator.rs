@@ -1,20 +1,24 @@
 //! TFHE circuits behind the engine's evaluation trait. Jobs and results are [batches](batch).
 //!
-//! Rows that have arrived are evaluated together, in parallel: as many as there are threads for a
-//! circuit with bootstraps, which fills all threads with one row too, [`LINEAR_BATCH_ROWS`] of a
-//! linear one, which takes less time for a row than it takes to hand it out. A single linear row
-//! stays on the calling thread.
+//! Rows that have arrived are evaluated together: [`BATCH_ROWS`] of a circuit with bootstraps, of
+//! which the executor has as many at work as use the threads well, [`LINEAR_BATCH_ROWS`] of a linear
+//! one, which takes less time for a row than it takes to hand it out. A single linear row stays on
+//! the calling thread.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_engine::artifact::{Digest, ModelId};
+use cipherscore_engine::ciphertext::Ciphertexts;
 use cipherscore_engine::circuit::{
-    Cost, EvaluateError, Footprint, InvalidCircuit, ValidCircuit, evaluate, evaluate_linear,
+    Cost, Footprint, InvalidCircuit, Rows, ValidCircuit, evaluate_linear, evaluate_rows,
 };
 use cipherscore_engine::evaluation_keys::PreparedKeys;
-use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_engine::evaluator::{
+    Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop,
+};
 use cipherscore_engine::parameters::{Compression, Signature};
 use rayon::prelude::*;
 
@@ -23,6 +27,9 @@ use crate::keys::{max_evaluation_key_bytes, read_evaluation_keys};
 use crate::server::ServerArtifact;
 use crate::values::{read_value, write_value};
 
+/// Rows of a circuit with bootstraps that wait to be evaluated together, at most. Fewer of them are at
+/// work at a time; between two such groups threads run out of work.
+pub const BATCH_ROWS: usize = 256;
 /// Rows of a linear circuit that are evaluated together.
 pub const LINEAR_BATCH_ROWS: usize = 1024;
 /// Bytes of serialised rows that wait to be evaluated together. A row more may be arriving.
@@ -38,6 +45,7 @@ pub struct CircuitEvaluator {
     cost: Cost,
     footprint: Footprint,
     threads: usize,
+    rows_at_a_time: usize,
 }
 
 impl CircuitEvaluator {
@@ -45,19 +53,22 @@ impl CircuitEvaluator {
     /// one of [`CircuitEvaluator::with_threads`].
     pub fn new(artifact: ServerArtifact) -> Result<Self, InvalidCircuit> {
         let circuit = artifact.circuit.optimise()?;
+        let threads = rayon::current_num_threads();
         Ok(Self {
             model_id: artifact.model_id,
             keyset_id: circuit.signature().keyset.id(),
             cost: circuit.circuit().cost(),
             footprint: circuit.footprint(),
+            rows_at_a_time: circuit.rows_at_a_time(threads),
             circuit,
-            threads: rayon::current_num_threads(),
+            threads,
         })
     }
 
     /// Sets the threads of the rayon pool that evaluates, on which memory depends.
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
-        Self { threads: threads.get(), ..self }
+        let threads = threads.get();
+        Self { rows_at_a_time: self.circuit.rows_at_a_time(threads), threads, ..self }
     }
 
     /// Operations of one row.
@@ -71,50 +82,88 @@ impl CircuitEvaluator {
 
     /// Rows that are evaluated together, at most.
     fn batch_rows(&self) -> usize {
-        if self.cost.is_linear() { LINEAR_BATCH_ROWS } else { self.threads }
+        if self.cost.is_linear() { LINEAR_BATCH_ROWS } else { BATCH_ROWS }
     }
 
-    /// Decodes one row, evaluates it, and writes its outputs.
-    fn evaluate_row(
-        &self,
-        keys: Option<&PreparedKeys>,
-        row: Row,
-        stop: Stop<'_>,
-    ) -> Result<Vec<u8>, EvaluationError> {
+    /// Decodes one row.
+    fn read_row(&self, row: &Row, stop: Stop<'_>) -> Result<Vec<Ciphertexts>, EvaluationError> {
         if stop() {
             return Err(EvaluationError::Stopped);
         }
         let mut inputs = Vec::with_capacity(row.len());
         for (index, (gate, value)) in self.signature().inputs.iter().zip(row).enumerate() {
-            let input = read_value(gate, &value);
+            let input = read_value(gate, value);
             let shape = |error| EvaluationError::Shape(format!("value {index}: {error}"));
             inputs.push(input.map_err(shape)?);
         }
-        let outputs = match keys {
-            None => evaluate_linear(&self.circuit, &inputs),
-            Some(keys) => evaluate(&self.circuit, keys, &inputs, &|_| match stop() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }),
-        };
-        drop(inputs);
-        let outputs = outputs.map_err(classify)?;
+        Ok(inputs)
+    }
+
+    fn write_row(&self, outputs: Vec<Ciphertexts>) -> Vec<u8> {
         let gates = &self.signature().outputs;
         let mut written = Vec::with_capacity(batch::max_row_bytes(gates));
         for (gate, output) in gates.iter().zip(outputs) {
             let value = write_value(gate, Compression::None, output.words());
             batch::append_value(&mut written, &value);
         }
-        Ok(written)
+        written
+    }
+
+    /// Decodes one row of a linear circuit, evaluates it, and writes its outputs.
+    fn evaluate_linear_row(&self, row: Row, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+        let inputs = self.read_row(&row, stop)?;
+        drop(row);
+        let outputs = evaluate_linear(&self.circuit, &inputs).map_err(EvaluationError::from);
+        drop(inputs);
+        Ok(self.write_row(outputs?))
+    }
+
+    fn evaluate_rows(
+        &self,
+        keys: &PreparedKeys,
+        rows: Vec<Row>,
+        first: usize,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Vec<u8>>, EvaluationError> {
+        let outputs = rows.iter().map(|_| Vec::new()).collect();
+        let rows = rows.into_iter().map(|row| Mutex::new(Some(row))).collect();
+        let group = Group { evaluator: self, first, rows, outputs: Mutex::new(outputs), stop };
+        evaluate_rows(&self.circuit, keys, &group, &|_| match stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })?;
+        Ok(group.outputs.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn classify(error: EvaluateError) -> EvaluationError {
-    match error {
-        EvaluateError::Cancelled => EvaluationError::Stopped,
-        EvaluateError::NotLinear => EvaluationError::KeyRequired,
-        EvaluateError::Keys => EvaluationError::NotConformant(error.to_string()),
-        EvaluateError::Input { .. } => EvaluationError::Shape(error.to_string()),
+/// Rows that are evaluated together.
+struct Group<'a> {
+    evaluator: &'a CircuitEvaluator,
+    /// Which row of the job the first one is.
+    first: usize,
+    /// Serialised, until it is decoded.
+    rows: Vec<Mutex<Option<Row>>>,
+    /// Serialised outputs of each row.
+    outputs: Mutex<Vec<Vec<u8>>>,
+    stop: Stop<'a>,
+}
+
+impl Rows for Group<'_> {
+    type Error = EvaluationError;
+
+    fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn inputs(&self, row: usize) -> Result<Cow<'_, [Ciphertexts]>, EvaluationError> {
+        let bytes = self.rows[row].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inputs = self.evaluator.read_row(&bytes.unwrap_or_default(), self.stop);
+        Ok(inputs.map_err(|error| of_row(self.first + row, error))?.into())
+    }
+
+    fn outputs(&self, row: usize, outputs: Vec<Ciphertexts>) {
+        let written = self.evaluator.write_row(outputs);
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)[row] = written;
     }
 }
 
@@ -141,9 +190,9 @@ impl Evaluator for CircuitEvaluator {
 
     /// The sum of
     /// * rows that wait: at most [`MAX_WAITING_BYTES`] and one row;
-    /// * rows that are evaluated: as many as there are threads, each by the circuit's
-    ///   [`Footprint`]. Threads move between rows, so that each row may have had all of them;
-    /// * four times the outputs of these rows, for the steps of their serialisation;
+    /// * rows at work and the threads that work on them, by the circuit's [`Footprint`]: as many rows
+    ///   as [`ValidCircuit::rows_at_a_time`] says, of a linear circuit as many as there are threads;
+    /// * four times the outputs of a row for each thread, for the steps of their serialisation;
     /// * serialised outputs of all rows, twice: they are put together at the end.
     fn memory_bytes(&self, rows: u32) -> usize {
         let rows = rows as usize;
@@ -151,11 +200,12 @@ impl Evaluator for CircuitEvaluator {
         let output = batch::max_row_bytes(&self.signature().outputs);
         let waiting = rows.saturating_mul(input).min(MAX_WAITING_BYTES.saturating_add(input));
         // A linear row never leaves its thread.
-        let threads = if self.cost.is_linear() { 1 } else { self.threads };
-        let row = self.footprint.bytes(threads).saturating_add(4 * output);
-        let evaluated = rows.min(self.threads).saturating_mul(row);
+        let threads = if self.cost.is_linear() { rows.min(self.threads) } else { self.threads };
+        let at_work = rows.min(self.rows_at_a_time);
+        let evaluated = self.footprint.bytes(at_work, threads);
+        let written = rows.min(threads).saturating_mul(4 * output);
         let outputs = rows.saturating_mul(output).saturating_mul(2);
-        waiting.saturating_add(evaluated).saturating_add(outputs)
+        [waiting, evaluated, written, outputs].into_iter().fold(0, usize::saturating_add)
     }
 
     fn max_input_bytes(&self, rows: u32) -> u64 {
@@ -203,15 +253,14 @@ impl Evaluator for CircuitEvaluator {
             None if self.needs_key() => return Err(EvaluationError::KeyRequired),
             None => {}
         }
-        Ok(Box::new(CircuitEvaluation {
+        Ok(Box::new(Latched::new(CircuitEvaluation {
             reader: BatchReader::new(&self.signature().inputs, rows),
             key: key.filter(|_| self.needs_key()),
             evaluator: self,
             waiting: Vec::new(),
             waiting_bytes: 0,
             outputs: Vec::new(),
-            failure: None,
-        }))
+        })))
     }
 }
 
@@ -226,19 +275,16 @@ struct CircuitEvaluation {
     waiting_bytes: usize,
     /// Serialised outputs of each row that is evaluated.
     outputs: Vec<Vec<u8>>,
-    failure: Option<EvaluationError>,
 }
 
 impl Evaluation for CircuitEvaluation {
     fn push(&mut self, chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
-        self.unless_failed(|job| job.take(chunk, stop))
+        self.take(chunk, stop)
     }
 
     fn finish(mut self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
-        self.unless_failed(|job| {
-            job.reader.finish().map_err(shape)?;
-            job.evaluate_waiting(stop)
-        })?;
+        self.reader.finish().map_err(shape)?;
+        self.evaluate_waiting(stop)?;
         // Most jobs are one row, which need not be copied.
         Ok(match self.outputs.len() {
             1 => self.outputs.swap_remove(0),
@@ -248,17 +294,6 @@ impl Evaluation for CircuitEvaluation {
 }
 
 impl CircuitEvaluation {
-    /// Rows would be missing after a failure, so that there is nothing to go on with.
-    fn unless_failed(
-        &mut self,
-        step: impl FnOnce(&mut Self) -> Result<(), EvaluationError>,
-    ) -> Result<(), EvaluationError> {
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        step(self).inspect_err(|failure| self.failure = Some(failure.clone()))
-    }
-
     fn take(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
         if stop() {
             return Err(EvaluationError::Stopped);
@@ -281,8 +316,12 @@ impl CircuitEvaluation {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         let first = self.outputs.len() + 1;
+        if let Some(keys) = keys {
+            self.outputs.append(&mut evaluator.evaluate_rows(keys, waiting, first, stop)?);
+            return Ok(());
+        }
         let evaluate = |(index, row)| {
-            let output = evaluator.evaluate_row(keys, row, stop);
+            let output = evaluator.evaluate_linear_row(row, stop);
             output.map_err(|error| of_row(first + index, error))
         };
         // Handing one row to the pool and back takes longer than a linear row.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::artifact::{Digest, ModelId};
+use crate::circuit::EvaluateError;
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
 /// cancellation reach it, since there is no clock here.
@@ -37,6 +38,17 @@ pub enum EvaluationError {
     /// [`Stop`] said so. The only one that is not the bytes' fault.
     #[error("evaluation was stopped")]
     Stopped,
+}
+
+impl From<EvaluateError> for EvaluationError {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Cancelled => Self::Stopped,
+            EvaluateError::NotLinear => Self::KeyRequired,
+            EvaluateError::Keys => Self::NotConformant(error.to_string()),
+            EvaluateError::Input { .. } => Self::Shape(error.to_string()),
+        }
+    }
 }
 
 /// An artifact that is ready to be evaluated, for any number of jobs at a time.
@@ -96,6 +108,38 @@ pub trait Evaluation: Send {
     fn finish(self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError>;
 }
 
+/// Makes an evaluation's first error its last word: something of the job would be missing after it,
+/// so that there is nothing to go on with.
+#[derive(Debug)]
+pub struct Latched<E> {
+    evaluation: E,
+    failure: Option<EvaluationError>,
+}
+
+impl<E> Latched<E> {
+    /// Of an evaluation that has not failed.
+    pub fn new(evaluation: E) -> Self {
+        Self { evaluation, failure: None }
+    }
+}
+
+impl<E: Evaluation> Evaluation for Latched<E> {
+    fn push(&mut self, chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let pushed = self.evaluation.push(chunk, stop);
+        pushed.inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+
+    fn finish(self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Box::new(self.evaluation).finish(stop),
+        }
+    }
+}
+
 /// An evaluation key as one kind of evaluator prepared it. Only that kind can look inside.
 pub struct PreparedKey {
     keyset_id: Digest,
@@ -134,6 +178,35 @@ impl fmt::Debug for PreparedKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Fails at the second push, and at no other.
+    struct Failing(u32);
+
+    impl Evaluation for Failing {
+        fn push(&mut self, _: &[u8], _: Stop<'_>) -> Result<(), EvaluationError> {
+            self.0 += 1;
+            match self.0 {
+                2 => Err(EvaluationError::Shape("the second".into())),
+                _ => Ok(()),
+            }
+        }
+
+        fn finish(self: Box<Self>, _: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+            Ok(vec![1])
+        }
+    }
+
+    #[test]
+    fn a_failure_is_final() {
+        let go_on: Stop<'_> = &|| false;
+        let mut job = Box::new(Latched::new(Failing(0)));
+        assert_eq!(job.push(&[], go_on), Ok(()));
+        let failure = job.push(&[], go_on);
+        assert_eq!(failure, Err(EvaluationError::Shape("the second".into())));
+        assert_eq!(job.push(&[], go_on), failure);
+        assert_eq!(job.finish(go_on).map(drop), failure);
+        assert_eq!(Box::new(Latched::new(Failing(0))).finish(go_on), Ok(vec![1]));
+    }
 
     #[test]
     fn a_prepared_key_opens_only_as_what_it_is() {

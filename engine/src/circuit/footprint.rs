@@ -1,27 +1,29 @@
-//! Memory that the evaluation of one row takes, known before it begins.
+//! Memory that the evaluation of rows takes, known before it begins.
 
 use super::{Affine, Circuit, Root, ValidCircuit};
-use crate::evaluation_keys::scratch_bytes;
+use crate::evaluation_keys::{bootstrap_bytes, keyswitch_bytes};
 
-/// Upper bound of what one row takes while it is evaluated, beside keys and circuit.
+/// Upper bound of what rows take while they are evaluated, beside keys and circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Expanded inputs, ciphertexts between computation and last use, outputs; bytes.
+    /// Of each row at work: expanded inputs, ciphertexts between computation and last use, outputs;
+    /// bytes.
     pub row_bytes: usize,
-    /// What each thread that works on the row adds: ciphertexts at hand, a bootstrap's buffers;
+    /// Of each thread, whatever rows it works on: ciphertexts at hand, the buffers of a batch;
     /// bytes.
     pub thread_bytes: usize,
 }
 
 impl Footprint {
-    /// Bytes of one row on so many threads; saturates.
-    pub fn bytes(&self, threads: usize) -> usize {
-        self.row_bytes.saturating_add(self.thread_bytes.saturating_mul(threads))
+    /// Bytes of so many rows at work on so many threads; saturates.
+    pub fn bytes(&self, rows: usize, threads: usize) -> usize {
+        let rows = self.row_bytes.saturating_mul(rows);
+        rows.saturating_add(self.thread_bytes.saturating_mul(threads))
     }
 }
 
 impl ValidCircuit {
-    /// Memory of evaluating one row.
+    /// Memory of evaluating rows.
     pub fn footprint(&self) -> Footprint {
         /// Counters, locks and lists of the executor: for a root, and for a term.
         const ROOT_BYTES: usize = 96;
@@ -37,15 +39,16 @@ impl ValidCircuit {
         let bookkeeping = ROOT_BYTES * circuit.roots.len() + TERM_BYTES * terms.sum::<usize>();
         let dimensions = signature.keyset.secret_keys.iter().map(|key| key.lwe_dimension);
         let largest = ciphertext_bytes(dimensions.max().unwrap_or(0));
-        let scratch = match circuit.cost().bootstraps {
-            0 => 0,
-            _ => signature.keyset.bootstrap_keys.iter().map(scratch_bytes).max().unwrap_or(0),
-        };
+        let (keyset, cost) = (&signature.keyset, circuit.cost());
+        // The buffers of one thread serve all keys in turn, each kind its own.
+        let bootstraps = keyset.bootstrap_keys.iter().map(|key| bootstrap_bytes(key, keyset));
+        let keyswitches = keyset.keyswitch_keys.iter().map(|key| keyswitch_bytes(key, keyset));
+        let bootstraps = bootstraps.max().filter(|_| cost.bootstraps > 0).unwrap_or(0);
+        let keyswitches = keyswitches.max().filter(|_| cost.keyswitches > 0).unwrap_or(0);
         Footprint {
-            // Outputs twice: their parts are computed apart, then put together.
-            row_bytes: inputs + 2 * outputs + self.live_bytes() + bookkeeping,
+            row_bytes: inputs + outputs + self.live_bytes() + bookkeeping,
             // A ciphertext and its sum, or a mask and the stream that it is cut from.
-            thread_bytes: 3 * largest + scratch,
+            thread_bytes: 3 * largest + bootstraps + keyswitches,
         }
     }
 
@@ -103,7 +106,8 @@ mod tests {
 
     use super::*;
     use crate::ciphertext::Ciphertexts;
-    use crate::circuit::{EvaluateError, Term, evaluate_linear};
+    use crate::circuit::{EvaluateError, MAX_ROWS_BYTES, Term, evaluate_linear};
+    use crate::evaluation_keys::MAX_BATCH;
     use crate::parameters::{
         BootstrapKeyParameters, Compression, Encoding, Gate, KeysetParameters,
         KeyswitchKeyParameters, SecretKeyParameters, Signature,
@@ -187,12 +191,28 @@ mod tests {
     #[test]
     fn a_row_has_its_gates_and_a_thread_its_buffers() {
         let linear = valid(vec![input(0), input(1)], &[1]).footprint();
-        let gates = 2 * ciphertext_bytes(BIG) + 2 * ciphertext_bytes(BIG);
+        let gates = 2 * ciphertext_bytes(BIG) + ciphertext_bytes(BIG);
         assert!((gates..gates + 1024).contains(&linear.row_bytes));
         assert_eq!(linear.thread_bytes, 3 * ciphertext_bytes(BIG));
         let bootstraps = valid(vec![input(0), switch(&[0]), bootstrap(1)], &[2]).footprint();
         assert!(bootstraps.thread_bytes > linear.thread_bytes + 8 * 3 * 32);
-        assert_eq!(bootstraps.bytes(usize::MAX), usize::MAX);
+        assert_eq!(bootstraps.bytes(usize::MAX, 1), usize::MAX);
+        assert_eq!(bootstraps.bytes(1, usize::MAX), usize::MAX);
+        assert_eq!(bootstraps.bytes(3, 2), 3 * bootstraps.row_bytes + 2 * bootstraps.thread_bytes);
+    }
+
+    #[test]
+    fn narrow_circuits_have_more_rows_at_work() {
+        let chain = valid(vec![input(0), switch(&[0]), bootstrap(1)], &[2]);
+        // One root is ready of each row.
+        assert_eq!(chain.rows_at_a_time(1), 2 * MAX_BATCH);
+        assert_eq!(chain.rows_at_a_time(5), 10 * MAX_BATCH);
+        let wide = (0..100).flat_map(|_| [switch(&[0])]);
+        let wide = valid([input(0)].into_iter().chain(wide).collect(), &[0]);
+        assert_eq!(wide.rows_at_a_time(2), 1);
+        // As many rows as have room.
+        let bytes = chain.footprint().row_bytes;
+        assert_eq!(chain.rows_at_a_time(1 << 30), MAX_ROWS_BYTES / bytes);
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use execute::{EvaluateError, Observer, Step, evaluate};
+pub use execute::{EvaluateError, MAX_ROWS_BYTES, Observer, Rows, Step, evaluate, evaluate_rows};
 pub use footprint::Footprint;
 pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES, MAX_DECODED_BYTES};
 pub use linear::evaluate_linear;

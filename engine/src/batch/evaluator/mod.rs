@@ -30,7 +30,7 @@ use super::secret::PublicKey;
 use super::switch::Switch;
 use super::tape::Tape;
 use crate::artifact::{Digest, ModelId};
-use crate::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use crate::evaluator::{Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop};
 
 /// Blocks of an upload that are evaluated together, and so in memory, at most. With several primes
 /// each they keep some threads busy.
@@ -193,15 +193,14 @@ impl Evaluator for BatchEvaluator {
         self.upload_len(rows).ok_or_else(too_many)?;
         let outputs = Vec::with_capacity(self.reply_len(rows).ok_or_else(too_many)?);
         let batches: Vec<_> = ring_batch_rows(self.parameters(), rows as usize).collect();
-        Ok(Box::new(BatchEvaluation {
+        Ok(Box::new(Latched::new(BatchEvaluation {
             key: key.filter(|_| self.needs_key()),
             evaluator: self,
             batches: batches.into_iter(),
             batch: None,
             waiting: Vec::new(),
             outputs,
-            failure: None,
-        }))
+        })))
     }
 }
 
@@ -217,7 +216,6 @@ struct BatchEvaluation {
     waiting: Vec<u8>,
     /// The reply so far.
     outputs: Vec<u8>,
-    failure: Option<EvaluationError>,
 }
 
 /// A ring batch of which the seed is there, and not all blocks.
@@ -240,36 +238,7 @@ impl RingBatch {
 }
 
 impl Evaluation for BatchEvaluation {
-    fn push(&mut self, chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
-        self.unless_failed(|job| job.take(chunk, stop))
-    }
-
-    fn finish(mut self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
-        self.unless_failed(|job| {
-            let complete = job.batch.is_none() && job.batches.len() == 0;
-            match complete && job.waiting.is_empty() {
-                _ if stop() => Err(EvaluationError::Stopped),
-                true => Ok(()),
-                false => Err(EvaluationError::Shape("the upload ends before its rows do".into())),
-            }
-        })?;
-        Ok(self.outputs)
-    }
-}
-
-impl BatchEvaluation {
-    /// Blocks would be missing after a failure, so that there is nothing to go on with.
-    fn unless_failed(
-        &mut self,
-        step: impl FnOnce(&mut Self) -> Result<(), EvaluationError>,
-    ) -> Result<(), EvaluationError> {
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        step(self).inspect_err(|failure| self.failure = Some(failure.clone()))
-    }
-
-    fn take(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
+    fn push(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
         while !chunk.is_empty() {
             if stop() {
                 return Err(EvaluationError::Stopped);
@@ -297,6 +266,17 @@ impl BatchEvaluation {
         Ok(())
     }
 
+    fn finish(self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+        let complete = self.batch.is_none() && self.batches.len() == 0;
+        match complete && self.waiting.is_empty() {
+            _ if stop() => Err(EvaluationError::Stopped),
+            true => Ok(self.outputs),
+            false => Err(EvaluationError::Shape("the upload ends before its rows do".into())),
+        }
+    }
+}
+
+impl BatchEvaluation {
     fn begin_batch(&mut self) {
         let (Some(rows), Some(seed)) = (self.batches.next(), self.waiting.first_chunk()) else {
             return;

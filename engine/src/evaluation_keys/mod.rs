@@ -1,4 +1,11 @@
 //! Evaluation keys: seeded as they travel, prepared as they are used.
+//!
+//! A prepared key is larger than a processor's caches, and each operation reads all of it. So
+//! operations come in batches of one key: the key is read once, and each part of it serves the
+//! whole batch while it is in the cache.
+
+mod bootstrap;
+mod keyswitch;
 
 use std::fmt;
 
@@ -9,6 +16,21 @@ use thiserror::Error;
 use crate::ciphertext::Seed;
 use crate::mask;
 use crate::parameters::{BootstrapKeyParameters, KeysetParameters, KeyswitchKeyParameters};
+
+pub(crate) use bootstrap::bootstrap_bytes;
+pub use bootstrap::max_bootstraps;
+pub(crate) use keyswitch::keyswitch_bytes;
+
+/// Operations of one key that are done together, at most. With more, what is saved of reading the
+/// key is next to nothing.
+pub const MAX_BATCH: usize = 8;
+
+/// Buffers of a batch of operations, to be used again by the next one.
+#[derive(Default)]
+pub struct Scratch {
+    bootstraps: bootstrap::Buffers,
+    digits: Vec<u64>,
+}
 
 /// A seeded key: the seed of all masks, and the bodies.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,74 +154,6 @@ impl PreparedKeys {
     pub fn bytes(&self) -> usize {
         self.parameters.prepared_bytes()
     }
-
-    /// Switches one ciphertext to another secret key.
-    pub(crate) fn keyswitch(&self, key: usize, input: &[u64]) -> Vec<u64> {
-        let key = &self.keyswitch_keys[key];
-        let mut output = vec![0u64; key.output_lwe_size().0];
-        keyswitch_lwe_ciphertext(key, &lwe_view(input), &mut lwe_view_mut(&mut output));
-        output
-    }
-
-    /// Looks the phase of one ciphertext up in `table`, the N-word body of the accumulator.
-    pub(crate) fn bootstrap(
-        &self,
-        key: usize,
-        input: &[u64],
-        table: &[u64],
-        scratch: &mut Scratch,
-    ) -> Vec<u64> {
-        let PreparedBootstrapKey { key, fft } = &self.bootstrap_keys[key];
-        let (size, degree) = (key.glwe_size(), key.polynomial_size());
-        let fft = fft.as_view();
-
-        scratch.accumulator.clear();
-        scratch.accumulator.resize((size.0 - 1) * degree.0, 0);
-        scratch.accumulator.extend_from_slice(table);
-        let accumulator = GlweCiphertext::from_container(
-            scratch.accumulator.as_slice(),
-            degree,
-            CiphertextModulus::new_native(),
-        );
-        scratch.buffers.resize(buffer_bytes(size, degree, fft));
-        let mut output = vec![0u64; key.output_lwe_dimension().0 + 1];
-        programmable_bootstrap_lwe_ciphertext_mem_optimized(
-            &lwe_view(input),
-            &mut lwe_view_mut(&mut output),
-            &accumulator,
-            key,
-            fft,
-            scratch.buffers.stack(),
-        );
-        output
-    }
-}
-
-/// Buffers of one bootstrap, to be used again by the next one.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    accumulator: Vec<u64>,
-    buffers: ComputationBuffers,
-}
-
-/// Bytes of the buffers of one bootstrap.
-pub(crate) fn scratch_bytes(is: &BootstrapKeyParameters) -> usize {
-    let size = GlweDimension(is.glwe_dimension).to_glwe_size();
-    let degree = PolynomialSize(is.polynomial_size);
-    8 * size.0 * degree.0 + buffer_bytes(size, degree, Fft::new(degree).as_view())
-}
-
-fn buffer_bytes(size: GlweSize, degree: PolynomialSize, fft: FftView<'_>) -> usize {
-    programmable_bootstrap_lwe_ciphertext_mem_optimized_requirement::<u64>(size, degree, fft)
-        .unaligned_bytes_required()
-}
-
-fn lwe_view(words: &[u64]) -> LweCiphertextView<'_, u64> {
-    LweCiphertext::from_container(words, CiphertextModulus::new_native())
-}
-
-fn lwe_view_mut(words: &mut [u64]) -> LweCiphertextMutView<'_, u64> {
-    LweCiphertext::from_container(words, CiphertextModulus::new_native())
 }
 
 /// Expands and transforms one GGSW ciphertext after the other, so that the uncompressed key never
@@ -306,7 +260,8 @@ mod tests {
     use crate::client_keys::ClientKeys;
     use crate::parameters::SecretKeyParameters;
 
-    fn parameters(glwe_dimension: usize, level_count: usize) -> KeysetParameters {
+    /// One key of each kind.
+    pub(super) fn parameters(glwe_dimension: usize, level_count: usize) -> KeysetParameters {
         let big = SecretKeyParameters { lwe_dimension: glwe_dimension * 64 };
         KeysetParameters {
             secret_keys: vec![big, SecretKeyParameters { lwe_dimension: 7 }],
@@ -327,6 +282,22 @@ mod tests {
                 variance: 1e-20,
             }],
         }
+    }
+
+    pub(super) fn prepared(parameters: &KeysetParameters) -> PreparedKeys {
+        let keys = ClientKeys::generate(parameters);
+        let keys = keys.evaluation_keys(parameters, &|| {}).unwrap();
+        PreparedKeys::new(parameters, keys).unwrap()
+    }
+
+    /// Pseudorandom words.
+    pub(super) fn words(count: usize, mut seed: u64) -> Vec<u64> {
+        let next = || {
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed ^ (mixed >> 27)
+        };
+        std::iter::repeat_with(next).take(count).collect()
     }
 
     /// tfhe's own expansion and transformation are the reference.
