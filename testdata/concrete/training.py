@@ -158,6 +158,8 @@ def generate(program: Program, folder: Path, demand: bool) -> None:
     write_table(folder / "weights.csv", ["weight"], weights)
     write_table(folder / "bias.csv", ["bias"], bias)
     write_table(folder / "rows.csv", [*names, "label"], numpy.column_stack([rows, labels]))
+    write_table(folder / "trained_weights.csv", ["weights"], numpy.array(last_weights)[:, None])
+    write_table(folder / "trained_bias.csv", ["bias"], numpy.array(last_bias)[:, None])
     shapes = [list(v.shape) for v in (*batches[0], weights, bias)]
     training = {
         "case": program.name,
