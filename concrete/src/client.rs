@@ -1,7 +1,7 @@
 //! `client.zip`, opened: what a data owner needs.
 
 use cipherscore_engine::artifact::{Archive, ArchiveError, names};
-use cipherscore_engine::model::{Model, ScoreKind};
+use cipherscore_engine::model::{Model, PostProcessing, ScoreKind};
 use cipherscore_engine::parameters::{Gate, InvalidParameters, KeysetParameters};
 use thiserror::Error;
 
@@ -56,14 +56,17 @@ impl ClientArtifact {
         let signature = &self.specs.signature;
         if (signature.inputs.len(), signature.outputs.len()) != (1, 1) {
             return inconsistent(format!(
-                "{} inputs and {} outputs, where {} has one of each",
+                "{} inputs and {} outputs, where cipherscore takes a {} of one each",
                 signature.inputs.len(),
                 signature.outputs.len(),
                 self.model.class_name
             ));
         }
+        // Features of a torch module may have several dimensions; a row is flat all the same.
+        let module = self.model.post_processing == PostProcessing::Module;
         let features = match self.input().shape.as_slice() {
             &[1, features] => features,
+            &[1, ref dimensions @ ..] if module => dimensions.iter().product(),
             other => {
                 return inconsistent(format!("an input of shape {other:?}, not (1, features)"));
             }

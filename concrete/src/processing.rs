@@ -31,7 +31,7 @@ pub enum ProcessingError {
     #[error("serialized_processing.json is inconsistent: {0}")]
     Inconsistent(String),
     /// A model family that this program does not know.
-    #[error("models of class {0} are not supported yet; linear and tree models are")]
+    #[error("models of class {0} are not known")]
     UnknownClass(String),
     /// Something that Concrete ML can do and this program cannot.
     #[error("serialized_processing.json asks for {0}, which is not supported")]
@@ -76,9 +76,10 @@ fn read(json: &[u8]) -> Result<json::Processing, ProcessingError> {
         return Err(ProcessingError::TooLarge(json.len()));
     }
     let processing: json::Processing = serde_json::from_slice(json)?;
-    match processing.ciphertext_format.as_str() {
-        "concrete" => Ok(processing),
-        other => Err(ProcessingError::Unsupported(format!("ciphertexts of format {other}"))),
+    // Models of torch have none, which is Concrete's.
+    match processing.ciphertext_format.as_deref() {
+        None | Some("concrete") => Ok(processing),
+        Some(other) => Err(ProcessingError::Unsupported(format!("ciphertexts of format {other}"))),
     }
 }
 
@@ -92,9 +93,13 @@ pub fn parse_processing(json: &[u8]) -> Result<Model, ProcessingError> {
     let post_processing = post_processing(&class_name, &processing.model_post_processing_params)?;
     let inputs =
         processing.input_quantizers.into_iter().map(quantiser).collect::<Result<_, _>>()?;
-    let [output] = <[_; 1]>::try_from(processing.output_quantizers).map_err(|quantisers| {
-        ProcessingError::Inconsistent(format!("{} output quantisers", quantisers.len()))
-    })?;
+    let [output] =
+        <[_; 1]>::try_from(processing.output_quantizers).map_err(|quantisers| match quantisers
+            .len()
+        {
+            0 => ProcessingError::Inconsistent("no output quantiser".into()),
+            several => ProcessingError::Unsupported(format!("{several} outputs")),
+        })?;
     let model = Model { class_name, inputs, output: quantiser(output)?, post_processing };
     match model.inputs.is_empty() {
         true => inconsistent("no input quantiser"),
@@ -149,6 +154,10 @@ fn post_processing(
         }
         "XGBClassifier" => PostProcessing::BoostedClassifier,
         "XGBRegressor" => PostProcessing::BoostedRegressor,
+        "NeuralNetClassifier" => PostProcessing::NetworkClassifier,
+        "NeuralNetRegressor" => PostProcessing::NetworkRegressor,
+        "KNeighborsClassifier" => PostProcessing::MajorityVote,
+        "QuantizedModule" => PostProcessing::Module,
         other => return Err(ProcessingError::UnknownClass(other.into())),
     })
 }
@@ -168,38 +177,55 @@ fn tweedie_link(parameters: &json::PostProcessing) -> Result<Link, ProcessingErr
 fn quantiser(quantiser: json::Typed<json::Quantiser>) -> Result<Quantiser, ProcessingError> {
     let json::Quantiser { n_bits, scale, zero_point, offset, is_narrow, no_clipping } =
         quantiser.serialized_value;
-    let (Some(Number(scale)), Some(zero_point), Some(offset)) = (scale, zero_point, offset) else {
+    let (Some(scale), Some(zero_point), Some(offset)) = (scale, zero_point, offset) else {
         return inconsistent("a quantiser without scale, zero point or offset");
+    };
+    let json::Reals::One(Number(scale)) = scale else {
+        return Err(ProcessingError::Unsupported("a quantiser of several scales".into()));
     };
     if !scale.is_finite() || scale == 0.0 {
         return inconsistent(format!("a quantiser of scale {scale}"));
     }
     let zero_point = match zero_point {
-        json::Zero::Scalar(Number(value)) => ZeroPoint::Scalar(value),
-        json::Zero::Array(array) => ZeroPoint::PerOutput(flatten(&array.serialized_value)?),
+        json::Reals::One(Number(value)) => ZeroPoint::Scalar(value),
+        json::Reals::Array(array) => zero_points(&array.serialized_value)?,
     };
     let clip = match (no_clipping, n_bits) {
         (true, _) => None,
-        (false, Some(bits @ 1..=MAX_BITS)) => {
+        // Brevitas says it as a float.
+        (false, Some(Number(bits))) if (1..=MAX_BITS).any(|whole| f64::from(whole) == bits) => {
             let offset = i64::from(offset);
-            Some((i64::from(is_narrow) - offset, (1i64 << bits) - 1 - offset))
+            Some((i64::from(is_narrow) - offset, bits.exp2() as i64 - 1 - offset))
         }
-        (false, bits) => return inconsistent(format!("a quantiser of {bits:?} bits")),
+        (false, None) => return inconsistent("a quantiser without a number of bits"),
+        (false, Some(Number(bits))) => {
+            return inconsistent(format!("a quantiser of {bits} bits"));
+        }
     };
     Ok(Quantiser { scale, zero_point, clip })
 }
 
-fn flatten(array: &Value) -> Result<Vec<f64>, ProcessingError> {
-    fn collect(value: &Value, numbers: &mut Vec<f64>) -> bool {
-        match value {
-            Value::Array(items) => items.iter().all(|item| collect(item, numbers)),
-            Value::Number(number) => number.as_f64().map(|number| numbers.push(number)).is_some(),
+/// A nested list, as numpy writes an array of any rank.
+fn zero_points(array: &Value) -> Result<ZeroPoint, ProcessingError> {
+    fn collect(value: &Value, shape: &[usize], numbers: &mut Vec<f64>) -> bool {
+        match (value, shape) {
+            (Value::Array(items), [length, rest @ ..]) if items.len() == *length => {
+                items.iter().all(|item| collect(item, rest, numbers))
+            }
+            (Value::Number(number), []) => {
+                number.as_f64().map(|number| numbers.push(number)).is_some()
+            }
             _ => false,
         }
     }
-    let mut numbers = Vec::new();
-    match collect(array, &mut numbers) && !numbers.is_empty() {
-        true => Ok(numbers),
+    let (mut shape, mut values, mut first) = (Vec::new(), Vec::new(), array);
+    while let Value::Array(items) = first {
+        let Some(item) = items.first() else { return inconsistent("an empty zero point") };
+        shape.push(items.len());
+        first = item;
+    }
+    match collect(array, &shape, &mut values) {
+        true => Ok(ZeroPoint::Array { shape, values }),
         false => inconsistent("a zero point that is not an array of numbers"),
     }
 }
@@ -231,7 +257,7 @@ mod json {
         pub(super) output_quantizers: Vec<Typed<Quantiser>>,
         #[serde(default)]
         pub(super) is_training: bool,
-        pub(super) ciphertext_format: String,
+        pub(super) ciphertext_format: Option<String>,
     }
 
     /// Parameters of the families that have any.
@@ -249,9 +275,9 @@ mod json {
 
     #[derive(Deserialize)]
     pub(super) struct Quantiser {
-        pub(super) n_bits: Option<u32>,
-        pub(super) scale: Option<Number>,
-        pub(super) zero_point: Option<Zero>,
+        pub(super) n_bits: Option<Number>,
+        pub(super) scale: Option<Reals>,
+        pub(super) zero_point: Option<Reals>,
         pub(super) offset: Option<i32>,
         #[serde(default)]
         pub(super) is_narrow: bool,
@@ -261,8 +287,8 @@ mod json {
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    pub(super) enum Zero {
-        Scalar(Number),
+    pub(super) enum Reals {
+        One(Number),
         Array(Typed<Value>),
     }
 

@@ -60,6 +60,12 @@ fn a_strided_result_is_read() {
 }
 
 #[test]
+fn blocks_are_copied_and_filled() {
+    let circuit = record_source("blocks").unwrap();
+    assert_eq!(circuit.outputs, [[Affine::of_root(0)]]);
+}
+
+#[test]
 fn another_circuit_name_is_a_missing_entry() {
     let outcome = record(&recorder(), &compile("linear"), "other", &signature());
     assert_eq!(outcome, Err(RecordError::MissingEntry("_mlir_concrete_other".into())));

@@ -113,6 +113,8 @@ fn what_is_no_ciphertext_is_not_traceable() {
         ("no_result", "not of the shape"),
         ("wrong_size", "different sizes"),
         ("wrong_key", "keyswitch key 0 is not the one of the specs"),
+        ("wild_copy", "from or to a buffer without a valid address"),
+        ("huge_fill", "fills 1099511627776 bytes at once"),
         ("wild_free", "frees memory that it did not allocate"),
     ] {
         let error = refusal(name);

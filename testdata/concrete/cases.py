@@ -1,12 +1,14 @@
 """The models of this folder, and the data that they are trained on."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import modules
 import numpy
 from sklearn import datasets
 
 from concrete.ml import sklearn as models
+from concrete.ml.quantization import QuantizedModule
 
 
 def call_text(function: Callable, arguments: Dict[str, Any]) -> str:
@@ -36,6 +38,7 @@ class Data:
 
 BREAST_CANCER = Data(datasets.load_breast_cancer)
 DIABETES = Data(datasets.load_diabetes)
+DIGITS = Data(datasets.load_digits)
 IRIS = Data(datasets.load_iris)
 WINE = Data(datasets.load_wine)
 
@@ -72,6 +75,8 @@ class Case:
     golden: bool = False
     #: Save the circuit before compilation, which nobody can evaluate without Concrete's compiler.
     via_mlir: bool = False
+    #: Rows to train on, of each class as many; none for three quarters of all.
+    train_size: Optional[int] = None
 
     @property
     def constructor(self) -> str:
@@ -79,8 +84,43 @@ class Case:
         return call_text(self.model_class, self.arguments)
 
 
+@dataclass
+class TorchCase(Case):
+    """A torch module, which `compile_torch_model` quantises; `arguments` are its own."""
+
+    module: Callable = modules.Perceptron
+    #: Dimensions of one input; a row of `rows.csv` is flat.
+    shape: Tuple[int, ...] = ()
+    epochs: int = 300
+
+    @property
+    def constructor(self) -> str:
+        """The call that makes the model."""
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        return f"compile_torch_model({self.module.__name__}(), {arguments})"
+
+
 # A row of a tree takes seconds in FHE, one of a linear model takes milliseconds.
 TREE_ROWS = (1, 1, 1)
+
+
+# Neural networks of these cases have few bootstraps a row.
+NETWORK_ROWS = (3, 1, 1)
+
+
+def network(bits: int, accumulator_bits: int, learning_rate: float) -> Dict[str, Any]:
+    """Arguments of a neural network of two layers whose tables stay small."""
+    return dict(
+        module__n_layers=2,
+        module__n_w_bits=bits,
+        module__n_a_bits=bits,
+        module__n_accum_bits=accumulator_bits,
+        module__n_hidden_neurons_multiplier=1,
+        max_epochs=100,
+        lr=learning_rate,
+        verbose=0,
+    )
+
 
 CASES = [
     Case(
@@ -192,6 +232,53 @@ CASES = [
         dict(n_bits=5, n_estimators=4, max_depth=2, random_state=0),
         DIABETES,
         TREE_ROWS,
+    ),
+    Case(
+        "neural_net_classifier",
+        models.NeuralNetClassifier,
+        network(bits=3, accumulator_bits=8, learning_rate=0.05),
+        IRIS,
+        NETWORK_ROWS,
+    ),
+    Case(
+        "neural_net_classifier_binary",
+        models.NeuralNetClassifier,
+        network(bits=3, accumulator_bits=7, learning_rate=0.05),
+        synthetic_classes(6, 2),
+        NETWORK_ROWS,
+    ),
+    Case(
+        "neural_net_regressor",
+        models.NeuralNetRegressor,
+        network(bits=4, accumulator_bits=8, learning_rate=0.1),
+        synthetic_regression(5, 2.0),
+        NETWORK_ROWS,
+    ),
+    Case(
+        "k_neighbors_classifier",
+        models.KNeighborsClassifier,
+        dict(n_neighbors=3, n_bits=2),
+        IRIS,
+        TREE_ROWS,
+        train_size=9,
+    ),
+    TorchCase(
+        "torch_perceptron",
+        QuantizedModule,
+        dict(n_bits=3, rounding_threshold_bits=4),
+        IRIS,
+        (2, 1, 1),
+        module=modules.Perceptron,
+        shape=(4,),
+    ),
+    TorchCase(
+        "torch_convolutions",
+        QuantizedModule,
+        dict(n_bits=2, rounding_threshold_bits=3),
+        DIGITS,
+        (1, 0, 1),
+        module=modules.Convolutions,
+        shape=(1, 8, 8),
     ),
     Case(
         "via_mlir",

@@ -32,13 +32,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
+import modules
 import numpy
-from cases import CASES, ENSEMBLES, Case
+import torch
+from cases import CASES, ENSEMBLES, Case, TorchCase
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 
 from concrete import fhe
 from concrete.ml.deployment import FHEModelClient, FHEModelDev, FHEModelServer
+from concrete.ml.quantization import QuantizedModule
+from concrete.ml.sklearn import KNeighborsClassifier
+from concrete.ml.sklearn.base import QuantizedTorchEstimatorMixin
+from concrete.ml.torch.compile import build_quantized_module
 
 CONCRETE_ML_VERSION = "1.9.0"
 
@@ -65,8 +71,8 @@ def tie_value(quantizer: Any, near: int) -> float:
     Rounding halves to even and rounding them away from zero differ only there. Where no
     floating-point number gives an exact tie, the nearest candidate is returned.
     """
-    lowest = -quantizer.offset
-    highest = 2**quantizer.n_bits - 1 - quantizer.offset
+    lowest = -quantizer.offset + quantizer.is_narrow
+    highest = 2 ** int(quantizer.n_bits) - 1 - quantizer.offset
     target = min(max(near, lowest), highest - 1) + 0.5
     start = quantizer.scale * (target - quantizer.zero_point)
     candidates = [start]
@@ -79,9 +85,9 @@ def tie_value(quantizer: Any, near: int) -> float:
     return float(next(exact, start))
 
 
-def tie_row(model: Any, row: numpy.ndarray) -> numpy.ndarray:
+def tie_row(case: Case, model: Any, row: numpy.ndarray) -> numpy.ndarray:
     """Move each feature of a row to a tie near its own value, below even and odd integers."""
-    quantized = model.quantize_input(row.reshape(1, -1))[0]
+    quantized = model.quantize_input(shaped(case, row.reshape(1, -1))).flatten()
     return numpy.array(
         [tie_value(quantizer_of(model, i), int(q) + i % 2) for i, q in enumerate(quantized)]
     )
@@ -102,7 +108,7 @@ def make_rows(case: Case, model: Any, test: numpy.ndarray) -> numpy.ndarray:
     """Rows of the test set, then ties, then rows out of range."""
     plain, ties, outside = case.rows
     rows = list(test[:plain])
-    rows += [tie_row(model, test[plain + i]) for i in range(ties)]
+    rows += [tie_row(case, model, test[plain + i]) for i in range(ties)]
     rows += [outside_row(model, test.shape[1], i) for i in range(outside)]
     return numpy.array(rows, dtype=numpy.float64)
 
@@ -116,26 +122,48 @@ def circuit_output_shape(client_zip: Path) -> List[int]:
     return output["typeInfo"]["lweCiphertext"]["abstractShape"]["dimensions"]
 
 
+def kind_of(model: Any) -> str:
+    """What the scores of a model are."""
+    if isinstance(model, QuantizedModule):
+        return "module"
+    if isinstance(model, KNeighborsClassifier):
+        return "neighbors"
+    return "classifier" if is_classifier(model) else "regressor"
+
+
+def clear_scores(model: Any, rows: numpy.ndarray, outputs: List[numpy.ndarray]) -> numpy.ndarray:
+    """Compute scores without encryption.
+
+    Networks take 32-bit floats, and quantise them as such; the client quantises what it is given.
+    Rows in 64 bits, such as those on ties, must not become others on the way: the integers of the
+    64-bit rows go through the model's own last steps.
+    """
+    if isinstance(model, (QuantizedModule, QuantizedTorchEstimatorMixin)):
+        scores = [model.post_processing(model.dequantize_output(output)) for output in outputs]
+        return numpy.array(scores).reshape(len(rows), -1)
+    predict = model.predict_proba if kind_of(model) == "classifier" else model.predict
+    return predict(rows, fhe="disable").reshape(len(rows), -1)
+
+
 def expected_values(
     case: Case, model: Any, n_bits: Any, rows: numpy.ndarray, shape: List[int]
 ) -> Dict[str, Any]:
     """Collect all that Concrete ML computes for the rows without encryption."""
-    quantized = model.quantize_input(rows)
-    outputs = [model._inference(q.reshape(1, -1)) for q in quantized]
+    quantized = model.quantize_input(shaped(case, rows))
+    infer = model.quantized_forward if isinstance(model, QuantizedModule) else model._inference
+    outputs = [infer(q[numpy.newaxis]) for q in quantized]
     for output in outputs:
         assert list(output.shape) == shape, f"{case.name}: {output.shape} is not {shape}"
-    classifier = is_classifier(model)
-    predict = model.predict_proba if classifier else model.predict
-    scores = predict(rows, fhe="disable").reshape(len(rows), -1)
+    scores = clear_scores(model, rows, outputs)
     assert numpy.isfinite(scores).all(), f"{case.name}: scores are not finite"
     return {
         "case": case.name,
         "model_class": case.model_class.__name__,
         "constructor": case.constructor,
         "data": str(case.data),
-        "kind": "classifier" if classifier else "regressor",
+        "kind": kind_of(model),
         "n_bits": n_bits,
-        "quantized": quantized.tolist(),
+        "quantized": quantized.reshape(len(rows), -1).tolist(),
         "outputs": [[int(v) for v in output.flatten(order="C")] for output in outputs],
         "output_shape": shape,
         "scores": scores.astype(numpy.float64).tolist(),
@@ -240,14 +268,14 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
 
 
-def check_in_fhe(folder: Path, rows: numpy.ndarray, expected: Dict[str, Any]) -> None:
+def check_in_fhe(case: Case, folder: Path, rows: numpy.ndarray, expected: Dict[str, Any]) -> None:
     """Run the rows through the real client and server, and fail if they give other values."""
     with tempfile.TemporaryDirectory() as keys:
         client = FHEModelClient(str(folder), keys)
         server = FHEModelServer(str(folder))
         evaluation_keys = fhe.EvaluationKeys.deserialize(client.get_serialized_evaluation_keys())
-        for i, row in enumerate(rows):
-            message = client.quantize_encrypt_serialize(row.reshape(1, -1))
+        for i, row in enumerate(shaped(case, rows)):
+            message = client.quantize_encrypt_serialize(row[numpy.newaxis])
             answer = server.run(message, evaluation_keys)
             integers = numpy.asarray(client.deserialize_decrypt(answer)).flatten().tolist()
             scores = client.deserialize_decrypt_dequantize(answer).flatten()
@@ -279,19 +307,47 @@ def write_golden(folder: Path, row: numpy.ndarray) -> None:
     )
 
 
+def shaped(case: Case, rows: numpy.ndarray) -> numpy.ndarray:
+    """Give flat rows the dimensions that the model takes."""
+    return rows.reshape(len(rows), *case.shape) if isinstance(case, TorchCase) else rows
+
+
+def train_model(case: Case, train: numpy.ndarray, targets: numpy.ndarray) -> Tuple[Any, Any]:
+    """Return a trained model whose quantisers are known, and its numbers of bits."""
+    torch.manual_seed(0)
+    numpy.random.seed(0)
+    torch.set_num_threads(1)
+    if isinstance(case, TorchCase):
+        module = case.module()
+        inputs = shaped(case, train)
+        modules.train(module, inputs, targets, case.epochs)
+        samples = torch.tensor(inputs, dtype=torch.float32)
+        # The first half of `compile_torch_model`; the second is the call of `compile` below.
+        return build_quantized_module(module, samples, **case.arguments), case.arguments["n_bits"]
+    model = case.model_class(**case.arguments)
+    if isinstance(model, QuantizedTorchEstimatorMixin):
+        if not is_classifier(model):
+            targets = targets.reshape(-1, 1).astype(numpy.float32)
+        model.fit(train.astype(numpy.float32), targets)
+        bits = {"inputs": "module__n_a_bits", "weights": "module__n_w_bits"}
+        return model, {name: case.arguments[argument] for name, argument in bits.items()}
+    n_bits = model.n_bits
+    model.fit(train, targets)
+    return model, n_bits
+
+
 def generate(case: Case, folder: Path) -> None:
     """Train, compile and save a case, and write what is expected of it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     features, targets, names = case.data.load()
-    train, test, train_targets, _ = train_test_split(features, targets, random_state=0)
-    model = case.model_class(**case.arguments)
-    n_bits = model.n_bits
-    model.fit(train, train_targets)
+    few = dict(train_size=case.train_size, stratify=targets) if case.train_size else {}
+    train, test, train_targets, _ = train_test_split(features, targets, random_state=0, **few)
+    model, n_bits = train_model(case, train, train_targets)
     rows = make_rows(case, model, test)
     # The circuit's integers are as wide as the values seen at compilation: show it the rows that
     # lie out of range too, whose sums may need a bit more than those of the training set.
-    model.compile(numpy.vstack([train, rows]))
+    model.compile(shaped(case, numpy.vstack([train, rows])))
     with tempfile.TemporaryDirectory() as saved:
         FHEModelDev(saved, model).save(via_mlir=case.via_mlir)
         for name in ("client.zip", "server.zip"):
@@ -301,7 +357,7 @@ def generate(case: Case, folder: Path) -> None:
         expected = expected_values(case, model, n_bits, rows, shape)
         write_rows(folder / "rows.csv", names, rows)
         write_json(folder / "expected.json", expected)
-        check_in_fhe(folder, rows, expected)
+        check_in_fhe(case, folder, rows, expected)
     if case.golden:
         write_golden(folder, rows[0])
     refuse_machine_paths(folder)

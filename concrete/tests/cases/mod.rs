@@ -34,8 +34,13 @@ pub(crate) fn all() -> Vec<Case> {
         .map(|folder| Case { name: folder.file_name().unwrap().to_str().unwrap().into(), folder })
         .collect();
     cases.sort_by(|a, b| a.name.cmp(&b.name));
-    assert!(cases.len() >= 22, "test data is missing");
+    assert!(cases.len() >= 28, "test data is missing");
     cases
+}
+
+/// A committed case by its name.
+pub(crate) fn named(name: &str) -> Case {
+    all().into_iter().find(|case| case.name == name).unwrap()
 }
 
 impl Case {

@@ -17,7 +17,8 @@ use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey, Stop};
 use cipherscore_engine::parameters::{Compression, Signature};
 
-use crate::cases::{self, Case};
+use crate::cases::Case;
+pub(crate) use crate::cases::named;
 
 /// Never ends an evaluation.
 pub(crate) const GO_ON: Stop<'static> = &|| false;
@@ -108,11 +109,6 @@ pub(crate) fn party_of(artifact: ServerArtifact, client_keys: ClientKeys) -> Par
 
 fn threads() -> NonZeroUsize {
     NonZeroUsize::new(rayon::current_num_threads()).unwrap()
-}
-
-/// A committed case by its name.
-pub(crate) fn named(name: &str) -> Case {
-    cases::all().into_iter().find(|case| case.name == name).unwrap()
 }
 
 /// A committed case with its keys, which are made once.

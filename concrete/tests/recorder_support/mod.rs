@@ -59,8 +59,8 @@ pub(crate) fn compile(name: &str) -> Vec<u8> {
     let object: PathBuf = target.path().join("circuit.so");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-nostdlib", "-O1", "-w"])
-        // Loops stay loops: a call of `memset` would be an import of the C library.
-        .arg("-fno-tree-loop-distribute-patterns")
+        // Loops stay loops, and calls of `memset` stay calls.
+        .args(["-fno-tree-loop-distribute-patterns", "-fno-builtin"])
         .arg("-o")
         .arg(&object)
         .arg(folder.join(name).with_extension("c"))

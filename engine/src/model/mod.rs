@@ -37,6 +37,14 @@ pub enum ModelError {
         /// Its value.
         value: f64,
     },
+    /// An array of zero points that cannot be broadcast over the outputs.
+    #[error("zero points of shape {found:?} do not fit outputs of shape {shape:?}")]
+    ZeroPoint {
+        /// Shape of the zero points.
+        found: Vec<usize>,
+        /// Shape of the outputs.
+        shape: Vec<usize>,
+    },
     /// The output's shape does not fit the model's family.
     #[error("an output of shape {shape:?} does not fit {family}")]
     Shape {
@@ -53,8 +61,10 @@ pub enum ModelError {
 pub enum ScoreKind {
     /// `predict_proba`: one probability for each class.
     Probabilities,
-    /// `predict`: one value for each target.
+    /// `predict`: one value for each target, or the label of the class.
     Predictions,
+    /// What a torch module returns, as it is.
+    Outputs,
 }
 
 /// The clear part of a model.
@@ -89,14 +99,15 @@ impl Model {
     }
 
     /// Scores of one row from its output integers, in row-major order of `shape` (which begins
-    /// with the number of rows, 1): `predict_proba` of a classifier, `predict` of a regressor.
+    /// with the number of rows, 1): `predict_proba` of a classifier, `predict` of a regressor and
+    /// of nearest neighbours, the outputs of a torch module.
     pub fn scores(&self, integers: &[i64], shape: &[usize]) -> Result<Vec<f64>, ModelError> {
         let outputs = self.post_processing.outputs(shape)?;
-        let values: Vec<f64> = integers
-            .iter()
-            .enumerate()
-            .map(|(index, &integer)| self.output.dequantise(integer, index))
-            .collect();
+        let values = match self.post_processing {
+            // Labels of classes, not quantised values.
+            PostProcessing::MajorityVote => Quantiser::identity().dequantise(integers, shape)?,
+            _ => self.output.dequantise(integers, shape)?,
+        };
         Ok(self.post_processing.apply(&values, outputs))
     }
 

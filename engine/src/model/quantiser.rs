@@ -1,13 +1,46 @@
 //! Uniform quantisation, operation for operation as Concrete ML's `UniformQuantizer`, so that
 //! integers are equal and not merely close.
 
+use super::ModelError;
+
 /// The integer that stands for 0.0.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ZeroPoint {
     /// The same for all values.
     Scalar(f64),
-    /// One for each output of a linear model.
-    PerOutput(Vec<f64>),
+    /// An array that is broadcast over the outputs as numpy does it: one for each output of a
+    /// linear model, one for each channel of a convolution.
+    Array {
+        /// Its dimensions, the outermost first.
+        shape: Vec<usize>,
+        /// As many as the product of the dimensions, in row-major order.
+        values: Vec<f64>,
+    },
+}
+
+impl ZeroPoint {
+    /// One zero point for each output of a row, in row-major order of `shape`.
+    fn broadcast(&self, shape: &[usize]) -> Result<Vec<f64>, ModelError> {
+        let outputs = shape.iter().product();
+        let (own, values) = match self {
+            Self::Scalar(value) => return Ok(vec![*value; outputs]),
+            Self::Array { shape, values } => (shape, values),
+        };
+        let fits = |(own, dimension): (&usize, &usize)| *own == 1 || own == dimension;
+        if own.len() > shape.len() || !own.iter().rev().zip(shape.iter().rev()).all(fits) {
+            return Err(ModelError::ZeroPoint { found: own.clone(), shape: shape.to_vec() });
+        }
+        let position = |output: usize| {
+            let (mut rest, mut stride, mut position) = (output, 1, 0);
+            for (own, dimension) in own.iter().rev().zip(shape.iter().rev()) {
+                position += (rest % dimension) % own * stride;
+                rest /= dimension;
+                stride *= own;
+            }
+            position
+        };
+        Ok((0..outputs).map(|output| values[position(output)]).collect())
+    }
 }
 
 /// `q = rint(x / scale + zero_point)`, `x = scale * (q - zero_point)`.
@@ -22,9 +55,16 @@ pub struct Quantiser {
 }
 
 impl Quantiser {
-    /// The integer of a value, half rounded to even; none when it does not fit 64 bits.
+    /// Integers that are values.
+    pub fn identity() -> Self {
+        Self { scale: 1.0, zero_point: ZeroPoint::Scalar(0.0), clip: None }
+    }
+
+    /// The integer of a value, half rounded to even; none when it does not fit 64 bits, or when
+    /// this is a quantiser of outputs, with an array of zero points.
     pub fn quantise(&self, value: f64) -> Option<i64> {
-        let real = (value / self.scale + self.zero_point(0)).round_ties_even();
+        let ZeroPoint::Scalar(zero_point) = self.zero_point else { return None };
+        let real = (value / self.scale + zero_point).round_ties_even();
         let real = match self.clip {
             #[allow(clippy::cast_precision_loss, reason = "bounds have at most 32 bits")]
             Some((low, high)) => real.clamp(low as f64, high as f64),
@@ -36,21 +76,14 @@ impl Quantiser {
         (-BEYOND..BEYOND).contains(&real).then_some(real as i64)
     }
 
-    /// The value of an integer; `index` is its position among a row's outputs.
-    pub fn dequantise(&self, integer: i64, index: usize) -> f64 {
+    /// The values of a row's integers, in row-major order of `shape`.
+    pub fn dequantise(&self, integers: &[i64], shape: &[usize]) -> Result<Vec<f64>, ModelError> {
         #[allow(
             clippy::cast_precision_loss,
             reason = "outputs have at most 62 bits; numpy rounds alike"
         )]
-        let integer = integer as f64;
-        self.scale * (integer - self.zero_point(index))
-    }
-
-    fn zero_point(&self, index: usize) -> f64 {
-        match &self.zero_point {
-            ZeroPoint::Scalar(value) => *value,
-            ZeroPoint::PerOutput(values) => values[index % values.len()],
-        }
+        let value = |(&integer, zero_point)| self.scale * (integer as f64 - zero_point);
+        Ok(integers.iter().zip(self.zero_point.broadcast(shape)?).map(value).collect())
     }
 }
 
@@ -72,6 +105,28 @@ mod tests {
     fn values_beyond_the_range_are_clipped() {
         assert_eq!(quantiser().quantise(1e300), Some(7));
         assert_eq!(quantiser().quantise(-1e300), Some(-8));
+    }
+
+    #[test]
+    fn zero_points_are_broadcast_as_numpy_does() {
+        let values = |own: &[usize], shape: &[usize]| {
+            let count = own.iter().product::<usize>();
+            let values = (0..count).map(|i| -(i as f64)).collect();
+            let zero_point = ZeroPoint::Array { shape: own.to_vec(), values };
+            let quantiser = Quantiser { scale: 0.5, zero_point, clip: None };
+            quantiser.dequantise(&vec![0; shape.iter().product()], shape).map_err(drop)
+        };
+        assert_eq!(values(&[3], &[1, 3]).unwrap(), [0.0, 0.5, 1.0]);
+        assert_eq!(values(&[1, 3], &[1, 3]).unwrap(), [0.0, 0.5, 1.0]);
+        assert_eq!(values(&[], &[1, 2]).unwrap(), [0.0, 0.0]);
+        // A convolution of two channels, 1 x 3 each; then one that varies in all but its rows.
+        let channels = values(&[1, 2, 1, 1], &[1, 2, 1, 3]).unwrap();
+        assert_eq!(channels, [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]);
+        let rows = values(&[2, 1, 2], &[1, 2, 2, 2]).unwrap();
+        assert_eq!(rows, [0.0, 0.5, 0.0, 0.5, 1.0, 1.5, 1.0, 1.5]);
+        for (own, shape) in [(&[2][..], &[1, 3][..]), (&[1, 1, 3], &[1, 3]), (&[3, 1], &[1, 3])] {
+            assert_eq!(values(own, shape), Err(()), "{own:?} over {shape:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::model::{ClientModel, EncryptionError};
 /// What a line of output holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Columns {
-    /// `predict_proba` or `predict`: `proba_0,..`, `prediction`, or `prediction_0,..`.
+    /// `predict_proba`, `predict` or the outputs of a torch module: `proba_0,..`, `prediction` or
+    /// `prediction_0,..`, `score` or `score_0,..`.
     Scores,
     /// Integers as decrypted, before dequantisation: `output_0,..`.
     Integers,
@@ -53,6 +54,8 @@ impl<'a, W: Write> ScoreWriter<'a, W> {
             (Columns::Scores, ScoreKind::Probabilities, scores) => numbered("proba", scores),
             (Columns::Scores, ScoreKind::Predictions, 1) => vec!["prediction".into()],
             (Columns::Scores, ScoreKind::Predictions, scores) => numbered("prediction", scores),
+            (Columns::Scores, ScoreKind::Outputs, 1) => vec!["score".into()],
+            (Columns::Scores, ScoreKind::Outputs, scores) => numbered("score", scores),
         })?;
         Ok(Self { model, columns, writer, field: String::new() })
     }

@@ -161,6 +161,24 @@ impl Copy {
     }
 }
 
+/// Fills bytes with one value.
+pub(super) fn fill_bytes(to: *mut u8, value: u8, bytes: usize) -> Result<(), RecordError> {
+    match bytes {
+        0 => return Ok(()),
+        _ if bytes > MAX_CIRCUIT_MEMORY_BYTES => {
+            return not_traceable(format!("it fills {bytes} bytes at once"));
+        }
+        _ if to.is_null() => {
+            return not_traceable("it fills a buffer without a valid address");
+        }
+        _ => {}
+    }
+    // SAFETY: not null, and bytes need no alignment. That the circuit's code owns the range is its
+    // own promise: see the module's documentation.
+    unsafe { ptr::write_bytes(to, value, bytes) };
+    Ok(())
+}
+
 fn copy_bytes(from: *const u8, to: *mut u8, bytes: usize) -> Result<(), RecordError> {
     if from.is_null() || to.is_null() {
         return not_traceable("it copies from or to a buffer without a valid address");

@@ -1,8 +1,9 @@
-//! Copies between memory references: Concrete's for one dimension, MLIR's for any.
+//! Copies between memory references: Concrete's for one dimension, MLIR's for any, and the C
+//! library's, which LLVM calls where source and target are contiguous.
 // The C side decides how many arguments there are.
 #![allow(clippy::too_many_arguments)]
 
-use super::super::memory::{Copy, Words};
+use super::super::memory::{Copy, Words, fill_bytes};
 use super::{not_traceable, step};
 use crate::recorder::RecordError;
 use crate::recorder::limits::MAX_RANK;
@@ -28,6 +29,18 @@ pub(super) extern "C" fn copy_one_rank(
         }
         .run()
     });
+}
+
+/// `memcpy` and `memmove`.
+pub(super) extern "C" fn copy_block(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
+    step(|_| Copy { from, from_stride: 1, to, to_stride: 1, count: bytes, bytes: 1 }.run());
+    to
+}
+
+/// `memset`, which uses the last byte of its second argument.
+pub(super) extern "C" fn fill_block(to: *mut u8, value: u32, bytes: usize) -> *mut u8 {
+    step(|_| fill_bytes(to, value.to_le_bytes()[0], bytes));
+    to
 }
 
 /// A memory reference of MLIR whose rank is known at run time only.

@@ -50,6 +50,8 @@ pub(super) fn address(name: &str) -> Option<usize> {
         "memref_encode_expand_lut_for_bootstrap" => lwe::encode_expand_lut as *const (),
         "memref_copy_one_rank" => copy::copy_one_rank as *const (),
         "memrefCopy" => copy::copy_any_rank as *const (),
+        "memcpy" | "memmove" => copy::copy_block as *const (),
+        "memset" => copy::fill_block as *const (),
         "concrete_checked_malloc" | "malloc" => allocate as *const (),
         "free" => release as *const (),
         "_dfr_start" | "_dfr_stop" => do_nothing as *const (),
