@@ -65,6 +65,8 @@ pub mod topology;
 
 pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
+#[cfg(any(test, fuzzing))]
+pub use store::fuzzing;
 pub use store::marks::{
     CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
     Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,

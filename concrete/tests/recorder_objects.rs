@@ -123,3 +123,53 @@ fn damaged_objects_never_make_the_recorder_fail() {
         }
     }
 }
+
+/// An object of two segments, none of them code, and of a dynamic table: so many symbols, all of
+/// the same name, which is as long as the file has room and has no end.
+fn endless_names(symbols: u32) -> Vec<u8> {
+    const PAGE: usize = 4096;
+    const SYMBOL_BYTES: usize = 24;
+    const NAME_BYTES: usize = 24 << 20;
+    const HASH: usize = PAGE;
+    const SYMBOLS: usize = 2 * PAGE;
+    let names = SYMBOLS + symbols as usize * SYMBOL_BYTES;
+    let mut object = vec![0; names];
+    object.resize(names + NAME_BYTES, b'a');
+    let length = object.len() as u64;
+    let mut put = |at: usize, bytes: &[u8]| object[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[3, 0, 62, 0, 1]); // shared object, x86-64, version
+    put(32, &[64]); // where program headers are
+    put(52, &[64, 0, 56, 0, 2]); // sizes of headers, two program headers
+    const DYNAMIC: u32 = 2;
+    let table = (PAGE / 2) as u64;
+    for (index, kind, start, length) in [(0, LOAD, 0, length), (1, DYNAMIC, table, 6 * 16)] {
+        let at = PROGRAM_HEADERS + index * PROGRAM_HEADER_BYTES;
+        put(at, &kind.to_le_bytes());
+        put(at + 4, &[6]); // read and write
+        for (field, word) in [(8, start), (16, start), (32, length), (40, length)] {
+            put(at + field, &word.to_le_bytes());
+        }
+    }
+    // DT_HASH, DT_SYMTAB, DT_STRTAB, DT_STRSZ
+    let places = [(4, HASH), (6, SYMBOLS), (5, names), (10, NAME_BYTES)];
+    for (index, (tag, value)) in places.into_iter().enumerate() {
+        put(PAGE / 2 + 16 * index, &[tag]);
+        put(PAGE / 2 + 16 * index + 8, &(value as u64).to_le_bytes());
+    }
+    put(HASH, &0u32.to_le_bytes()); // no buckets, and a chain of all symbols
+    put(HASH + 4, &symbols.to_le_bytes());
+    for symbol in 1..symbols as usize {
+        put(SYMBOLS + symbol * SYMBOL_BYTES + 6, &[1]); // of section 1: defined
+    }
+    object
+}
+
+#[test]
+fn names_without_end_take_no_time() {
+    // The chain of the hash table lies over the symbols, which nobody minds.
+    let outcome = record_bytes(&endless_names(1 << 20));
+    assert_eq!(outcome, Err(RecordError::MissingEntry("_mlir_concrete_main".into())));
+    let error = record_bytes(&endless_names((1 << 20) + 1)).unwrap_err();
+    assert!(error.to_string().contains("more than 1048576 symbols"), "{error}");
+}

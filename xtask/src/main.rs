@@ -1,4 +1,7 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask services`.
+//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask fuzz`,
+//! `cargo xtask services`.
+
+mod fuzz;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,8 @@ usage: cargo xtask TASK
 
   test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
   check              dependency direction, and where unsafe code may be
+  fuzz [TARGET] [--seconds N]
+                     every fuzz target, or one, for N seconds each (60); needs cargo-fuzz
   services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
                      CIPHERSCORE_BROKER__URL and CIPHERSCORE_STORE__URL (workers), and in
                      CIPHERSCORE_BROKER_URL and CIPHERSCORE_REDIS_URL (the other commands)";
@@ -100,6 +105,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((task, rest)) if task == "test" => test(rest),
         Some((task, [])) if task == "check" => check(),
+        Some((task, rest)) if task == "fuzz" => fuzz::fuzz(&root(), rest),
         Some((task, [program, rest @ ..])) if task == "services" => services(program, rest),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

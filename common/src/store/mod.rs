@@ -1,6 +1,8 @@
 //! The store of evaluation keys, models and large batches: one seam, in Redis and in memory.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod marks;
 pub(crate) mod memory;
 pub(crate) mod reader;

@@ -19,6 +19,8 @@
 //! exit status of it.
 
 mod error;
+#[cfg(all(any(test, fuzzing), target_os = "linux", target_arch = "x86_64"))]
+pub mod fuzzing;
 mod limits;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

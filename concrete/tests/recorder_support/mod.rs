@@ -71,6 +71,7 @@ pub(crate) fn compile(name: &str) -> Vec<u8> {
 }
 
 /// Compiles and records.
+#[allow(dead_code, reason = "not every test has the default time")]
 pub(crate) fn record_source(name: &str) -> Result<Circuit, RecordError> {
     record(&recorder(), &compile(name), CIRCUIT, &signature())
 }

@@ -160,4 +160,30 @@ mod tests {
         bytes.extend(u64::MAX.to_le_bytes());
         assert!(matches!(Circuit::from_bytes(&bytes), Err(FormatError::Damaged(_))));
     }
+
+    #[test]
+    fn lists_end_at_their_bounds() {
+        /// Roots are inputs of three bytes, tables and outputs are empty.
+        fn file(roots: u32, tables: u32, outputs: u32) -> Vec<u8> {
+            let mut bytes = GOLDEN[..HEADER_BYTES].to_vec();
+            for (count, element) in [(roots, 3), (tables, 1), (outputs, 1)] {
+                bytes.push(252); // a u32 follows
+                bytes.extend(count.to_le_bytes());
+                bytes.resize(bytes.len() + element * count as usize, 0);
+            }
+            bytes
+        }
+        let (roots, tables, outputs) = (1 << 21, 1 << 16, 256);
+        Circuit::from_bytes(&file(roots, tables, outputs)).unwrap();
+        for longer in [
+            file(roots + 1, 0, 0),
+            file(0, tables + 1, 0),
+            file(0, 0, outputs + 1),
+            // Within the limit of what may be claimed; 1 GiB of memory, if it were read.
+            file(0, 31 << 20, 0),
+        ] {
+            let error = Circuit::from_bytes(&longer).unwrap_err().to_string();
+            assert!(error.contains("a list of more than"), "{error}");
+        }
+    }
 }

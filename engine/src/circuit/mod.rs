@@ -11,6 +11,7 @@
 //! Files are strangers' bytes: [`Circuit`] is what was read, [`ValidCircuit`] what was checked
 //! against a [`Signature`](crate::parameters::Signature) and may be evaluated.
 
+mod bounded;
 mod execute;
 mod footprint;
 mod format;
@@ -27,6 +28,8 @@ pub use linear::evaluate_linear;
 pub use validate::{
     InvalidCircuit, MAX_ROOTS, MAX_TABLE_WORDS, MAX_TABLES, MAX_TERMS, ValidCircuit,
 };
+
+use crate::parameters::MAX_KEYS;
 
 /// `coefficient * root`, modulo 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,10 +106,13 @@ impl Root {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Circuit {
     /// Roots; each refers to earlier ones only.
+    #[serde(deserialize_with = "bounded::list::<_, MAX_ROOTS, _>")]
     pub roots: Vec<Root>,
     /// Body of the accumulator of a bootstrap: N words each, expanded over the whole half torus.
+    #[serde(deserialize_with = "bounded::list::<_, MAX_TABLES, _>")]
     pub tables: Vec<Vec<u64>>,
     /// For each output, its ciphertexts in row-major order.
+    #[serde(deserialize_with = "bounded::list::<_, MAX_KEYS, _>")]
     pub outputs: Vec<Vec<Affine>>,
 }
 

@@ -31,6 +31,15 @@ const SCAN_KEYS: usize = 1000;
 /// Blobs that are described by one round trip.
 const LIST_BATCH: usize = 500;
 
+/// A meta key's value as it is read, and as it is read again when it was written.
+#[cfg(any(test, fuzzing))]
+pub(super) fn check_meta(name: &BlobName, json: &[u8]) -> Option<(BlobInfo, BlobInfo)> {
+    let info = meta::parse(name, json, None).ok()?;
+    let again =
+        meta::parse(name, &meta::to_json(&info), None).expect("what was read can be written");
+    Some((info, again))
+}
+
 /// The store in Redis.
 ///
 /// Chunks have a connection of their own: a slow one would hold up, and time out, the small

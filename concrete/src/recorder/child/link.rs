@@ -9,6 +9,8 @@ use object::elf::{self, Dyn64, DynamicTag, FileHeader64, Rela64, Sym64};
 use object::pod;
 use object::read::elf::{Dyn, GnuHashTable, HashTable, Sym};
 
+#[cfg(any(test, fuzzing))]
+use super::elf::PAGE_BYTES;
 use super::elf::{ENDIAN, Image, Rights, Segment, size, unsupported};
 use crate::recorder::RecordError;
 use crate::recorder::limits::{MAX_NAME_BYTES, MAX_RELOCATIONS, MAX_SYMBOLS};
@@ -29,6 +31,30 @@ pub(super) struct Program {
     pub(super) patches: Vec<Patch>,
     /// Address of the circuit's function, inside an executable segment.
     pub(super) entry: usize,
+}
+
+#[cfg(any(test, fuzzing))]
+impl Program {
+    /// What the mapping relies on.
+    pub(super) fn check(&self) {
+        let holds = |rights, address, length| {
+            let segments = self.segments.iter().filter(|segment| segment.rights == rights);
+            segments.into_iter().any(|segment: &Segment| {
+                address >= segment.start && address + length <= segment.end
+            })
+        };
+        assert!(holds(Rights::Execute, self.entry, 1), "the entry is not code");
+        for patch in &self.patches {
+            assert!(holds(Rights::Write, patch.place, 8), "{patch:?} is not in data");
+        }
+        let mut before = 0;
+        for Segment { start, end, .. } in &self.segments {
+            let pages = start.is_multiple_of(PAGE_BYTES) && end.is_multiple_of(PAGE_BYTES);
+            assert!(pages && before <= *start && start <= end, "segments share pages");
+            before = *end;
+        }
+        assert_eq!(self.bytes.len(), before);
+    }
 }
 
 /// A word of the image to be written before it runs; the place is inside a writable segment.
@@ -117,6 +143,8 @@ impl<'image> Tables<'image> {
     fn name(&self, symbol: &Sym64<LittleEndian>) -> Result<&'image str, RecordError> {
         let start = symbol.st_name.get(ENDIAN) as usize;
         let name = self.strings.get(start..).unwrap_or_default();
+        // A million symbols may share a name of megabytes: it is not read beyond what is allowed.
+        let name = &name[..name.len().min(2 * MAX_NAME_BYTES + 1)];
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
         match str::from_utf8(name) {
             Ok(name) if !name.is_empty() && name.len() <= 2 * MAX_NAME_BYTES => Ok(name),

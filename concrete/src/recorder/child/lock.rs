@@ -35,6 +35,7 @@ pub(super) fn limit() -> Result<(), RecordError> {
     set_limit(libc::RLIMIT_NPROC, 0, "processes")?;
     set_limit(libc::RLIMIT_STACK, MAX_STACK_BYTES, "stack")?;
 
+    volunteer_for_the_killer();
     set_option(libc::PR_SET_NO_NEW_PRIVS, 1, "no new privileges")?;
     // Neither a debugger of the same user nor /proc may look at the child or reach in.
     set_option(libc::PR_SET_DUMPABLE, 0, "not dumpable")?;
@@ -52,6 +53,13 @@ pub(super) fn limit() -> Result<(), RecordError> {
     Ok(())
 }
 
+/// When memory runs out, this process goes first, and not the importer or its neighbours. Where
+/// there is no such file, or it is not ours, the address space is still limited.
+fn volunteer_for_the_killer() {
+    const FIRST_OF_ALL: &str = "1000";
+    drop(std::fs::write("/proc/self/oom_score_adj", FIRST_OF_ALL));
+}
+
 /// Second half, once the code is mapped: no new descriptors, and the system call filter.
 pub(super) fn confine() -> Result<(), RecordError> {
     set_limit(libc::RLIMIT_NOFILE, 0, "descriptors")?;
@@ -63,25 +71,33 @@ pub(super) fn confine() -> Result<(), RecordError> {
 
 /// The system calls that recording needs; any other one kills the process.
 ///
-/// Memory comes from `mmap`, `mremap`, `brk`, never executable. `write` is for the answer, on the
+/// Memory comes from `mmap`, `mremap`, `brk`, as `malloc` asks for it: private, of no file, of
+/// ordinary pages, where the kernel chooses, never executable. `write` is for the answer, on the
 /// one descriptor that is left. An abort of the runtime (out of memory) signals the process itself.
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let is = |argument, value: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
     };
-    let not_executable = || {
-        let mask = SeccompCmpOp::MaskedEq(libc::PROT_EXEC.cast_unsigned().into());
-        SeccompRule::new(vec![SeccompCondition::new(2, SeccompCmpArgLen::Dword, mask, 0)?])
+    let without = |argument, flags: u64| {
+        let masked = SeccompCmpOp::MaskedEq(flags);
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, 0)
     };
+    let not_executable = || without(2, libc::PROT_EXEC.cast_unsigned().into());
+    let ordinary = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    let other_flags = u64::from(!ordinary.cast_unsigned());
+    let may_move = libc::MREMAP_MAYMOVE.cast_unsigned().into();
     // Other advice can take pages of memory from the whole machine, if root gives it.
     let advice = |advice: i32| SeccompRule::new(vec![is(2, advice.cast_unsigned().into())?]);
     let own_process = u64::from(std::process::id());
     let abort = libc::SIGABRT.cast_unsigned().into();
     let rules = [
         (libc::SYS_write, vec![SeccompRule::new(vec![is(0, 1)?])?]),
-        (libc::SYS_mmap, vec![not_executable()?]),
-        (libc::SYS_mprotect, vec![not_executable()?]),
-        (libc::SYS_mremap, vec![]),
+        (
+            libc::SYS_mmap,
+            vec![SeccompRule::new(vec![not_executable()?, without(3, other_flags)?])?],
+        ),
+        (libc::SYS_mprotect, vec![SeccompRule::new(vec![not_executable()?])?]),
+        (libc::SYS_mremap, vec![SeccompRule::new(vec![is(3, may_move)?])?]),
         (libc::SYS_munmap, vec![]),
         (libc::SYS_madvise, vec![advice(libc::MADV_DONTNEED)?, advice(libc::MADV_FREE)?]),
         (libc::SYS_brk, vec![]),

@@ -42,6 +42,15 @@ fn serve() -> Result<Circuit, RecordError> {
     invoke::record(&request, &code)
 }
 
+/// The steps before anything is mapped, and what must hold of a program that may be.
+#[cfg(any(test, fuzzing))]
+pub(super) fn check_object(object: &[u8], circuit_name: &str) -> Result<(), RecordError> {
+    let image = elf::Image::load(object)?;
+    let program = link::link(image, circuit_name, &stubs::address)?;
+    program.check();
+    Ok(())
+}
+
 /// Sends the outcome to the parent and ends the process, without running anything else in it.
 fn finish(outcome: Result<Circuit, RecordError>) -> ! {
     lock::write_and_exit(&protocol::answer(outcome))

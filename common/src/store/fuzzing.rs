@@ -1,0 +1,54 @@
+//! Doors for fuzzing: what is private here and takes a stranger's bytes. Only in tests and in builds
+//! by cargo-fuzz.
+
+use super::marks::Presence;
+use super::redis::check_meta;
+use super::{BlobKind, BlobName, MAX_BLOB_BYTES};
+use crate::{Digest, Tenant};
+
+/// The value of a meta key, under names of every kind. What was accepted is within its bounds, and
+/// is written and read again as the same.
+pub fn meta(bytes: &[u8]) {
+    for kind in [BlobKind::Key, BlobKind::Model, BlobKind::Job, BlobKind::Reply] {
+        let name = BlobName { tenant: Tenant::default(), kind, id: Digest::of(b"blob") };
+        let Some((info, again)) = check_meta(&name, bytes) else { continue };
+        assert!((1..=MAX_BLOB_BYTES).contains(&info.bytes));
+        assert_eq!(Some(again), Some(info));
+    }
+}
+
+/// What is stored under a worker's name.
+pub fn presence(bytes: &[u8]) {
+    let Some(presence) = Presence::parse("w", bytes) else { return };
+    assert!(presence.version.chars().all(|character| !character.is_control()));
+    if let Ok(json) = presence.to_json() {
+        assert_eq!(Presence::parse("w", &json), Some(presence));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Every input that is kept for a target.
+    fn replay(target: &str, check: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let mut files = 0;
+        for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{target}: {error}")) {
+            check(&fs::read(file.unwrap().path()).unwrap());
+            files += 1;
+        }
+        assert!(files > 0, "{target} has no inputs");
+    }
+
+    #[test]
+    fn kept_metas_are_survived() {
+        replay("store_meta", super::meta);
+    }
+
+    #[test]
+    fn kept_presences_are_survived() {
+        replay("store_presence", super::presence);
+    }
+}
