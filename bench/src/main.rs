@@ -1,6 +1,7 @@
 //! Measures on this machine what the documentation says about speed, and prints one table.
 
 mod bulk;
+mod concrete_ml;
 mod data_owner;
 mod machine;
 mod models;
@@ -28,12 +29,15 @@ enum Command {
     Queue(options::Options),
     /// What the bulk engine does in a second, alone and from end to end.
     Bulk(options::Options),
+    /// Concrete ML's circuits in our engine, and in Concrete ML's own server.
+    ConcreteMl(concrete_ml::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
+        Command::ConcreteMl(options) => concrete_ml::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
