@@ -2,6 +2,7 @@
 
 mod bulk;
 mod circuits;
+mod concrete_ml;
 mod data_owner;
 mod machine;
 mod models;
@@ -31,6 +32,8 @@ enum Command {
     Bulk(options::Options),
     /// Where the time of Concrete ML's circuits goes: operations alone, one row, many rows.
     Circuits(circuits::Arguments),
+    /// Concrete ML's circuits in our engine, and in Concrete ML's own server.
+    ConcreteMl(concrete_ml::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
         Command::Circuits(arguments) => circuits::run(&arguments),
+        Command::ConcreteMl(options) => concrete_ml::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -95,7 +95,7 @@ fn yes(met: bool) -> &'static str {
 }
 
 /// Three significant digits, or more before the point.
-fn decimals(value: f64) -> usize {
+pub(crate) fn decimals(value: f64) -> usize {
     match value.abs() {
         100.0.. => 0,
         10.0.. => 1,
