@@ -9,6 +9,7 @@ use anyhow::Context;
 use cipherscore_concrete::batch::write_batch;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::keys::write_evaluation_keys;
+use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::write_value;
 use cipherscore_engine::circuit::{Root, ValidCircuit};
@@ -22,10 +23,11 @@ use crate::machine::{Machine, Watch};
 use crate::models::sources;
 use crate::options::Options;
 use crate::table::{Table, median};
-use crate::workers::recorder;
 
 const DEFAULT: [&str; 2] =
     ["testdata/concrete/decision_tree_classifier", "testdata/ensembles/xgb50x4_breast_cancer"];
+/// As which this program starts itself to import a raw zip.
+pub(crate) const RECORDER_COMMAND: &str = "record-circuit";
 /// Repetitions, unless it is to be quick.
 const REPETITIONS: usize = 5;
 
@@ -95,7 +97,9 @@ impl Subject {
         eprintln!("{name}: making keys");
         let path = folder.join("server.zip");
         let zip = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let artifact = ServerArtifact::open(&zip, &recorder()?)?;
+        let recorder =
+            RecorderCommand::new(std::env::current_exe()?, vec![RECORDER_COMMAND.into()]);
+        let artifact = ServerArtifact::open(&zip, &recorder)?;
         let circuit = artifact.circuit.optimise()?;
         let evaluator = Arc::new(CircuitEvaluator::new(artifact)?);
         let signature = circuit.signature();

@@ -37,6 +37,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == circuits::RECORDER_COMMAND) {
+        return cipherscore_concrete::recorder::child_main();
+    }
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),

@@ -249,21 +249,18 @@ fn a_table_of_zeros_is_a_trivial_zero() {
 struct Numbers(u64);
 
 impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
+    fn below(&mut self, limit: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
+        usize::try_from(self.0 >> 33).unwrap() % limit
     }
 
     fn affine(&mut self, roots: &[u32]) -> Affine {
-        let mut chosen: Vec<u32> = (0..2)
-            .map(|_| roots[usize::try_from(self.below(roots.len() as u64)).unwrap()])
-            .collect();
+        let mut chosen: Vec<u32> = (0..2).map(|_| roots[self.below(roots.len())]).collect();
         chosen.sort_unstable();
         chosen.dedup();
-        let terms: Vec<_> =
-            chosen.iter().map(|&root| (root, [1, -1, 2][self.below(3) as usize])).collect();
-        let constant = plaintext(self.below(2 * VALUES as u64).cast_signed());
+        let terms: Vec<_> = chosen.iter().map(|&root| (root, [1, -1, 2][self.below(3)])).collect();
+        let constant = plaintext(i64::try_from(self.below(16)).unwrap());
         Affine { constant, ..circuits::terms(&terms, 0) }
     }
 }
@@ -287,7 +284,7 @@ fn random(seed: u64) -> Circuit {
             small.push(index);
         } else {
             let recent = &small[small.len().saturating_sub(2)..];
-            let table = u32::try_from(numbers.below(tables.len() as u64)).unwrap();
+            let table = u32::try_from(numbers.below(tables.len())).unwrap();
             roots.push(Root::Bootstrap { input: numbers.affine(recent), table, key: 0 });
             big.push(index);
         }
