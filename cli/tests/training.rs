@@ -181,7 +181,7 @@ fn wrong_arguments(path: &dyn Fn(&str) -> PathBuf) {
         let words = words!["evaluate", "--server", data("server.zip"), "--evaluation-key", key];
         let outputs = words!["--output", path("no-weights.bin"), path("no-bias.bin"), "--input"];
         let inputs: Vec<_> = inputs.iter().map(|name| path(name).into_os_string()).collect();
-        [&words[..], &outputs, &inputs].concat()
+        [&words[..], &outputs[..], &inputs[..]].concat()
     };
     let [x, y, weights, bias] =
         ["x", "y", "weights", "bias"].map(|name| format!("encrypted/{name}-000000.bin"));
