@@ -76,7 +76,7 @@ fn four_iterations_over_the_queue_and_one_on_files() {
     let trained = train.output().unwrap();
     let (printed, errors) = (text(&trained.stdout), text(&trained.stderr));
     assert!(trained.status.success(), "{printed}{errors}");
-    assert!(printed.contains("100 of 100 rows are classified as their labels say"), "{printed}");
+    assert!(printed.contains("91 of 100 rows are classified as their labels say"), "{printed}");
     assert!(printed.ends_with("equal to training without encryption\n"), "{printed}");
     assert_eq!(printed.matches("-> ").count(), 4, "{printed}");
 
@@ -181,7 +181,7 @@ fn wrong_arguments(path: &dyn Fn(&str) -> PathBuf) {
         let words = words!["evaluate", "--server", data("server.zip"), "--evaluation-key", key];
         let outputs = words!["--output", path("no-weights.bin"), path("no-bias.bin"), "--input"];
         let inputs: Vec<_> = inputs.iter().map(|name| path(name).into_os_string()).collect();
-        [&words[..], &outputs, &inputs].concat()
+        [&words[..], &outputs[..], &inputs[..]].concat()
     };
     let [x, y, weights, bias] =
         ["x", "y", "weights", "bias"].map(|name| format!("encrypted/{name}-000000.bin"));

@@ -5,7 +5,7 @@
 //! next iteration. Any other quantised module with several inputs or outputs is a program as well.
 
 use cipherscore_engine::artifact::{Archive, names};
-use cipherscore_engine::model::Quantiser;
+use cipherscore_engine::model::{ModelError, Quantiser};
 use cipherscore_engine::parameters::{Gate, KeysetParameters};
 use thiserror::Error;
 
@@ -118,9 +118,8 @@ impl Argument {
     }
 
     /// The reals of a value's integers, as Concrete ML's `dequantize_output`.
-    pub fn dequantise(&self, integers: &[i64]) -> Vec<f64> {
-        let of = |(index, &integer): (usize, &i64)| self.quantiser.dequantise(integer, index);
-        integers.iter().enumerate().map(of).collect()
+    pub fn dequantise(&self, integers: &[i64]) -> Result<Vec<f64>, ModelError> {
+        self.quantiser.dequantise(integers, &self.gate.shape)
     }
 }
 
@@ -196,10 +195,12 @@ fn arguments(
         )));
     }
     let named = |index: usize| names.get(index).map(|&name| name.to_owned());
-    let argument = |(index, (gate, quantiser)): (usize, (&Gate, Quantiser))| Argument {
-        name: named(index).unwrap_or_else(|| format!("{what}{index}")),
-        gate: gate.clone(),
-        quantiser,
+    let argument = |(index, (gate, quantiser)): (usize, (&Gate, Quantiser))| {
+        let name = named(index).unwrap_or_else(|| format!("{what}{index}"));
+        // A zero point for each number, of another shape than the numbers.
+        let zeros = quantiser.dequantise(&vec![0; gate.len()], &gate.shape);
+        zeros.map_err(|error| ClientZipError::Inconsistent(format!("{name}: {error}")))?;
+        Ok(Argument { name, gate: gate.clone(), quantiser })
     };
     Ok(gates.iter().zip(quantisers).enumerate().map(argument).collect())
 }

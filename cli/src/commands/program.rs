@@ -177,7 +177,7 @@ pub(super) fn decrypt(
         let value = value.with_context(|| format!("{}, of {}", path.display(), argument.name))?;
         Ok(match integers {
             true => table(argument, &value),
-            false => table(argument, &argument.dequantise(&value)),
+            false => table(argument, &argument.dequantise(&value)?),
         })
     };
     let names: Vec<_> = assigned.iter().map(|file| file.argument.name.clone()).collect();

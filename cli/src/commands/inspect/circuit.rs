@@ -215,7 +215,11 @@ impl Inspected {
             Some(p_error) => {
                 format!("2^{:.1} for each bootstrap, as the compiler reports", p_error.log2())
             }
-            None => "not in this zip (2^-40 for each bootstrap is Concrete ML's default)".into(),
+            None => {
+                "not in this zip (Concrete ML's default is 2^-40 for each bootstrap, and 0.01 in \
+                     training programs)"
+                    .into()
+            }
         }
     }
 
