@@ -335,6 +335,26 @@ fn ensembles_lose_most_of_their_bootstraps() {
     }
 }
 
+/// Neurons that training pruned, and comparisons that nobody looks at.
+#[test]
+fn networks_lose_their_pruned_neurons() {
+    for (name, compiled, at_most) in [
+        ("neural_net_classifier", [4, 4], [3, 3]),
+        ("neural_net_classifier_binary", [12, 12], [4, 4]),
+        ("neural_net_regressor", [15, 15], [3, 3]),
+        ("torch_perceptron", [12, 12], [4, 4]),
+        ("torch_convolutions", [102, 120], [81, 96]),
+    ] {
+        let zip = testdata("imported").join(format!("{name}.zip"));
+        let cost = &json(&arguments!["inspect", zip, "--json"])[0]["cost"];
+        for (index, field) in ["bootstraps", "keyswitches"].into_iter().enumerate() {
+            assert_eq!(cost["compiled"][field], compiled[index], "{name}");
+            let optimised = cost["optimised"][field].as_u64().unwrap();
+            assert!(optimised <= at_most[index], "{name}: {optimised} {field}");
+        }
+    }
+}
+
 /// Concrete's own zips say how likely a bootstrap fails; the committed ones were stripped of it.
 #[test]
 fn the_failure_probability_is_kept_where_it_is_known() {

@@ -75,7 +75,7 @@ class Case:
     golden: bool = False
     #: Save the circuit before compilation, which nobody can evaluate without Concrete's compiler.
     via_mlir: bool = False
-    #: Rows to train on, of each class as many; none for three quarters of all.
+    #: Rows to train on, classes in proportion; none for three quarters of all.
     train_size: Optional[int] = None
 
     @property
@@ -257,10 +257,10 @@ CASES = [
     Case(
         "k_neighbors_classifier",
         models.KNeighborsClassifier,
-        dict(n_neighbors=3, n_bits=2),
+        dict(n_neighbors=5, n_bits=2),
         IRIS,
-        TREE_ROWS,
-        train_size=9,
+        (1, 1, 0),
+        train_size=8,
     ),
     TorchCase(
         "torch_perceptron",
