@@ -202,5 +202,5 @@ fn arguments(
         zeros.map_err(|error| ClientZipError::Inconsistent(format!("{name}: {error}")))?;
         Ok(Argument { name, gate: gate.clone(), quantiser })
     };
-    Ok(gates.iter().zip(quantisers).enumerate().map(argument).collect())
+    gates.iter().zip(quantisers).enumerate().map(argument).collect()
 }
