@@ -36,7 +36,7 @@ const CLI: &str = "cipherscore";
 /// Where trained models are kept, within the workspace.
 const WORK: &str = "target/concrete-ml";
 /// In place of what a model without bootstraps does not have.
-const LINEAR: &str = "none";
+const NONE: &str = "none";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

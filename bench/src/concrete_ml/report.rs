@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::ours::{Bootstraps, CommandLine};
 use super::peer::Versions;
-use super::{LINEAR, THREADS};
+use super::{NONE, THREADS};
 use crate::machine::{self, Machine};
 use crate::table::{decimals, median};
 
@@ -162,7 +162,7 @@ impl Measured {
             "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.2} |\n",
             outcome.constructor,
             outcome.data,
-            if compiled == 0 { LINEAR.to_owned() } else { format!("{compiled} -> {optimised}") },
+            if compiled == 0 { NONE.to_owned() } else { format!("{compiled} -> {optimised}") },
             self.ours_cold.0.len(),
             seconds(self.ours_cold.median()),
             seconds(self.ours_prepared.median()),
@@ -185,7 +185,7 @@ impl Measured {
             outcome.data,
             bytes(self.sizes.evaluation_key),
             if self.bootstraps.compiled == 0 {
-                LINEAR.to_owned()
+                NONE.to_owned()
             } else {
                 seconds(self.ours_preparing.median())
             },
