@@ -32,6 +32,12 @@ pub enum BatchError {
         /// Rows that were announced.
         rows: u32,
     },
+    /// An end before a value is complete.
+    #[error("value {value} is not complete")]
+    ValueTooShort {
+        /// The value.
+        value: usize,
+    },
     /// A length that no value of its gate has.
     #[error("row {row}, value {value}: {found} bytes, where at most {limit} are possible")]
     ValueTooLong {
@@ -73,6 +79,21 @@ pub fn write_batch<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Vec<u
         append_value(&mut batch, value.as_ref());
     }
     batch
+}
+
+/// The values of a batch of one row, of which the gates are not known.
+pub fn split_values(mut batch: &[u8]) -> Result<Vec<&[u8]>, BatchError> {
+    let mut values = Vec::new();
+    while !batch.is_empty() {
+        let value = values.len();
+        let split = batch
+            .split_first_chunk()
+            .and_then(|(prefix, rest)| rest.split_at_checked(u32::from_le_bytes(*prefix) as usize));
+        let (found, rest) = split.ok_or(BatchError::ValueTooShort { value })?;
+        values.push(found);
+        batch = rest;
+    }
+    Ok(values)
 }
 
 /// Reads a batch that arrives in pieces, split anywhere.
@@ -201,6 +222,19 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(write_batch(rows().concat()), BATCH);
+    }
+
+    #[test]
+    fn values_are_found_without_their_gates() {
+        assert_eq!(split_values(BATCH).unwrap(), rows().concat());
+        for length in 0..BATCH.len() {
+            let found = split_values(&BATCH[..length]);
+            // Where a value ends.
+            match [0, 6, 11, 15].iter().position(|&end| end == length) {
+                Some(values) => assert_eq!(found.unwrap().len(), values),
+                None => assert!(found.is_err(), "{length}"),
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! * [`keys`], [`values`]: Cap'n Proto keys and ciphertexts, as Concrete serialises them.
 //! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
 //! * [`server`], [`client`]: the two zips, opened.
+//! * [`program`]: a `client.zip` of several inputs or outputs, such as encrypted training.
 //! * [`batch`]: rows of values, as jobs carry them.
 //! * [`evaluator`]: circuits behind the engine's evaluation trait.
 
@@ -21,6 +22,7 @@ pub mod concrete_capnp;
 pub mod evaluator;
 pub mod keys;
 pub mod processing;
+pub mod program;
 pub mod recorder;
 pub mod server;
 pub mod specs;

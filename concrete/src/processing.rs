@@ -36,26 +36,57 @@ pub enum ProcessingError {
     /// Something that Concrete ML can do and this program cannot.
     #[error("serialized_processing.json asks for {0}, which is not supported")]
     Unsupported(String),
+    /// A training program where a model with rows and scores is expected.
+    #[error("serialized_processing.json is of encrypted training, which has no rows and scores")]
+    Training,
 }
 
 fn inconsistent<T>(what: impl Into<String>) -> Result<T, ProcessingError> {
     Err(ProcessingError::Inconsistent(what.into()))
 }
 
-/// Reads `serialized_processing.json`.
-pub fn parse_processing(json: &[u8]) -> Result<Model, ProcessingError> {
+/// What `serialized_processing.json` says of a [program](crate::program).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgramProcessing {
+    /// Concrete ML's class of the compiled module.
+    pub class_name: String,
+    /// Whether it was saved with `mode="training"`.
+    pub is_training: bool,
+    /// One quantiser for each input.
+    pub inputs: Vec<Quantiser>,
+    /// One quantiser for each output.
+    pub outputs: Vec<Quantiser>,
+}
+
+/// Reads `serialized_processing.json` of a program.
+pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, ProcessingError> {
+    let processing = read(json)?;
+    let quantisers = |list: Vec<_>| list.into_iter().map(quantiser).collect::<Result<_, _>>();
+    Ok(ProgramProcessing {
+        class_name: class_name(&processing.model_type)?,
+        is_training: processing.is_training,
+        inputs: quantisers(processing.input_quantizers)?,
+        outputs: quantisers(processing.output_quantizers)?,
+    })
+}
+
+/// What models and programs have in common.
+fn read(json: &[u8]) -> Result<json::Processing, ProcessingError> {
     if json.len() > MAX_PROCESSING_BYTES {
         return Err(ProcessingError::TooLarge(json.len()));
     }
     let processing: json::Processing = serde_json::from_slice(json)?;
-    if processing.is_training {
-        return Err(ProcessingError::Unsupported("encrypted training".into()));
-    }
     match processing.ciphertext_format.as_str() {
-        "concrete" => {}
-        other => {
-            return Err(ProcessingError::Unsupported(format!("ciphertexts of format {other}")));
-        }
+        "concrete" => Ok(processing),
+        other => Err(ProcessingError::Unsupported(format!("ciphertexts of format {other}"))),
+    }
+}
+
+/// Reads `serialized_processing.json` of a model.
+pub fn parse_processing(json: &[u8]) -> Result<Model, ProcessingError> {
+    let processing = read(json)?;
+    if processing.is_training {
+        return Err(ProcessingError::Training);
     }
     let class_name = class_name(&processing.model_type)?;
     let post_processing = post_processing(&class_name, &processing.model_post_processing_params)?;

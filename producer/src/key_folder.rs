@@ -17,7 +17,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::files::{Access, write_atomically};
-use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
+use crate::model::{
+    ClientModel, Encryption, EncryptionError, NewKeys, ProgramEncryption, ProgramModel,
+};
 
 const CLIENT_KEY: &str = "client.key";
 const EVALUATION_KEY: &str = "evaluation.key";
@@ -174,6 +176,23 @@ impl KeyFolder {
         model: Arc<dyn ClientModel>,
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
     ) -> Result<Arc<dyn Encryption>, KeyFolderError> {
+        self.with_client_key(passphrase, |key| model.with_key(key))
+    }
+
+    /// As [`KeyFolder::encryption`], of a program.
+    pub fn program_encryption(
+        &self,
+        program: Arc<ProgramModel>,
+        passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
+    ) -> Result<ProgramEncryption, KeyFolderError> {
+        self.with_client_key(passphrase, |key| program.with_key(key))
+    }
+
+    fn with_client_key<T>(
+        &self,
+        passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
+        open: impl FnOnce(&[u8]) -> Result<T, EncryptionError>,
+    ) -> Result<T, KeyFolderError> {
         let expected = self.index()?.client_key_sha256;
         let path = self.path.join(CLIENT_KEY);
         let stored = self.read_client_key(&path)?;
@@ -187,8 +206,7 @@ impl KeyFolder {
                     .map_err(|reason| KeyFolderError::Passphrase { path: path.clone(), reason })?
             }
         };
-        let encryption = model.with_key(&plain);
-        encryption.map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })
+        open(&plain).map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })
     }
 
     /// Reads the serialised evaluation key and checks its digest.

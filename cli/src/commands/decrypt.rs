@@ -1,20 +1,31 @@
 //! `cipherscore decrypt`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::{ClientModel, OpenClient};
 use cipherscore_producer::rows::{Columns, ScoreWriter};
 use clap::Args;
 use serde::Serialize;
 
-use super::{read_bounded, read_client, report, require_separate_json, write_output};
+use super::program::{self, Converted};
+use super::{read_bounded, read_model_or_program, report, require_separate_json, write_output};
 use crate::passphrase::PassphraseSource;
 
 /// Largest output file, in bytes.
 const MAX_OUTPUT_BYTES: usize = 1 << 30;
 
-/// Decrypt evaluated rows and turn them into scores.
+/// Decrypt evaluated rows and turn them into scores, or the outputs of a program into tables.
+///
+/// Of a model all rows go into one table of scores. Of a program, such as encrypted training, each
+/// file becomes a table of de-quantised numbers, in the form that `encrypt` reads. Files are outputs
+/// in their order, or by name:
+///
+/// --input weights.bin bias.bin --output weights.csv bias.csv
+///
+/// --input weights=last.bin --output weights.csv
 #[derive(Args)]
 pub(crate) struct Decrypt {
     /// client.zip of the model.
@@ -25,13 +36,14 @@ pub(crate) struct Decrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// Encrypted outputs, as `evaluate` wrote them.
+    /// Encrypted outputs, as `evaluate` or `submit` wrote them. Of a program as FILE or NAME=FILE.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
 
     /// CSV to write: proba_0,.. of a classifier, prediction of a regressor; - for standard output.
-    #[arg(long, value_name = "CSV")]
-    output: PathBuf,
+    /// Of a program one for each file of --input.
+    #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
+    output: Vec<PathBuf>,
 
     /// Write the decrypted integers before dequantisation instead of scores.
     #[arg(long)]
@@ -43,8 +55,26 @@ pub(crate) struct Decrypt {
 
 impl Decrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        require_separate_json(json, &self.output)?;
-        let model = read_client(&self.client)?;
+        self.output.iter().try_for_each(|output| require_separate_json(json, output))?;
+        match read_model_or_program(&self.client)? {
+            OpenClient::Model(model) => self.decrypt_rows(model, json),
+            OpenClient::Program(program) => {
+                let folder = KeyFolder::new(&self.keys);
+                let encryption =
+                    folder.program_encryption(program, || self.passphrase.existing())?;
+                let values =
+                    program::decrypt(&encryption, &self.input, &self.output, self.integers)?;
+                report(json, &Values { values }, |Values { values }| {
+                    eprintln!("{} values decrypted", values.len());
+                })
+            }
+        }
+    }
+
+    fn decrypt_rows(self, model: Arc<dyn ClientModel>, json: bool) -> anyhow::Result<()> {
+        let [output] = self.output.as_slice() else {
+            bail!("{} files of --output, where the scores go into one", self.output.len());
+        };
         let encryption =
             KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
         let decrypt = |path: &PathBuf| {
@@ -52,7 +82,7 @@ impl Decrypt {
             encryption.decrypt_file(&bytes).with_context(|| path.display().to_string())
         };
         let mut rows = 0;
-        write_output(&self.output, |file| {
+        write_output(output, |file| {
             let columns = if self.integers { Columns::Integers } else { Columns::Scores };
             let mut scores = ScoreWriter::new(file, encryption.model(), columns)?;
             for path in &self.input {
@@ -62,7 +92,7 @@ impl Decrypt {
             }
             Ok(scores.finish()?)
         })?;
-        let decrypted = Decrypted { rows, output: self.output };
+        let decrypted = Decrypted { rows, output: output.clone() };
         report(json, &decrypted, |decrypted| eprintln!("{} rows decrypted", decrypted.rows))
     }
 }
@@ -71,4 +101,9 @@ impl Decrypt {
 struct Decrypted {
     rows: usize,
     output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Values {
+    values: Vec<Converted>,
 }

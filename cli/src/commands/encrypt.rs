@@ -1,22 +1,37 @@
 //! `cipherscore encrypt`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::Interface;
+use cipherscore_producer::model::{ClientModel, Interface, OpenClient};
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
 
-use super::{InputColumns, open_input, read_client, report};
+use super::program::{self, Converted};
+use super::{InputColumns, open_input, read_model_or_program, report};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
 
-/// Encrypt rows: of Concrete ML's models each into a file in Concrete's format, of others all into
-/// one file.
+/// Encrypt rows, or the arguments of a program.
+///
+/// Rows of Concrete ML's models go each into a file in Concrete's format, those of compiled models
+/// all into one file.
+///
+/// A program, such as encrypted training, has several inputs, which `inspect` lists with their
+/// names and shapes. Each takes a table, in their order or by name:
+///
+/// --input x.csv y.csv weights.csv bias.csv
+///
+/// --input x=next.csv y=labels.csv
+///
+/// A table has a header, as many columns as the last dimension of the shape, and the other
+/// dimensions as lines; a table with twice as many lines holds two values, and so on. Each value is
+/// encrypted into a file of its own.
 #[derive(Args)]
 pub(crate) struct Encrypt {
     /// client.zip of the model.
@@ -27,12 +42,14 @@ pub(crate) struct Encrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// CSV with a header and one row of raw features a line; - for standard input.
-    #[arg(long, value_name = "CSV")]
-    input: PathBuf,
+    /// CSV with a header and one row of raw features a line; - for standard input. Of a program a
+    /// table for each input, as FILE or NAME=FILE.
+    #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
 
     /// A file for each row, or one folder for row-000000-0.bin (row, argument) and so on. One file
-    /// for models whose rows are encrypted together.
+    /// for models whose rows are encrypted together. Of a program a file for each value, or one
+    /// folder for x-000000.bin (input, value) and so on.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
 
@@ -49,15 +66,39 @@ struct Encrypted {
     files: Vec<PathBuf>,
 }
 
+#[derive(Serialize)]
+struct Values {
+    values: Vec<Converted>,
+}
+
 impl Encrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let model = read_client(&self.client)?;
+        match read_model_or_program(&self.client)? {
+            OpenClient::Model(model) => self.encrypt_rows(model, json),
+            OpenClient::Program(program) => {
+                let folder = KeyFolder::new(&self.keys);
+                let encryption =
+                    folder.program_encryption(program, || self.passphrase.existing())?;
+                let values = program::encrypt(&encryption, &self.input, &self.output)?;
+                report(json, &Values { values }, |Values { values }| {
+                    for Converted { argument, files } in values {
+                        say!("{argument}: {} encrypted", files.len());
+                    }
+                })
+            }
+        }
+    }
+
+    fn encrypt_rows(self, model: Arc<dyn ClientModel>, json: bool) -> anyhow::Result<()> {
+        let [input] = self.input.as_slice() else {
+            bail!("{} files of --input, where a model takes one with all rows", self.input.len());
+        };
         let encryption =
             KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
         let model = encryption.model();
         let Interface { features, rows_of_file, .. } = model.interface();
-        let named = || self.input.display().to_string();
-        let mut reader = RowReader::new(open_input(&self.input)?, features, self.columns.extra())
+        let named = || input.display().to_string();
+        let mut reader = RowReader::new(open_input(input)?, features, self.columns.extra())
             .with_context(named)?;
         let mut names = self.names()?;
         let counter = progress::rows(json, None, 0);
@@ -80,7 +121,7 @@ impl Encrypt {
         }
         counter.finish_and_clear();
         anyhow::ensure!(
-            self.names_are_numbered() || names.next().is_none(),
+            program::only_folder(&self.output).is_some() || names.next().is_none(),
             "rows for {} files, but {} files of --output",
             files.len(),
             self.output.len()
@@ -90,19 +131,11 @@ impl Encrypt {
         })
     }
 
-    /// Whether --output is one folder.
-    fn names_are_numbered(&self) -> bool {
-        let is_folder =
-            |path: &PathBuf| path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        matches!(self.output.as_slice(), [only] if is_folder(only))
-    }
-
     /// The files to write, as given, or numbered in a folder.
     fn names(&self) -> anyhow::Result<Box<dyn Iterator<Item = PathBuf>>> {
-        if !self.names_are_numbered() {
+        let Some(folder) = program::only_folder(&self.output).map(Path::to_owned) else {
             return Ok(Box::new(self.output.clone().into_iter()));
-        }
-        let folder = self.output[0].clone();
+        };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Box::new((0..).map(move |row: u64| folder.join(format!("row-{row:06}-0.bin")))))
     }

@@ -33,8 +33,14 @@ const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 /// Evaluate a model on encrypted rows, without seeing them.
 ///
 /// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
-/// serialises goes in, what comes out it can decrypt. With several inputs or outputs, files are
-/// given row by row. Files of compiled models hold many rows each, as `encrypt` wrote them.
+/// serialises goes in, what comes out it can decrypt. Files of compiled models hold many rows each,
+/// as `encrypt` wrote them.
+///
+/// A circuit with several inputs or outputs takes a file for each, in the order in which `inspect`
+/// lists them, row after row. An output is a file that may be an input again, as in encrypted
+/// training, without being decrypted in between:
+///
+/// --input x.bin y.bin weights.bin bias.bin --output weights-1.bin bias-1.bin
 #[derive(Args)]
 pub(crate) struct Evaluate {
     /// server.zip, raw, imported or compiled.
@@ -109,7 +115,8 @@ impl Evaluate {
         let rows = self.input.len() / inputs;
         ensure!(
             (self.input.len(), self.output.len()) == (rows * inputs, rows * outputs),
-            "{} input and {} output files; each row needs {inputs} and {outputs}",
+            "{} input and {} output files, where each row needs {inputs} and {outputs}: one for every \
+             input and output of the circuit, in their order",
             self.input.len(),
             self.output.len()
         );
@@ -179,11 +186,15 @@ fn evaluate_row(
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<()> {
     let signature = circuit.signature();
-    let read = |(path, gate): (&PathBuf, _)| {
+    let read = |(index, (path, gate)): (usize, (&PathBuf, _))| {
         let bytes = read_bounded(path, MAX_INPUT_BYTES)?;
-        read_value(gate, &bytes).with_context(|| path.display().to_string())
+        read_value(gate, &bytes).with_context(|| match signature.inputs.len() {
+            1 => path.display().to_string(),
+            count => format!("{}, input {} of {count}", path.display(), index + 1),
+        })
     };
-    let inputs = inputs.iter().zip(&signature.inputs).map(read).collect::<Result<Vec<_>, _>>()?;
+    let inputs = inputs.iter().zip(&signature.inputs).enumerate().map(read);
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let results = evaluate(circuit, keys, &inputs, &|step| {
         if step == Step::Bootstrap {
             bar.inc(1);

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use cipherscore_engine::artifact::Digest;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, NewKeys};
+use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys, OpenClient};
 use clap::Args;
 use serde::Serialize;
 
-use super::{read_client, report, size};
+use super::{read_model_or_program, report, size};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -20,7 +20,7 @@ use crate::progress;
 /// evaluation key's id).
 #[derive(Args)]
 pub(crate) struct Keygen {
-    /// client.zip of the model.
+    /// client.zip of the model or program.
     #[arg(long, value_name = "ZIP")]
     client: PathBuf,
 
@@ -51,14 +51,19 @@ struct Generated {
 
 impl Keygen {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let model = read_client(&self.client)?;
+        let client = read_model_or_program(&self.client)?;
         let folder = KeyFolder::new(&self.keys);
         if !self.force {
             folder.require_vacant()?;
         }
         let encrypt = self.encrypt || self.passphrase.is_given();
         let passphrase = encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
-        let keys = generate(&*model, json)?;
+        let keys = match &client {
+            OpenClient::Model(model) => generate(&**model, json)?,
+            OpenClient::Program(program) => {
+                with_bar(program.key_steps(), json, |made| program.make_keys(made))?
+            }
+        };
         let generated = Generated {
             evaluation_key_id: folder.store(&keys, passphrase)?,
             evaluation_key_bytes: keys.evaluation.as_ref().map_or(0, Vec::len),
@@ -86,8 +91,16 @@ impl Keygen {
 
 /// Makes keys, with a bar over the evaluation keys, which take the time.
 pub(super) fn generate(model: &dyn ClientModel, json: bool) -> anyhow::Result<NewKeys> {
-    let bar = progress::bar(json, model.interface().key_steps, "making keys");
-    let keys = model.make_keys(&|| bar.inc(1))?;
+    with_bar(model.interface().key_steps, json, |made| model.make_keys(made))
+}
+
+fn with_bar(
+    steps: u64,
+    json: bool,
+    make: impl FnOnce(&dyn Fn()) -> Result<NewKeys, EncryptionError>,
+) -> anyhow::Result<NewKeys> {
+    let bar = progress::bar(json, steps, "making keys");
+    let keys = make(&|| bar.inc(1))?;
     bar.finish_and_clear();
     Ok(keys)
 }

@@ -13,6 +13,7 @@ pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod predict;
+mod program;
 pub(crate) mod score;
 pub(crate) mod services;
 pub(crate) mod status;
@@ -31,7 +32,7 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{ClientModel, open_client};
+use cipherscore_producer::model::{ClientModel, OpenClient, open_client, open_model_or_program};
 use cipherscore_producer::rows::ExtraColumns;
 use cipherscore_worker::artifact::{Opened, open_evaluator};
 use clap::Args;
@@ -62,6 +63,12 @@ fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
 fn read_client(path: &Path) -> anyhow::Result<Arc<dyn ClientModel>> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     open_client(&zip).with_context(|| path.display().to_string())
+}
+
+/// Opens the `client.zip` of a model or of a program.
+fn read_model_or_program(path: &Path) -> anyhow::Result<OpenClient> {
+    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
+    open_model_or_program(&zip).with_context(|| path.display().to_string())
 }
 
 /// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.

@@ -1,16 +1,17 @@
 //! `cipherscore submit`
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store};
-use cipherscore_concrete::batch::write_batch;
+use cipherscore_concrete::batch::{split_values, write_batch};
 use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
 use cipherscore_producer::client::{Answer, Client, JobRequest};
 use cipherscore_producer::events::{Event, Events};
@@ -34,7 +35,8 @@ const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 ///
 /// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
 /// serialises goes in, what comes out it can decrypt, and each file is one row. Files of compiled
-/// models hold many rows, as `encrypt` wrote them. Each file is one job, whose id goes to standard error when it is
+/// models hold many rows, as `encrypt` wrote them. Each file is one job, or as many as --arguments
+/// says, whose id goes to standard error when it is
 /// published: `cipherscore cancel` takes it. Results that come after the time is over, or after
 /// Ctrl-C, are lost with the reply queue, which the broker removes after a week: submit the rows
 /// again.
@@ -54,9 +56,15 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
 
-    /// Where the encrypted results go, in the order of the inputs.
+    /// Where the encrypted results go, in the order of the inputs. With --arguments, as many of
+    /// every job as the program has outputs.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
+
+    /// Inputs of the program, such as 4 of encrypted training: so many files are one job, whose
+    /// outputs may be inputs of the next `submit` without being decrypted in between.
+    #[arg(long, value_name = "N", default_value = "1")]
+    arguments: NonZeroUsize,
 
     /// How long to wait, after which workers leave the jobs alone: a number and d, h, m or s.
     #[arg(long, value_name = "TIME", default_value = "10m")]
@@ -70,13 +78,13 @@ pub(crate) struct Submit {
     services: ServiceOptions,
 }
 
-/// What came of one file.
+/// What came of the files of one job.
 #[derive(Debug, Clone, Serialize)]
 struct Submitted {
-    input: PathBuf,
+    inputs: Vec<PathBuf>,
     job: JobId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<PathBuf>,
+    /// None without a result.
+    outputs: Vec<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,12 +93,7 @@ struct Submitted {
 
 impl Submit {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
-        ensure!(
-            self.input.len() == self.output.len(),
-            "{} input and {} output files; each input has one output",
-            self.input.len(),
-            self.output.len()
-        );
+        self.count_jobs()?;
         for file in &self.input {
             let file_size =
                 std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
@@ -121,18 +124,38 @@ impl Submit {
         })?;
         let failed = submitted.iter().any(|file| file.error.is_some());
         report(json, &submitted, |submitted| {
-            for Submitted { input, job, output, error, .. } in submitted {
-                let input = input.display();
-                match (output, error) {
-                    (Some(output), _) => say!("{input} -> {}  job {job}", output.display()),
-                    (None, error) => {
-                        let error = printable(error.as_deref().unwrap_or_default());
-                        say!("{input} failed  job {job}: {error}");
-                    }
+            for Submitted { inputs, job, outputs, error, .. } in submitted {
+                let inputs = names(inputs);
+                match error {
+                    None => say!("{inputs} -> {}  job {job}", names(outputs)),
+                    Some(error) => say!("{inputs} failed  job {job}: {}", printable(error)),
                 }
             }
         })?;
         Ok(if failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+
+    /// Every job has as many files, in and out.
+    fn count_jobs(&self) -> anyhow::Result<usize> {
+        let (inputs, outputs) = (self.input.len(), self.output.len());
+        let arguments = self.arguments.get();
+        let jobs = inputs / arguments;
+        ensure!(
+            inputs.is_multiple_of(arguments),
+            "{inputs} input files, where each job takes {arguments} (--arguments)"
+        );
+        match arguments {
+            1 => ensure!(
+                inputs == outputs,
+                "{inputs} input and {outputs} output files; each input has one output"
+            ),
+            _ => ensure!(
+                outputs.is_multiple_of(jobs),
+                "{outputs} output files for {jobs} jobs; each has a file for every output of the \
+                 program"
+            ),
+        }
+        Ok(jobs)
     }
 
     async fn send_key<B: Broker, S: Store>(
@@ -147,7 +170,7 @@ impl Submit {
         Ok(Some(EvaluationKeyId::new(blob.name().id)))
     }
 
-    /// Publishes every file, then waits for every reply.
+    /// Publishes every job, then waits for every reply.
     async fn exchange<B: Broker, S: Store>(
         &self,
         client: &Client<B, S>,
@@ -156,8 +179,10 @@ impl Submit {
         let deadline = tokio::time::Instant::now() + self.timeout.duration();
         let mut files = Vec::new();
         let mut waiting = HashMap::new();
-        for (index, input) in self.input.iter().enumerate() {
-            let (rows, payload) = read_rows(input)?;
+        let outputs_of_job = self.output.len() / self.count_jobs()?;
+        let outputs: Vec<_> = self.output.chunks_exact(outputs_of_job).collect();
+        for (index, inputs) in self.input.chunks_exact(self.arguments.get()).enumerate() {
+            let (rows, payload) = read_rows(inputs)?;
             let job = JobId::random();
             let request = JobRequest {
                 id: job,
@@ -169,10 +194,10 @@ impl Submit {
                 payload,
             };
             client.submit(request).await?;
-            eprintln!("{} is job {job}", input.display());
+            eprintln!("{} is job {job}", names(inputs));
             waiting.insert(job, (index, rows));
-            let (input, output, worker, error) = (input.clone(), None, None, None);
-            files.push(Submitted { input, job, output, worker, error });
+            let (inputs, outputs) = (inputs.to_vec(), Vec::new());
+            files.push(Submitted { inputs, job, outputs, worker: None, error: None });
         }
         let mut replies = client.replies();
         while !waiting.is_empty() {
@@ -183,9 +208,9 @@ impl Submit {
             let file = &mut files[index];
             file.worker = Some(received.worker.clone());
             match received.take_answer() {
-                Answer::Scored(outputs) => {
-                    write_results(&self.output[index], rows, &outputs)?;
-                    file.output = Some(self.output[index].clone());
+                Answer::Scored(results) => {
+                    write_results(outputs[index], rows, &results)?;
+                    file.outputs = outputs[index].to_vec();
                 }
                 Answer::Failed { code, reason } => file.error = Some(format!("{code}: {reason}")),
                 Answer::Lost { reason } => file.error = Some(reason),
@@ -200,32 +225,45 @@ impl Submit {
     }
 }
 
-/// A file as the payload of a job, and how many rows it says that it has: none, where it is the one
-/// value of one row, as Concrete's client writes it.
-fn read_rows(path: &Path) -> anyhow::Result<(Option<u32>, Vec<u8>)> {
-    let file = read_bounded(path, MAX_INPUT_BYTES)?;
-    Ok(match read_rows_file(&file) {
-        Ok((rows, body)) => (Some(rows), body.to_vec()),
-        Err(_) => (None, write_batch([file])),
-    })
+/// Files by their names, for people.
+fn names(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The files of a job as its payload, and how many rows they say that they have: none, where they
+/// are the values of one row, as Concrete's client writes them.
+fn read_rows(paths: &[PathBuf]) -> anyhow::Result<(Option<u32>, Vec<u8>)> {
+    let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
+    let files = paths.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    if let [file] = files.as_slice()
+        && let Ok((rows, body)) = read_rows_file(file)
+    {
+        return Ok((Some(rows), body.to_vec()));
+    }
+    Ok((None, write_batch(files)))
 }
 
 /// Writes results in the form of their rows.
-fn write_results(path: &Path, rows: Option<u32>, outputs: &[u8]) -> anyhow::Result<()> {
-    let Some(rows) = rows else { return write_value(path, outputs) };
-    let file = write_rows_file(usize::try_from(rows)?, outputs)?;
-    write_atomically(path, Access::Default, |output| output.write_all(&file))
-        .with_context(|| path.display().to_string())
+fn write_results(paths: &[PathBuf], rows: Option<u32>, outputs: &[u8]) -> anyhow::Result<()> {
+    match (rows, paths) {
+        (Some(rows), [path]) => write(path, &write_rows_file(usize::try_from(rows)?, outputs)?),
+        _ => write_values(paths, outputs),
+    }
 }
 
-/// Writes the one value of the one row of a batch, as Concrete's client reads it.
-fn write_value(path: &Path, outputs: &[u8]) -> anyhow::Result<()> {
-    let one = outputs.split_first_chunk().map(|(length, rest)| (u32::from_le_bytes(*length), rest));
-    let Some((length, value)) = one else { bail!("a result without a value") };
+/// Writes the values of the one row of a batch, as Concrete's client reads them.
+fn write_values(paths: &[PathBuf], outputs: &[u8]) -> anyhow::Result<()> {
+    let values = split_values(outputs)?;
     ensure!(
-        value.len() as u64 == u64::from(length),
-        "a result of several values, which is not supported: models have one output"
+        values.len() == paths.len(),
+        "a result of {} values, for which {} files of --output are given",
+        values.len(),
+        paths.len()
     );
-    write_atomically(path, Access::Default, |file| file.write_all(value))
+    paths.iter().zip(values).try_for_each(|(path, value)| write(path, value))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_atomically(path, Access::Default, |file| file.write_all(bytes))
         .with_context(|| path.display().to_string())
 }

@@ -12,7 +12,7 @@ use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, ModelId, names};
 use cipherscore_engine::batch::secret::SecretKey;
 use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_engine::parameters::{Compression, Gate};
+use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
 
 use super::{ClientModel, Encryption, EncryptionError, Features, Interface, NewKeys};
@@ -108,26 +108,40 @@ impl ClientModel for CircuitModel {
     }
 
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        let keyset = self.artifact.keyset();
-        let keys = ClientKeys::generate(keyset);
-        let evaluation = keys.evaluation_keys(keyset, made)?;
-        Ok(NewKeys {
-            client: write_client_keys(&keys),
-            evaluation: Some(write_evaluation_keys(&evaluation, keyset)),
-        })
+        make_circuit_keys(self.artifact.keyset(), made)
     }
 
     fn with_key(
         self: Arc<Self>,
         client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        if SecretKey::is_one(client_key) {
-            return Err(EncryptionError::OtherKind);
-        }
-        let keys = read_client_keys(client_key, self.artifact.keyset());
-        let keys = keys.map_err(EncryptionError::Key)?;
+        let keys = read_circuit_key(client_key, self.artifact.keyset())?;
         Ok(Arc::new(CircuitEncryption { model: self, keys }))
     }
+}
+
+/// Makes a data owner's keys for a circuit; `made` is called after each evaluation key.
+pub(super) fn make_circuit_keys(
+    keyset: &KeysetParameters,
+    made: &dyn Fn(),
+) -> Result<NewKeys, EncryptionError> {
+    let keys = ClientKeys::generate(keyset);
+    let evaluation = keys.evaluation_keys(keyset, made)?;
+    Ok(NewKeys {
+        client: write_client_keys(&keys),
+        evaluation: Some(write_evaluation_keys(&evaluation, keyset)),
+    })
+}
+
+/// Reads what [`make_circuit_keys`] made for such a circuit.
+pub(super) fn read_circuit_key(
+    client_key: &[u8],
+    keyset: &KeysetParameters,
+) -> Result<ClientKeys, EncryptionError> {
+    if SecretKey::is_one(client_key) {
+        return Err(EncryptionError::OtherKind);
+    }
+    read_client_keys(client_key, keyset).map_err(EncryptionError::Key)
 }
 
 fn value_bytes(gate: &Gate, compression: Compression) -> usize {

@@ -7,6 +7,7 @@
 mod batch;
 mod circuit;
 mod features;
+mod program;
 mod rows_file;
 
 use std::fmt;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use cipherscore_concrete::WireError;
 use cipherscore_concrete::batch::BatchError;
-use cipherscore_concrete::client::{ClientArtifact, ClientZipError};
+use cipherscore_concrete::client::ClientZipError;
+use cipherscore_concrete::program::{ArgumentError, ClientZip};
 use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
 use cipherscore_engine::batch::artifact::{BatchArtifactError, BatchClientArtifact};
@@ -32,6 +34,7 @@ use zeroize::Zeroizing;
 pub use self::batch::BatchModel;
 pub use self::circuit::CircuitModel;
 pub use self::features::{Feature, Features};
+pub use self::program::{ProgramEncryption, ProgramModel};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
@@ -56,6 +59,12 @@ pub enum OpenError {
     /// The other zip.
     #[error("this is a server.zip; data owners have the client.zip")]
     Server,
+    /// A program where a model is needed.
+    #[error(
+        "this is a program of several arguments, not a model with rows and scores. Programs work \
+         with keygen, encrypt, evaluate or submit, decrypt, and inspect"
+    )]
+    Program,
 }
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
@@ -64,6 +73,9 @@ pub enum EncryptionError {
     /// A row that the model cannot take, or integers that it does not give.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A value that a program cannot take.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     /// A row of a file that the model cannot take.
     #[error("row {row}: {source}")]
     Row {
@@ -208,14 +220,35 @@ pub trait Encryption: Send + Sync {
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError>;
 }
 
+/// What a `client.zip` is for.
+pub enum OpenClient {
+    /// Rows in, scores out.
+    Model(Arc<dyn ClientModel>),
+    /// Arguments in, arguments out.
+    Program(Arc<ProgramModel>),
+}
+
 /// Opens a `client.zip`, of whatever kind it is.
-pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
+pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
     let archive = Archive::read(zip)?;
     let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
     Ok(match kind {
         // Concrete ML's has no manifest.
-        None => Arc::new(CircuitModel::new(ClientArtifact::open(zip)?)),
+        None => match ClientZip::open(zip)? {
+            ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
+            ClientZip::Program(artifact) => {
+                OpenClient::Program(Arc::new(ProgramModel::new(artifact)))
+            }
+        },
         _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
-        Some(_) => Arc::new(BatchModel::new(BatchClientArtifact::open(zip)?)?),
+        Some(_) => OpenClient::Model(Arc::new(BatchModel::new(BatchClientArtifact::open(zip)?)?)),
     })
+}
+
+/// Opens the `client.zip` of a model, of whatever kind it is. A program is refused.
+pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
+    match open_model_or_program(zip)? {
+        OpenClient::Model(model) => Ok(model),
+        OpenClient::Program(_) => Err(OpenError::Program),
+    }
 }

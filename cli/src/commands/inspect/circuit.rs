@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::program::{Argument, ClientZip, ProgramArtifact};
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::{Archive, ModelId, names};
@@ -23,6 +23,9 @@ pub(super) struct Inspected {
     model_id: Option<ModelId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<ModelReport>,
+    /// Of a client.zip whose values are no rows of a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<CostReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +54,12 @@ struct CostReport {
 
 #[derive(Serialize)]
 struct GateReport {
+    /// Of a program's argument.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Of a program's argument: the step from one integer to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<f64>,
     shape: Vec<usize>,
     bits: u32,
     signed: bool,
@@ -72,7 +81,10 @@ pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::R
     let versions = archive.get(names::VERSIONS).and_then(|json| serde_json::from_slice(json).ok());
     let versions = versions.unwrap_or_default();
     if archive.get(names::PROCESSING).is_some() {
-        let client = ClientArtifact::open(zip).with_context(named)?;
+        let client = match ClientZip::open(zip).with_context(named)? {
+            ClientZip::Model(client) => client,
+            ClientZip::Program(program) => return Ok(describe_program(file, &program, versions)),
+        };
         let model = ModelReport {
             class: printable(&client.model().class_name),
             features: client.features(),
@@ -93,6 +105,19 @@ pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::R
     Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, ..base })
 }
 
+fn describe_program(file: PathBuf, program: &ProgramArtifact, versions: Value) -> Inspected {
+    let what = match program.is_training() {
+        true => "encrypted training; outputs are inputs of the next iteration",
+        false => "several inputs or outputs",
+    };
+    Inspected {
+        program: Some(what),
+        inputs: program.inputs().iter().map(GateReport::of_argument).collect(),
+        outputs: program.outputs().iter().map(GateReport::of_argument).collect(),
+        ..describe(file, "client", program.specs(), versions)
+    }
+}
+
 fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Value) -> Inspected {
     let signature = &specs.signature;
     let keyset = &signature.keyset;
@@ -102,6 +127,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         kind,
         model_id: None,
         model: None,
+        program: None,
         cost: None,
         p_error: None,
         circuit: printable(&specs.circuit_name),
@@ -149,9 +175,19 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
 }
 
 impl GateReport {
+    fn of_argument(argument: &Argument) -> Self {
+        Self {
+            name: Some(argument.name.clone()),
+            scale: Some(argument.quantiser.scale),
+            ..Self::new(&argument.gate)
+        }
+    }
+
     fn new(gate: &Gate) -> Self {
         let words = gate.len() * gate.words_per_ciphertext(gate.compression);
         Self {
+            name: None,
+            scale: None,
             shape: gate.shape.clone(),
             bits: gate.encoding.width,
             signed: gate.encoding.signed,
@@ -163,7 +199,8 @@ impl GateReport {
     fn print(&self, what: &str) {
         let signed = if self.signed { "signed" } else { "unsigned" };
         say!(
-            "  {what:<16}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
+            "  {what:<16}{}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
+            self.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default(),
             self.shape,
             self.bits,
             self.lwe_dimension,
@@ -196,6 +233,9 @@ impl Inspected {
                 model.features,
                 model.scores
             );
+        }
+        if let Some(program) = self.program {
+            say!("  {:<16}{program}", "program");
         }
         if let Some(CostReport { compiled, optimised }) = &self.cost {
             let line = |what, compiled: usize, optimised: usize| {
