@@ -61,6 +61,45 @@ fn a_long_run_is_complete_whatever_goes_away() {
     assert_complete(&fixture, &model, &output);
     worker.terminate();
     worker.end();
+    a_killed_submission_goes_on(&fixture, &model);
+}
+
+/// Killed while its job waits for a worker, and once more: it waits for the same job.
+fn a_killed_submission_goes_on(fixture: &Fixture, model: &Example) {
+    let [rows, results, note] =
+        ["rows.bin", "results.bin", "results.bin.job"].map(|name| fixture.path(name));
+    let (client, key) = (model.file("client.zip"), model.keys.join("evaluation.key"));
+    let keys = ["--client", text(&client), "--keys", text(&model.keys)];
+    let input = model.file("rows.csv");
+    let encrypt = ["--input", text(&input), "--output", text(&rows)];
+    fixture.json(0, &[&["encrypt"], &keys[..], &encrypt].concat());
+
+    let words = ["submit", "--model", &model.model, "--evaluation-key", text(&key)];
+    let words = [&words[..], &["--input", text(&rows), "--output", text(&results)]].concat();
+    let job_of = |said: &str| said.split_once(" is job ").unwrap().1.trim().to_owned();
+    let submitted = |ending: &str| {
+        let run = fixture.begin(&words);
+        wait_until("a job is not published", || run.stderr().contains(" is job "));
+        assert!(note.exists() && fixture.refusal(&words).contains("is in use"));
+        run.signal("KILL");
+        let said = run.end().stderr;
+        assert!(said.trim_end().ends_with(ending), "{said}");
+        job_of(&said)
+    };
+    let job = submitted("");
+    assert_eq!(submitted(" again"), format!("{job} again"));
+    let run = fixture.begin(&words);
+    let worker = fixture.worker(&model.folder);
+    let ran = run.end();
+    assert_eq!((ran.code, job_of(&ran.stderr)), (Some(0), format!("{job} again")));
+    assert!(!note.exists());
+
+    let [decrypted, alone] = ["decrypted.csv", "alone.csv"].map(|name| fixture.path(name));
+    let decrypt = ["--input", text(&results), "--output", text(&decrypted)];
+    fixture.json(0, &[&["decrypt"], &keys[..], &decrypt].concat());
+    assert_eq!(fs::read(decrypted).unwrap(), fs::read(alone).unwrap());
+    worker.terminate();
+    worker.end();
 }
 
 /// The bulk engine's example, compiled here.

@@ -138,12 +138,15 @@ impl NoteFile {
         match self.found.take_if(|found| found.deadline() > now) {
             Some(found) if found.is_of_the_same(&new) => Ok(self.found.insert(found)),
             Some(_) => Err(NoteError::Other { path: self.path.clone() }),
-            None => {
-                self.write(&new)
-                    .map_err(|source| NoteError::Io { path: self.path.clone(), source })?;
-                Ok(self.found.insert(new))
-            }
+            None => self.replace(new),
         }
+    }
+
+    /// Notes another job, which is on the disk then: no answer to the one before will do.
+    pub fn replace(&mut self, new: Note) -> Result<&Note, NoteError> {
+        let written = self.write(&new);
+        written.map_err(|source| NoteError::Io { path: self.path.clone(), source })?;
+        Ok(self.found.insert(new))
     }
 
     fn write(&mut self, note: &Note) -> io::Result<()> {
