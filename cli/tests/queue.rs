@@ -17,7 +17,7 @@ use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::message::{Message, headers};
 use cipherscore_common::topology::JOBS;
 use serde_json::Value;
-use support::{Example, Fixture, Running, Worker, examples, text, wait_until};
+use support::{Example, Fixture, Running, Worker, examples, recorded, text, wait_until};
 
 /// One program and one pair of services: they take seconds to start.
 #[test]
@@ -126,16 +126,6 @@ fn refused_before_anything_is_published(fixture: &Fixture, tree: &Example, linea
     let nowhere = fixture.path("nowhere/scores.csv");
     assert!(fixture.refusal(&tree.score(&rows, &nowhere, &[])).contains("there is no folder"));
     assert!(!fixture.path("bad-scores.csv.ledger").exists() && !fixture.path("nowhere").exists());
-}
-
-/// How many jobs of a run are of a kind of record in its ledger, and which.
-fn recorded(output: &Path, record: &str) -> Vec<String> {
-    let ledger = format!("{}.ledger/jobs.jsonl", output.display());
-    let text = fs::read_to_string(ledger).unwrap_or_default();
-    // The last line may be written at this moment.
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let found = lines.filter(|line| line["record"] == record);
-    found.map(|line| line["job"].as_str().unwrap().to_owned()).collect()
 }
 
 /// By SIGKILL, then by Ctrl-C: each run goes on where the one before ended.

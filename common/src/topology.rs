@@ -151,6 +151,11 @@ impl ReplyQueue {
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
+
+    /// Which of the tenant's clients has it.
+    pub fn client(&self) -> &str {
+        &self.client
+    }
 }
 
 impl fmt::Display for ReplyQueue {

@@ -10,6 +10,7 @@ pub mod files;
 pub mod key_folder;
 pub mod matrix;
 pub mod model;
+pub mod note;
 pub mod rows;
 pub mod score;
 pub mod settings;

@@ -1,26 +1,27 @@
 //! `cipherscore submit`
 
-use std::collections::HashMap;
+mod exchange;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::{Lane, ReplyQueue};
-use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store};
+use cipherscore_common::{JobId, Lease, ModelId};
 use cipherscore_concrete::batch::{split_values, write_batch};
-use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
-use cipherscore_producer::client::{Answer, Client, JobRequest};
+use cipherscore_producer::client::Client;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
+use cipherscore_producer::note::NoteFile;
 use cipherscore_producer::score::unique_client;
 use clap::Args;
 use serde::Serialize;
 
+use self::exchange::Exchange;
 use super::services::ServiceOptions;
 use super::store::wait;
 use super::{printable, read_bounded, report, require_folder_of};
@@ -28,18 +29,17 @@ use crate::print::say;
 
 /// Largest ciphertext file, in bytes.
 const MAX_INPUT_BYTES: usize = 1 << 30;
-/// Room for what Cap'n Proto adds around the keys, in bytes.
-const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 
 /// Have rows evaluated that another program encrypted, and wait for their results.
 ///
 /// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
 /// serialises goes in, what comes out it can decrypt, and each file is one row. Files of compiled
 /// models hold many rows, as `encrypt` wrote them. Each file is one job, or as many as --arguments
-/// says, whose id goes to standard error when it is
-/// published: `cipherscore cancel` takes it. Results that come after the time is over, or after
-/// Ctrl-C, are lost with the reply queue, which the broker removes after a week: submit the rows
-/// again.
+/// says. Its id goes to standard error when it is published: `cipherscore cancel` takes it.
+///
+/// Which job a result belongs to is kept beside it, in OUTPUT.job, until the result is there: after
+/// Ctrl-C or a crash the same command goes on, waits for the same jobs, and has nothing evaluated
+/// again that was evaluated.
 ///
 /// Exit code: 0 all rows have results, 2 some have none, 1 an error.
 #[derive(Args)]
@@ -108,7 +108,12 @@ impl Submit {
         let store = Arc::new(services.store()?);
         let broker = Arc::new(services.broker.clone());
         let settings = &services.settings.producer;
-        let queue = ReplyQueue::new(&settings.tenant, &unique_client(&settings.client))?;
+        let notes = self.open_notes()?;
+        let client = match client_of(&notes)? {
+            Some(client) => client.to_owned(),
+            None => unique_client(&settings.client),
+        };
+        let queue = ReplyQueue::new(&settings.tenant, &client)?;
         let mut options = settings.client_options();
         options.lane = self.lane.unwrap_or(options.lane);
         let events = Events::new(|event| {
@@ -119,8 +124,7 @@ impl Submit {
         let submitted = wait(async {
             services.require_store(&store).await?;
             let client = Client::open(broker, store, queue, options, events).await?;
-            let key = self.send_key(&client, settings.key_lease).await?;
-            self.exchange(&client, key).await
+            Exchange::new(&self, client, settings.key_lease).run(notes).await
         })?;
         let failed = submitted.iter().any(|file| file.error.is_some());
         report(json, &submitted, |submitted| {
@@ -133,6 +137,17 @@ impl Submit {
             }
         })?;
         Ok(if failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+
+    /// Files of each job, in and out.
+    fn files(&self) -> anyhow::Result<impl Iterator<Item = (&[PathBuf], &[PathBuf])>> {
+        let outputs = self.output.chunks_exact(self.output.len() / self.count_jobs()?);
+        Ok(self.input.chunks_exact(self.arguments.get()).zip(outputs))
+    }
+
+    /// The notes of the jobs, each beside the first of its outputs.
+    fn open_notes(&self) -> anyhow::Result<Vec<NoteFile>> {
+        self.files()?.map(|(_, outputs)| Ok(NoteFile::open(&outputs[0])?)).collect()
     }
 
     /// Every job has as many files, in and out.
@@ -157,72 +172,18 @@ impl Submit {
         }
         Ok(jobs)
     }
+}
 
-    async fn send_key<B: Broker, S: Store>(
-        &self,
-        client: &Client<B, S>,
-        lease: Lease,
-    ) -> anyhow::Result<Option<EvaluationKeyId>> {
-        let Some(path) = &self.evaluation_key else { return Ok(None) };
-        let bytes = read_bounded(path, MAX_EVALUATION_KEY_BYTES + KEY_STRUCTURE_BYTES)?;
-        let blob = Blob::evaluation_key(client.tenant(), bytes)?;
-        client.ensure_key(&blob, lease).await?;
-        Ok(Some(EvaluationKeyId::new(blob.name().id)))
-    }
-
-    /// Publishes every job, then waits for every reply.
-    async fn exchange<B: Broker, S: Store>(
-        &self,
-        client: &Client<B, S>,
-        key_id: Option<EvaluationKeyId>,
-    ) -> anyhow::Result<Vec<Submitted>> {
-        let deadline = tokio::time::Instant::now() + self.timeout.duration();
-        let mut files = Vec::new();
-        let mut waiting = HashMap::new();
-        let outputs_of_job = self.output.len() / self.count_jobs()?;
-        let outputs: Vec<_> = self.output.chunks_exact(outputs_of_job).collect();
-        for (index, inputs) in self.input.chunks_exact(self.arguments.get()).enumerate() {
-            let (rows, payload) = read_rows(inputs)?;
-            let job = JobId::random();
-            let request = JobRequest {
-                id: job,
-                model_id: self.model,
-                key_id,
-                rows: rows.unwrap_or(1),
-                deadline: Some(Timestamp::now().after(self.timeout.duration())),
-                correlation_id: None,
-                payload,
-            };
-            client.submit(request).await?;
-            eprintln!("{} is job {job}", names(inputs));
-            waiting.insert(job, (index, rows));
-            let (inputs, outputs) = (inputs.to_vec(), Vec::new());
-            files.push(Submitted { inputs, job, outputs, worker: None, error: None });
-        }
-        let mut replies = client.replies();
-        while !waiting.is_empty() {
-            let next = tokio::time::timeout_at(deadline, replies.next()).await;
-            let Ok(next) = next else { break };
-            let mut received = next?;
-            let Some((index, rows)) = waiting.remove(&received.job) else { continue };
-            let file = &mut files[index];
-            file.worker = Some(received.worker.clone());
-            match received.take_answer() {
-                Answer::Scored(results) => {
-                    write_results(outputs[index], rows, &results)?;
-                    file.outputs = outputs[index].to_vec();
-                }
-                Answer::Failed { code, reason } => file.error = Some(format!("{code}: {reason}")),
-                Answer::Lost { reason } => file.error = Some(reason),
-            }
-            received.ack().await;
-        }
-        for (index, _) in waiting.into_values() {
-            let text = format!("no reply within {}; see `cipherscore status`", self.timeout);
-            files[index].error = Some(text);
-        }
-        Ok(files)
-    }
+/// Whose reply queue the jobs of an earlier process have, if there are any.
+fn client_of(notes: &[NoteFile]) -> anyhow::Result<Option<&str>> {
+    let now = Timestamp::now();
+    let mut clients = notes.iter().filter_map(|note| Some(note.found(now)?.client.as_str()));
+    let client = clients.next();
+    ensure!(
+        clients.all(|other| Some(other) == client),
+        "these outputs wait for jobs of several interrupted commands; repeat each of them"
+    );
+    Ok(client)
 }
 
 /// Files by their names, for people.

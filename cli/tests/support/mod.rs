@@ -1,11 +1,14 @@
 //! The program, its workers, a private RabbitMQ and a private Redis. Nothing that is printed may
 //! hold a password.
 
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use cipherscore_testbed::{Program, RabbitMq, Redis};
@@ -13,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cipherscore");
 /// Variables that a developer may have set.
 const FOREIGN: [&str; 5] = [
@@ -76,6 +79,16 @@ impl Example {
     }
 }
 
+/// Jobs of a run with a kind of record in its ledger.
+pub(crate) fn recorded(output: &Path, record: &str) -> Vec<String> {
+    let ledger = format!("{}.ledger/jobs.jsonl", output.display());
+    let text = fs::read_to_string(ledger).unwrap_or_default();
+    // The last line may be written at this moment.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let found = lines.filter(|line| line["record"] == record);
+    found.map(|line| line["job"].as_str().unwrap().to_owned()).collect()
+}
+
 fn numbers(csv: &Path) -> Vec<Vec<f64>> {
     let text = fs::read_to_string(csv).unwrap();
     let line = |line: &str| line.split(',').map(|cell| cell.parse().unwrap()).collect();
@@ -88,7 +101,7 @@ pub(crate) struct Fixture {
     secrets: [String; 2],
     redis_url: String,
     folder: TempDir,
-    _services: (RabbitMq, Redis),
+    services: Mutex<(RabbitMq, Redis)>,
 }
 
 impl Fixture {
@@ -101,8 +114,13 @@ impl Fixture {
             redis_url: redis.url(),
             broker_url,
             folder: TempDir::new().unwrap(),
-            _services: (rabbitmq, redis),
+            services: Mutex::new((rabbitmq, redis)),
         }
+    }
+
+    /// The services, to be killed and started again.
+    pub(crate) fn services(&self) -> MutexGuard<'_, (RabbitMq, Redis)> {
+        self.services.lock().unwrap()
     }
 
     /// The broker's URL with another password.
