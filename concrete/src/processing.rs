@@ -192,15 +192,15 @@ fn quantiser(quantiser: json::Typed<json::Quantiser>) -> Result<Quantiser, Proce
     };
     let clip = match (no_clipping, n_bits) {
         (true, _) => None,
-        // Brevitas says it as a float.
-        (false, Some(Number(bits))) if (1..=MAX_BITS).any(|whole| f64::from(whole) == bits) => {
+        (false, Some(Number(bits))) => {
+            // Brevitas says it as a float.
+            let Some(whole) = (1..=MAX_BITS).find(|whole| f64::from(*whole) == bits) else {
+                return inconsistent(format!("a quantiser of {bits} bits"));
+            };
             let offset = i64::from(offset);
-            Some((i64::from(is_narrow) - offset, bits.exp2() as i64 - 1 - offset))
+            Some((i64::from(is_narrow) - offset, (1i64 << whole) - 1 - offset))
         }
         (false, None) => return inconsistent("a quantiser without a number of bits"),
-        (false, Some(Number(bits))) => {
-            return inconsistent(format!("a quantiser of {bits} bits"));
-        }
     };
     Ok(Quantiser { scale, zero_point, clip })
 }
