@@ -1,6 +1,8 @@
 //! The program, its workers, a private RabbitMQ and a private Redis. Nothing that is printed may
 //! hold a password.
 
+#![allow(dead_code, reason = "every test program uses its part of this")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -110,6 +112,10 @@ impl Fixture {
         self.broker_url.replace(&self.secrets[0], "s3cret-and-wrong")
     }
 
+    pub(crate) fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -203,6 +209,10 @@ pub(crate) struct Running<'a> {
 }
 
 impl Running<'_> {
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
