@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes users of the broker and the store, with random passwords, below a folder for secrets.
 #
-#     deploy/setup.sh                   the worker and the operator
+#     deploy/setup.sh                   the worker, the operator, and metrics (KEDA, exporters)
 #     deploy/setup.sh alice bob         and these tenants, now or later
 #
 # What is there is kept: remove a user's files to give it another password. For compose the names
@@ -75,8 +75,8 @@ add_user() {  # ROLE USER
 for tenant; do
     # As the programs want it; and no role's name.
     case $tenant in
-        '' | *[!a-z0-9-]* | worker | operator)
-            echo "a tenant is named by 1 to 64 of a-z, 0-9 and -, not worker or operator" >&2
+        '' | *[!a-z0-9-]* | worker | operator | metrics | health | default)
+            echo "a tenant is named by 1 to 64 of a-z, 0-9 and -, and not as a role is" >&2
             exit 2 ;;
     esac
     [ ${#tenant} -le 64 ] || { echo "$tenant: longer than 64 characters" >&2; exit 2; }
@@ -84,6 +84,7 @@ done
 write "$secrets/definitions.d/10-cipherscore.json" < "$here/rabbitmq/definitions.json"
 add_user worker worker
 add_user operator operator
+add_user metrics metrics
 for tenant; do add_user tenant "$tenant"; done
 {
     echo "user default off resetpass resetkeys resetchannels -@all"

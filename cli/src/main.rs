@@ -1,6 +1,7 @@
 //! `cipherscore`: encrypted scoring, command by command.
 
 mod commands;
+mod dumps;
 mod passphrase;
 mod print;
 mod progress;
@@ -82,6 +83,10 @@ fn causes(error: &anyhow::Error) -> String {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    }
+    // A worker has no keys to keep, and whoever runs it may want to look into it.
+    if !matches!(arguments.command, Command::Worker(_)) {
+        dumps::forbid();
     }
     let json = arguments.json;
     match arguments.command {

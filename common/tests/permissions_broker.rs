@@ -7,9 +7,13 @@ mod amqp;
 mod deploy;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use amqp::{broker, next};
+use base64::Engine as _;
 use cipherscore_common::broker::{Broker, BrokerError, Disposition, QueuePrefetch};
 use cipherscore_common::message::{Message, headers};
 use cipherscore_common::topology::{
@@ -30,6 +34,8 @@ fn definitions() -> Value {
 struct Fixture {
     node: RabbitMq,
     secrets: Secrets,
+    /// Where the management API is.
+    management: SocketAddr,
 }
 
 impl Fixture {
@@ -40,14 +46,18 @@ impl Fixture {
         let configuration = configuration.lines().filter(|line| {
             !line.is_empty() && !elsewhere.iter().any(|start| line.starts_with(start))
         });
-        let configuration = configuration.map(str::to_owned).collect();
-        let options = RabbitMqOptions { configuration, ..RabbitMqOptions::default() };
-        let fixture =
-            Self { node: RabbitMq::start_with(options).unwrap(), secrets: Secrets::make() };
+        let mut configuration: Vec<_> = configuration.map(str::to_owned).collect();
+        let management = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        configuration.push(format!("management.tcp.ip = {}", management.ip()));
+        configuration.push(format!("management.tcp.port = {}", management.port()));
+        let plugins = vec!["rabbitmq_management"];
+        let options = RabbitMqOptions { configuration, plugins, ..RabbitMqOptions::default() };
+        let node = RabbitMq::start_with(options).unwrap();
+        let fixture = Self { node, secrets: Secrets::make(), management };
         let files = std::fs::read_dir(fixture.secrets.path("definitions.d")).unwrap();
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
         files.sort();
-        assert_eq!(files.len(), 5, "{files:?}");
+        assert_eq!(files.len(), 6, "{files:?}");
         files.iter().for_each(|file| fixture.node.import_definitions(file).unwrap());
         fixture
     }
@@ -65,6 +75,23 @@ impl Fixture {
 
     fn url(&self, user: &str) -> String {
         self.node.url_for(user, &self.secrets.password(user, "broker"))
+    }
+
+    /// Asks the management API: the status, and what it says.
+    fn ask(&self, user: &str, method: &str, path: &str) -> (u16, Value) {
+        let login = format!("{user}:{}", self.secrets.password(user, "broker"));
+        let login = base64::engine::general_purpose::STANDARD.encode(login);
+        let mut stream = TcpStream::connect(self.management).unwrap();
+        let question = format!(
+            "{method} {path} HTTP/1.0\r\nAuthorization: Basic {login}\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        stream.write_all(question.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
     }
 
     async fn user(&self, name: &str) -> User {
@@ -386,6 +413,8 @@ async fn a_worker_can_do_no_more() {
     }
     for queue in [&bobs, DEAD, UNROUTED, "cs.retry.1s"] {
         assert_eq!(user.get(queue).await, FORBIDDEN, "{queue}");
+        assert_eq!(user.consume(queue).await, FORBIDDEN, "{queue}");
+        assert_eq!(user.purge(queue).await, FORBIDDEN, "{queue}");
         assert_eq!(user.delete(queue).await, FORBIDDEN, "{queue}");
         assert_eq!(user.declare(queue, None).await, FORBIDDEN, "{queue}");
     }
@@ -417,4 +446,83 @@ async fn an_operator_reads_what_is_dead_and_no_jobs() {
     assert_eq!(operator.get(&jobs).await, FORBIDDEN);
     assert_eq!(operator.declare("q", None).await, FORBIDDEN);
     assert_eq!(operator.get(UNROUTED).await, OK);
+}
+
+/// How long it may take until the management API counts what is there: it does so every 5 s.
+const COUNTED: Duration = Duration::from_secs(60);
+
+/// What KEDA asks, as whom the chart in `deploy/helm` asks. Jobs that are evaluated count.
+#[tokio::test]
+async fn metrics_counts_jobs_that_wait_or_run() {
+    let fixture = Fixture::shared();
+    let (model, queue) = (amqp::random_model(), reply_queue("alice"));
+    let (alice, worker) = (broker(&fixture.url("alice")), broker(&fixture.url("worker")));
+    worker.declare(&Topology::of_model(model), Declare::Create).await.unwrap();
+    for _ in 0..3 {
+        alice.publish(&job(model, &queue)).await.unwrap();
+    }
+    let mut jobs = worker.subscribe(&[one(job_queue(model, Lane::Normal))]).await.unwrap();
+    let running = next(&mut jobs).await;
+
+    let names = format!("%5Ecs%5C.jobs%5C.{model}%5C.%28high%7Cnormal%29%24");
+    let path = format!(
+        "/api/queues/%2F?page=1&use_regex=true&pagination=false&name={names}&page_size=500"
+    );
+    let since = Instant::now();
+    loop {
+        let (status, said) = fixture.ask("metrics", "GET", &path);
+        assert_eq!((status, &said["page_count"]), (200, &1.into()), "{said}");
+        let queues = said["items"].as_array().unwrap();
+        assert_eq!(queues.len(), 2, "{said}");
+        let count = |what: &str| -> u64 { queues.iter().filter_map(|q| q[what].as_u64()).sum() };
+        if [count("messages"), count("messages_unacknowledged")] == [3, 1] {
+            break;
+        }
+        assert!(since.elapsed() < COUNTED, "{said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    running.settle(Disposition::Ack).await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_can_do_nothing_but_count() {
+    let fixture = Fixture::shared();
+    let model = amqp::random_model();
+    let jobs = job_queue(model, Lane::Normal);
+    let worker = broker(&fixture.url("worker"));
+    worker.declare(&Topology::of_model(model), Declare::Create).await.unwrap();
+    let user = fixture.user("metrics").await;
+    for exchange in ["", JOBS, REPLIES, RETRY, DEAD, UNROUTED] {
+        assert_eq!(user.publish(exchange, &jobs, None).await, FORBIDDEN, "{exchange:?}");
+        assert_eq!(user.bind(&jobs, exchange, &jobs).await, FORBIDDEN, "{exchange:?}");
+    }
+    for queue in [&jobs, DEAD, UNROUTED, "cs.retry.1s"] {
+        assert_eq!(user.get(queue).await, FORBIDDEN, "{queue}");
+        assert_eq!(user.consume(queue).await, FORBIDDEN, "{queue}");
+        assert_eq!(user.purge(queue).await, FORBIDDEN, "{queue}");
+        assert_eq!(user.delete(queue).await, FORBIDDEN, "{queue}");
+    }
+    for queue in ["q", "", "cs.reply.metrics.x"] {
+        assert_eq!(user.declare(queue, None).await, FORBIDDEN, "{queue:?}");
+    }
+    let queue = format!("/api/queues/%2F/{jobs}");
+    let refused = [
+        ("GET", "/api/definitions".to_owned()),
+        ("GET", "/api/users".to_owned()),
+        ("PUT", "/api/users/mallory".to_owned()),
+        ("PUT", "/api/queues/%2F/q".to_owned()),
+        ("DELETE", queue.clone()),
+        ("DELETE", format!("{queue}/contents")),
+        ("POST", format!("{queue}/get")),
+        ("POST", "/api/exchanges/%2F/cs.jobs/publish".to_owned()),
+    ];
+    for (method, path) in refused {
+        let (status, said) = fixture.ask("metrics", method, &path);
+        assert!((400..500).contains(&status), "{method} {path}: {status} {said}");
+    }
+    assert_eq!(fixture.ask("metrics", "GET", &queue).0, 200, "it is there still");
+    // Tenants and workers have no business there.
+    for user in ["alice", "worker"] {
+        assert_eq!(fixture.ask(user, "GET", &queue).0, 401, "{user}");
+    }
 }

@@ -5,6 +5,8 @@
 mod deploy;
 mod support;
 
+use std::process::Command;
+
 use cipherscore_common::{
     Blob, BlobKind, BlobStore, Digest, EvaluationKeyId, JobId, Lease, MarkStore, Marks,
     RedisConfig, RedisStore, StoreError,
@@ -187,6 +189,36 @@ async fn an_operator_looks_after_models_and_keys() {
     }
 }
 
+#[tokio::test]
+async fn metrics_can_do_nothing_but_count() {
+    let stores = Stores::new();
+    for command in ["PING", "INFO", "DBSIZE"] {
+        assert!(!stores.is_forbidden("metrics", command), "{command}");
+    }
+    let key = key("alice");
+    put(&stores.administrator(), &key, None).await.unwrap();
+    let metrics = stores.of("metrics");
+    refused(read(&metrics, key.name()).await);
+    refused(metrics.remove(key.name()).await);
+    refused(put(&metrics, &key, None).await);
+    refused(metrics.workers().await);
+    for command in ["SCAN 0", "RANDOMKEY", "SLOWLOG GET", "CLIENT LIST", "ACL LIST"] {
+        assert!(stores.is_forbidden("metrics", command), "{command}");
+    }
+}
+
+/// Else it would be somebody else, and could do what they can.
+#[test]
+fn no_tenant_is_named_as_a_role_is() {
+    for name in ["worker", "operator", "metrics", "health", "default", "", "Alice", "a:b", "*"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut setup = Command::new(deploy::deploy("setup.sh"));
+        let made = setup.arg(name).env("SECRETS", folder.path()).output().unwrap();
+        assert_eq!(made.status.code(), Some(2), "{name:?}");
+        assert!(!folder.path().join("users.acl").exists(), "{name:?}");
+    }
+}
+
 #[test]
 fn nobody_may_run_what_harms_all() {
     let stores = Stores::new();
@@ -202,7 +234,7 @@ fn nobody_may_run_what_harms_all() {
         "GET other",
         "SET other 1",
     ];
-    for user in ["alice", "worker", "operator"] {
+    for user in ["alice", "worker", "operator", "metrics"] {
         for command in commands {
             assert!(stores.is_forbidden(user, command), "{user}: {command}");
         }

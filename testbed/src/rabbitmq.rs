@@ -27,8 +27,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// Starts on other ports, when somebody else took a free port first.
 const START_ATTEMPTS: usize = 5;
 
-/// A RabbitMQ node of our own: loopback only, one user with a random password, no plugins, and no
-/// `epmd`. Its data lives in a private folder until the value is dropped.
+/// A RabbitMQ node of our own: loopback only, one user with a random password, and no `epmd`. Its
+/// data lives in a private folder until the value is dropped.
 ///
 /// Whatever goes through `rabbitmqctl` ([`ctl`](Self::ctl) and the methods that say so) starts an
 /// Erlang runtime, which takes half a second of a processor.
@@ -53,6 +53,9 @@ pub struct RabbitMqOptions {
     pub channel_tick_interval: Option<Duration>,
     /// A TLS port beside the plain one.
     pub tls: Option<Tls>,
+    /// Plugins that come with RabbitMQ, such as `rabbitmq_management`. Where they listen is theirs
+    /// to say, by `configuration`.
+    pub plugins: Vec<&'static str>,
 }
 
 /// A user of the virtual host `/`. The patterns are regular expressions; an empty one matches

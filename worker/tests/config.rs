@@ -51,6 +51,26 @@ fn the_file_explains_exactly_the_keys_that_there_are() {
     assert_eq!(explained, known.collect());
 }
 
+/// Those that the chart does not set itself can be given to it, and no others.
+#[test]
+fn the_helm_chart_knows_exactly_the_keys_that_there_are() {
+    let schema = file().with_file_name("../deploy/helm/cipherscore/values.schema.json");
+    let schema: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let by_the_chart = [
+        ("worker", &["threads", "memory", "grace_period"][..]),
+        ("models", &["folder"]),
+        ("log", &[]),
+    ];
+    for (section, by_the_chart) in by_the_chart {
+        let given = &schema["properties"]["config"]["properties"][section]["properties"];
+        let given = given.as_object().unwrap().keys().map(String::as_str);
+        let keys: BTreeSet<_> = given.chain(by_the_chart.iter().copied()).collect();
+        let known = known(&format!("{section}."));
+        assert_eq!(keys, known.iter().map(String::as_str).collect(), "{section}");
+    }
+}
+
 /// The keys of a section, as the error about an unknown one lists them.
 fn known(section: &str) -> Vec<String> {
     let key = format!("{section}unknown");

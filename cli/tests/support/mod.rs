@@ -128,6 +128,10 @@ impl Fixture {
         self.broker_url.replace(&self.secrets[0], "s3cret-and-wrong")
     }
 
+    pub(crate) fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -221,6 +225,10 @@ pub(crate) struct Running<'a> {
 }
 
 impl Running<'_> {
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }

@@ -4,6 +4,7 @@
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Block};
+use zeroize::Zeroize;
 
 /// Bytes of a key.
 pub(super) const KEY_BYTES: usize = 16;
@@ -15,15 +16,38 @@ const BLOCKS: usize = 128;
 /// A key, expanded. Wiped when dropped.
 pub(super) struct Keystream(Aes128);
 
+/// Where blocks are encrypted that become secrets. Wiped when dropped.
+pub(super) struct SecretBlocks([Block; BLOCKS]);
+
+impl Default for SecretBlocks {
+    fn default() -> Self {
+        Self([Block::default(); BLOCKS])
+    }
+}
+
+impl Drop for SecretBlocks {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+    }
+}
+
 impl Keystream {
     pub(super) fn new(key: &[u8; KEY_BYTES]) -> Self {
-        Self(Aes128::new(&(*key).into()))
+        Self(Aes128::new(key.into()))
     }
 
-    /// Fills `words` with what block `first` and those after it make.
+    /// Fills `words` with what block `first` and those after it make, which everybody may know.
     pub(super) fn fill(&self, first: u128, words: &mut [u64]) {
+        self.fill_through(first, words, &mut [Block::default(); BLOCKS]);
+    }
+
+    /// The same for what nobody may know.
+    pub(super) fn fill_secret(&self, first: u128, words: &mut [u64], blocks: &mut SecretBlocks) {
+        self.fill_through(first, words, &mut blocks.0);
+    }
+
+    fn fill_through(&self, first: u128, words: &mut [u64], stream: &mut [Block; BLOCKS]) {
         let mut counter = first;
-        let mut stream = [Block::default(); BLOCKS];
         for words in words.chunks_mut(BLOCK_WORDS * BLOCKS) {
             let blocks = &mut stream[..words.len().div_ceil(BLOCK_WORDS)];
             for block in blocks.iter_mut() {
@@ -67,6 +91,15 @@ mod tests {
                 0x2b, 0x2e
             ]
         );
+    }
+
+    #[test]
+    fn secret_streams_are_the_same() {
+        let stream = Keystream::new(&[7; KEY_BYTES]);
+        let (mut words, mut secret) = ([0; 777], [0; 777]);
+        stream.fill(5, &mut words);
+        stream.fill_secret(5, &mut secret, &mut SecretBlocks::default());
+        assert_eq!(words, secret);
     }
 
     #[test]

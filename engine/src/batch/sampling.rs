@@ -6,7 +6,7 @@
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::keystream::{KEY_BYTES, Keystream};
+use super::keystream::{KEY_BYTES, Keystream, SecretBlocks};
 
 /// Largest absolute value of an error: the difference of two sums of this many bits.
 pub const ERROR_BOUND: u32 = 21;
@@ -77,9 +77,9 @@ impl NoiseStream<'_> {
 
     #[inline(always)]
     fn draw(&mut self, values: &mut [i64], take: impl Fn(&mut i64, u64)) {
-        let mut words = Zeroizing::new([0; DRAWN]);
+        let (mut words, mut blocks) = (Zeroizing::new([0; DRAWN]), SecretBlocks::default());
         for values in values.chunks_mut(DRAWN) {
-            self.noise.fill(self.counter, words.as_mut_slice());
+            self.noise.fill_secret(self.counter, words.as_mut_slice(), &mut blocks);
             self.counter += words.len() as u128;
             values.iter_mut().zip(words.iter()).for_each(|(value, word)| take(value, *word));
         }

@@ -33,7 +33,8 @@ impl RabbitMq {
         }
         std::fs::create_dir_all(self.path("conf.d"))?;
         write_private(&self.path("rabbitmq-env.conf"), "")?;
-        write_private(&self.path("enabled_plugins"), "[].\n")?;
+        let plugins = format!("[{}].\n", self.options.plugins.join(","));
+        write_private(&self.path("enabled_plugins"), &plugins)?;
         write_private(&self.path("inetrc"), RESOLVER)?;
         write_private(&self.path(CONFIGURATION), &self.configuration())?;
         write_private(&self.path("advanced.config"), &self.advanced_configuration())
