@@ -66,8 +66,8 @@ pub mod topology;
 pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 pub use store::marks::{
-    CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
-    Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
+    Activity, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH,
+    MarkStore, Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
 };
 pub use store::memory::MemoryStore;
 pub use store::reader::BlobReader;
