@@ -149,7 +149,14 @@ impl<B: Broker, S: Store> Shared<B, S> {
     pub(crate) fn begins(&self, message: &Message, job: &ValidJob) {
         let waited = self.metrics.begun(message);
         let (queue, rows, returned) = (message.routing_key.as_str(), job.rows, job.returned);
-        debug!(queue, key = job.key_id.map(tracing::field::display), rows, returned, ?waited, "begun");
+        debug!(
+            queue,
+            key = job.key_id.map(tracing::field::display),
+            rows,
+            returned,
+            ?waited,
+            "begun"
+        );
     }
 
     /// Waits; says no when the worker stops first.
