@@ -59,7 +59,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == commands::RECORDER_COMMAND) {
         return cipherscore_concrete::recorder::child_main();
     }
-    match run(Arguments::parse()) {
+    let result = run(Arguments::parse());
+    cipherscore_common::telemetry::stop();
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", commands::printable(&causes(&error)));

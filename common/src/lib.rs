@@ -68,8 +68,8 @@ pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 #[cfg(any(test, fuzzing))]
 pub use store::fuzzing;
 pub use store::marks::{
-    CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
-    Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
+    Activity, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH,
+    MarkStore, Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
 };
 pub use store::memory::MemoryStore;
 pub use store::reader::BlobReader;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::config;
+use cipherscore_common::config::{self, LogFormat};
 use cipherscore_common::{RedisConfig, RedisStore, telemetry};
 use cipherscore_concrete::recorder::RecorderCommand;
 use clap::{Args, Subcommand};
@@ -18,6 +18,8 @@ use crate::config::WorkerConfig;
 use crate::health;
 use crate::worker::Worker;
 
+/// What traces of a worker are called.
+const SERVICE: &str = "cipherscore-worker";
 /// How long the end of the connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,15 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
     redis_url_file: Option<PathBuf>,
 
+    /// How log lines are written: human or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or directives such as
+    /// info,cipherscore_worker=debug.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
     /// Any key of the file, as worker.slots=4. Comes after CIPHERSCORE_WORKER__SLOTS=4 in the
     /// environment, which comes after the file. URLs do not belong here: others can read them.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
@@ -80,6 +91,10 @@ impl Options {
         let mut config: WorkerConfig = config::load(self.config.as_deref(), &flags)?;
         if let Some(folder) = &self.models {
             config.models.folder = Some(folder.clone());
+        }
+        config.log.format = self.log_format.unwrap_or(config.log.format);
+        if let Some(level) = &self.log_level {
+            config.log.level.clone_from(level);
         }
         config.worker.threads = threads.or(config.worker.threads);
         config.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
@@ -108,6 +123,7 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     let result = runtime.block_on(work);
     // Evaluations that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
+    telemetry::stop();
     result.map(|()| ExitCode::SUCCESS)
 }
 
@@ -115,7 +131,7 @@ async fn open(
     config: WorkerConfig,
     recorder: RecorderCommand,
 ) -> anyhow::Result<(Worker<AmqpBroker, RedisStore>, AmqpBroker)> {
-    telemetry::start(config.log.format, &config.log.level)?;
+    telemetry::start(SERVICE, config.log.format, &config.log.level)?;
     let broker = AmqpConfig::from_settings(&config.broker)?.with_name("cipherscore worker");
     let broker = AmqpBroker::new(broker.with_confirm_timeout(config.worker.confirm_timeout))?;
     let store = RedisStore::new(&RedisConfig::from_settings(&config.store)?)?;

@@ -9,15 +9,19 @@ use tokio::sync::oneshot;
 use tracing::{Span, error};
 
 use crate::pipeline::Failure;
+use crate::pulse::Progress;
 
 /// Computes on the pool while this task waits. A panic becomes the failure of this one job.
 pub(crate) async fn compute<T: Send + 'static>(
     pool: &ThreadPool,
+    progress: &Progress,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let (sender, receiver) = oneshot::channel();
     let span = Span::current();
+    let progress = progress.clone();
     pool.spawn(move || {
+        let _running = progress.begin();
         // What the closure holds is dropped with it: nobody sees it half changed.
         let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));
         // The receiver is gone when the worker stops before the job is done.

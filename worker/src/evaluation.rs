@@ -1,11 +1,13 @@
 //! Step 5: the rows of a job through its model.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, Store, StoreError};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, PreparedKey};
+use tracing::debug;
 
 use crate::compute::compute;
 use crate::pipeline::Failure;
@@ -20,13 +22,14 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
     key: Option<Arc<PreparedKey>>,
     stop: &Stop,
 ) -> Result<Vec<u8>, Failure> {
+    let started = Instant::now();
     let outputs = match &job.payload {
         Payload::Inline(bytes) => {
-            let (evaluator, rows, stop) = (job.evaluator.clone(), job.rows, stop.clone());
+            let (evaluator, rows) = (job.evaluator.clone(), job.rows);
+            let stop = stepping(shared, stop);
             // The bytes stay with the job; a megabyte is copied in less than a millisecond.
             let bytes = bytes.clone();
-            compute(&shared.pool, move || {
-                let stop = || stop.is_asked();
+            compute(&shared.pool, &shared.progress, move || {
                 let mut evaluation = evaluator.begin(key, rows)?;
                 evaluation.push(&bytes, &stop)?;
                 evaluation.finish(&stop)
@@ -35,10 +38,26 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
         }
         Payload::Stored(stored) => evaluate_stored(shared, job, stored, key, stop).await?,
     };
+    if outputs.is_ok() {
+        shared.metrics.evaluated(job.model_id(), job.rows, started.elapsed());
+        debug!(rows = job.rows, seconds = started.elapsed().as_secs_f64(), "evaluated");
+    }
     outputs.map_err(|error| match error {
         EvaluationError::Stopped => stop.failure(),
         error => classify(error, ErrorCode::WrongShape),
     })
+}
+
+/// Asked between the steps of an evaluation: whether to end, and by that a sign of life.
+fn stepping<B, S>(
+    shared: &Shared<B, S>,
+    stop: &Stop,
+) -> impl Fn() -> bool + Send + Sync + use<B, S> {
+    let (stop, progress) = (stop.clone(), shared.progress.clone());
+    move || {
+        progress.step();
+        stop.is_asked()
+    }
 }
 
 type Outputs = Result<Vec<u8>, EvaluationError>;
@@ -59,7 +78,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
         return Err(Failure::refused(ErrorCode::WrongDigest, reason));
     }
     let (evaluator, rows) = (job.evaluator.clone(), job.rows);
-    let begun = compute(&shared.pool, move || evaluator.begin(key, rows));
+    let begun = compute(&shared.pool, &shared.progress, move || evaluator.begin(key, rows));
     // The next chunk is on its way while the present one is evaluated, and no further one.
     let (begun, mut next) = tokio::join!(begun, reader.next_chunk());
     let mut evaluation = match begun? {
@@ -80,8 +99,8 @@ async fn evaluate_stored<B: Broker, S: Store>(
             }
         };
     }
-    let asked = stop.clone();
-    compute(&shared.pool, move || evaluation.finish(&|| asked.is_asked())).await
+    let asked = stepping(shared, stop);
+    compute(&shared.pool, &shared.progress, move || evaluation.finish(&asked)).await
 }
 
 /// Why a chunk was not evaluated; none when it does not have its digest.
@@ -95,13 +114,13 @@ async fn push<B: Broker, S: Store>(
     digest: Digest,
     stop: &Stop,
 ) -> Result<Result<Box<dyn Evaluation>, Refused>, Failure> {
-    let asked = stop.clone();
-    compute(&shared.pool, move || {
+    let asked = stepping(shared, stop);
+    compute(&shared.pool, &shared.progress, move || {
         // Before a byte of it is used: the digest of the whole comes with the last chunk only.
         if Digest::of(&chunk) != digest {
             return Err(None);
         }
-        evaluation.push(&chunk, &|| asked.is_asked()).map_err(Some)?;
+        evaluation.push(&chunk, &asked).map_err(Some)?;
         Ok(evaluation)
     })
     .await

@@ -1,33 +1,58 @@
-//! `/livez` and `/readyz`, for whoever runs the worker, and the question to them.
+//! `/livez`, `/readyz` and `/metrics`, for whoever runs the worker, and the question to them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use cipherscore_common::Store;
 use cipherscore_common::broker::Broker;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::pulse::LONGEST_STEP;
 use crate::shared::Shared;
+use crate::{metrics, queues};
 
-/// After what time without a sign of life the supervisor counts as dead.
+/// After what time without a sign of life the supervisor counts as dead: it gives one each second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+/// How much longer than its own limits a message may be on its way before the outbox counts as
+/// stuck.
+const SENDING_MARGIN: Duration = Duration::from_secs(60);
 /// How long the question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 4096;
+/// What Prometheus asks for, and everything else reads.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What `/livez` says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Liveness {
+    /// Whether nothing is stuck.
+    alive: bool,
+    /// What is stuck: `supervisor`, `compute`, `outbox`.
+    stuck: Vec<String>,
+    /// For how long the supervisor has given no sign of life, in seconds.
+    supervisor_silent_seconds: f64,
+    /// For how long no computation has got further while one runs, in seconds.
+    compute_silent_seconds: f64,
+    /// For how long the oldest message is on its way to the broker, in seconds.
+    outbox_silent_seconds: f64,
+}
 
 /// What `/readyz` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Whether all of it is well.
     pub ready: bool,
+    /// What is not: `consumer`, `store`, `models`.
+    pub missing: Vec<String>,
     /// Messages are being taken from the queues.
     pub consuming: bool,
     /// The store answers.
@@ -41,30 +66,67 @@ pub(crate) async fn serve<B: Broker, S: Store>(
     listener: TcpListener,
     shared: Arc<Shared<B, S>>,
 ) -> io::Result<()> {
-    let alive = shared.clone();
+    let (alive, measured, looked) = (shared.clone(), shared.clone(), shared.clone());
     let livez = move || async move {
-        match alive.services.since_tick() < LONGEST_SILENCE {
-            true => (StatusCode::OK, "alive"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "the supervisor gives no sign of life"),
-        }
+        let liveness = liveness(&alive);
+        answer(liveness.alive, &liveness)
     };
     let readyz = move || async move {
         let readiness = readiness(&shared);
-        let code = match readiness.ready {
-            true => StatusCode::OK,
-            false => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (code, Json(readiness))
+        answer(readiness.ready, &readiness)
     };
-    let router = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz));
-    axum::serve(listener, router).await
+    let metrics =
+        move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics::render(&measured)) };
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics));
+    tokio::select! {
+        ended = axum::serve(listener, router) => ended,
+        () = queues::look(looked) => Ok(()),
+    }
+}
+
+fn answer(well: bool, body: &impl Serialize) -> Response {
+    let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(body)).into_response()
+}
+
+fn liveness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Liveness {
+    // Connecting and confirming, each within its limit; then it is given up, and tried again.
+    let longest_sending = shared.confirm_timeout * 2 + SENDING_MARGIN;
+    let silences =
+        [shared.services.since_tick(), shared.progress.silence(), shared.sending.silence()];
+    judge(silences, longest_sending)
+}
+
+/// Of supervisor, compute and outbox: for how long each has been silent.
+fn judge([supervisor, compute, outbox]: [Duration; 3], longest_sending: Duration) -> Liveness {
+    let stuck = names([
+        ("supervisor", supervisor >= LONGEST_SILENCE),
+        ("compute", compute >= LONGEST_STEP),
+        ("outbox", outbox >= longest_sending),
+    ]);
+    Liveness {
+        alive: stuck.is_empty(),
+        stuck,
+        supervisor_silent_seconds: supervisor.as_secs_f64(),
+        compute_silent_seconds: compute.as_secs_f64(),
+        outbox_silent_seconds: outbox.as_secs_f64(),
+    }
 }
 
 fn readiness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Readiness {
     let consuming = shared.services.is_consuming();
-    let store = !shared.services.is_store_away();
+    let store = shared.services.does_store_answer();
     let models = shared.models().ids().count();
-    Readiness { ready: consuming && store && models > 0, consuming, store, models }
+    let missing = names([("consumer", !consuming), ("store", !store), ("models", models == 0)]);
+    Readiness { ready: missing.is_empty(), missing, consuming, store, models }
+}
+
+/// The names of those that are so.
+fn names<const N: usize>(all: [(&str, bool); N]) -> Vec<String> {
+    all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Asks a worker on this machine.
@@ -77,4 +139,22 @@ pub(crate) fn ask(address: SocketAddr) -> io::Result<Readiness> {
     stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
     serde_json::from_str(body).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stuck_is_named() {
+        let sending = Duration::from_secs(80);
+        let well = [LONGEST_SILENCE, LONGEST_STEP, sending].map(|limit| limit / 2);
+        assert!(judge(well, sending).alive);
+        for (index, name) in ["supervisor", "compute", "outbox"].into_iter().enumerate() {
+            let mut silences = well;
+            silences[index] *= 2;
+            let liveness = judge(silences, sending);
+            assert_eq!((liveness.alive, liveness.stuck), (false, vec![name.to_owned()]));
+        }
+    }
 }

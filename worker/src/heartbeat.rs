@@ -25,7 +25,9 @@ const CANCEL_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn announce<B: Broker, S: Store>(shared: Arc<Shared<B, S>>) {
     let mut store_watch = shared.services.watch_store();
     loop {
-        match shared.store.announce(&shared.presence()).await {
+        let mut presence = shared.presence();
+        presence.activity.longest_wait_ms = shared.metrics.take_longest_wait_ms();
+        match shared.store.announce(&presence).await {
             Ok(()) => shared.services.store_is_back(),
             Err(error) if error.class() == ErrorClass::Unavailable => {
                 shared.services.store_is_away(&error.to_string());

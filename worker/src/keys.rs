@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Refusal};
+use cipherscore_common::telemetry::trace;
 use cipherscore_common::{BlobName, BlobReader, EvaluationKeyId, Store, StoreError, Tenant};
 use cipherscore_engine::evaluator::PreparedKey;
-use tracing::info;
+use tracing::{Instrument, info};
 
 use crate::compute::compute;
 use crate::evaluation::classify;
@@ -36,13 +37,16 @@ async fn prepare<B: Broker, S: Store>(
     let limit = job.evaluator.max_key_bytes() as u64;
     shared.count_key_fetch();
     let started = Instant::now();
-    let serialised = fetch(shared, &job.tenant, id, limit).await?;
+    let fetching = fetch(shared, &job.tenant, id, limit);
+    let serialised = fetching.instrument(trace::step("fetch key")).await?;
     let fetch = started.elapsed();
     let serialised_bytes = serialised.len();
     let evaluator = job.evaluator.clone();
     let started = Instant::now();
-    let prepared = compute(&shared.pool, move || evaluator.prepare(serialised)).await?;
+    let preparing = compute(&shared.pool, &shared.progress, move || evaluator.prepare(serialised));
+    let prepared = preparing.instrument(trace::step("prepare key")).await?;
     let prepared = prepared.map_err(|error| classify(error, ErrorCode::NotConformant))?;
+    shared.metrics.key_fetched(fetch, started.elapsed());
     info!(
         key = %id,
         serialised_bytes,

@@ -6,6 +6,7 @@
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
 //! * [`artifact`]: what it evaluates.
 //! * `memory`, `in_flight`, `window`, `models`: what is kept meanwhile.
+//! * `metrics`, `health`, `pulse`, `watched`, `queues`: how it is watched.
 //! * [`config`], [`command`]: how it is started.
 
 pub mod artifact;
@@ -18,14 +19,18 @@ mod heartbeat;
 mod in_flight;
 mod keys;
 mod memory;
+mod metrics;
 mod models;
 mod outbox;
 mod pipeline;
+mod pulse;
+mod queues;
 mod settle;
 mod shared;
 mod stop;
 mod supervisor;
 mod validate;
+mod watched;
 mod window;
 mod worker;
 

@@ -14,6 +14,7 @@ use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::PreparedKey;
 use tokio::sync::{Notify, OnceCell};
 
+use crate::metrics::KeyCacheCounts;
 use crate::pipeline::Failure;
 use crate::stop::Stop;
 
@@ -48,8 +49,18 @@ pub(crate) struct KeyDemand {
 /// Filled by the first job that needs the key, while the others wait for it.
 pub(crate) type KeyCell = Arc<OnceCell<Arc<PreparedKey>>>;
 
+/// What is taken at a moment.
+pub(crate) struct Usage {
+    pub(crate) limit_bytes: u64,
+    pub(crate) used_bytes: u64,
+    /// Of it, by keys.
+    pub(crate) key_bytes: u64,
+    pub(crate) keys: usize,
+}
+
 /// The account.
 pub(crate) struct Memory {
+    pub(crate) counts: KeyCacheCounts,
     limit_bytes: u64,
     max_keys_per_tenant: usize,
     state: Mutex<State>,
@@ -91,6 +102,7 @@ impl Admission {
 impl Memory {
     pub(crate) fn new(limit_bytes: u64, max_keys_per_tenant: usize) -> Self {
         Self {
+            counts: KeyCacheCounts::default(),
             limit_bytes,
             max_keys_per_tenant,
             state: Mutex::default(),
@@ -155,9 +167,15 @@ impl Memory {
         state.keys.keys().any(|name| name.id == id && name.tenant.as_str() == tenant)
     }
 
-    /// Memory of all keys, in bytes.
-    pub(crate) fn key_bytes(&self) -> u64 {
-        self.lock().keys.values().map(|entry| entry.bytes).sum()
+    /// What is taken now.
+    pub(crate) fn usage(&self) -> Usage {
+        let state = self.lock();
+        Usage {
+            limit_bytes: self.limit_bytes,
+            used_bytes: state.used_bytes,
+            key_bytes: state.keys.values().map(|entry| entry.bytes).sum(),
+            keys: state.keys.len(),
+        }
     }
 
     /// No code panics while it holds the lock.
@@ -177,6 +195,7 @@ impl Memory {
             }
             Some(KeyDemand { name, .. }) if state.keys.contains_key(name) => {
                 evicted = state.make_room(demand.job_bytes, self.limit_bytes, Some(name))?;
+                self.counts.hits.inc();
                 (demand.job_bytes, Some(name.clone()))
             }
             Some(KeyDemand { name, prepared_bytes, serialised_bytes }) => {
@@ -184,6 +203,7 @@ impl Memory {
                 let job_bytes = demand.job_bytes.max(*serialised_bytes);
                 let all = prepared_bytes + job_bytes;
                 evicted.extend(state.make_room(all, self.limit_bytes, None)?);
+                self.counts.misses.inc();
                 state.used_bytes += prepared_bytes;
                 let entry = Entry {
                     cell: KeyCell::default(),
@@ -203,6 +223,7 @@ impl Memory {
             Some((name, entry.cell.clone()))
         });
         drop(state);
+        self.counts.evictions.inc_by(evicted.len() as u64);
         // Hundreds of megabytes go back to the system here, without the lock.
         drop(evicted);
         Some(Admission { memory: self.clone(), job_bytes, key })
@@ -304,6 +325,11 @@ mod tests {
         admission.ok().map(Result::unwrap)
     }
 
+    fn used(memory: &Memory) -> (u64, u64) {
+        let usage = memory.usage();
+        (usage.key_bytes, usage.used_bytes)
+    }
+
     /// As a job does that has fetched its key.
     fn fetched(admission: &Admission) {
         let key = PreparedKey::new(Digest::of(b"keyset"), 100, ());
@@ -316,7 +342,7 @@ mod tests {
         let first = admit(&memory, demand("a", 1)).await.unwrap();
         fetched(&first);
         drop(first);
-        assert_eq!((memory.key_bytes(), memory.lock().used_bytes), (100, 100));
+        assert_eq!(used(&memory), (100, 100));
         let again = admit(&memory, demand("a", 1)).await.unwrap();
         assert!(again.key().unwrap().initialized());
         // 110 of 270 are used, and the next one takes 130.
@@ -329,7 +355,9 @@ mod tests {
         assert!(memory.holds("a", name("a", 2).id), "the used one does not");
         // Not fetched: it takes no place afterwards.
         drop((second, third));
-        assert_eq!((memory.key_bytes(), memory.lock().used_bytes), (100, 100));
+        assert_eq!(used(&memory), (100, 100));
+        let KeyCacheCounts { hits, misses, evictions } = &memory.counts;
+        assert_eq!((hits.get(), misses.get(), evictions.get()), (1, 3, 1));
     }
 
     #[tokio::test]

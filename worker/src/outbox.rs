@@ -24,9 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// reply queue, and must not hold up a worker by it.
 const MOST_TIMES_FULL: u32 = 4;
 /// Longest value of a header that is sent on, in bytes.
-const MAX_HEADER_BYTES: usize = 256;
+const MAX_HEADER_BYTES: usize = 512;
 /// Headers of a job that are sent on.
-const SENT_ON: [&str; 10] = [
+const SENT_ON: [&str; 12] = [
     headers::MODEL_ID,
     headers::KEY_ID,
     headers::TENANT,
@@ -35,6 +35,8 @@ const SENT_ON: [&str; 10] = [
     headers::ATTEMPT,
     headers::LANE,
     headers::TRACE_PARENT,
+    headers::TRACE_STATE,
+    headers::PUBLISHED,
     headers::PUBLISHED_BY,
     headers::RETURNED,
 ];
@@ -79,7 +81,7 @@ pub(crate) async fn reply<B: Broker, S: Store>(
 ) -> Option<Option<Refusal>> {
     let reply = address.reply(&shared.name, times, outcome);
     info!(outcome = reply.outcome.name(), evaluate = ?times.evaluate, key = ?times.key, "answered");
-    match publish(shared, &reply.to_message(&address.reply_to)).await? {
+    match publish(shared, &address.message(&reply)).await? {
         Ok(()) => {}
         Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
     }

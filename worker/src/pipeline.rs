@@ -14,6 +14,7 @@ use std::time::Instant;
 use cipherscore_common::Store;
 use cipherscore_common::broker::{Broker, Delivery, Disposition};
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Refusal, Timings};
+use cipherscore_common::telemetry::trace;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -67,13 +68,15 @@ pub(crate) async fn run<B: Broker, S: Store>(
             return settle(ending, vec![settlement]).await;
         }
     };
-    let span = info_span!("job", id = %job.id, tenant = %job.tenant, trace = job.trace_id());
+    let trace = trace::process(&message, &shared.name);
+    let span = info_span!(parent: &trace, "job", id = %job.id, tenant = %job.tenant, trace = job.trace_id());
     let done = async {
         let stop = Stop::new(job.deadline);
         // A second delivery of a job that runs is settled together with the first.
         let Some(running) = shared.in_flight.begin(&job, &stop, settlement) else {
             return info!("arrived again while it runs");
         };
+        shared.begins(&message, &job);
         // 4. and 5.
         let mut times = Timings::default();
         let outputs = outputs(shared, &job, &stop, &mut times).await;
@@ -82,7 +85,7 @@ pub(crate) async fn run<B: Broker, S: Store>(
         let ending = answer(shared, &message, Some(job.address()), times, outputs).await;
         settle(ending, running.end()).await;
     };
-    done.instrument(span).await;
+    done.instrument(span).instrument(trace).await;
 }
 
 /// Steps 4 and 5, unless they were done before or nobody wants them any more.
@@ -110,7 +113,7 @@ async fn outputs<B: Broker, S: Store>(
     let key = fetch_key(shared, job, &admission).await?;
     times.key = started.elapsed();
     let started = Instant::now();
-    let outputs = evaluate(shared, job, key, stop).await?;
+    let outputs = evaluate(shared, job, key, stop).instrument(trace::step("evaluate")).await?;
     times.evaluate = started.elapsed();
     count_released(shared, job).await?;
     outbox::payload(shared, &job.tenant, outputs, stop).await
@@ -125,6 +128,7 @@ async fn count_released<B: Broker, S: Store>(
     let (1.., Some(key)) = (coefficients, job.key_id) else { return Ok(()) };
     let counted = shared.store.count_released(&job.tenant, key, coefficients).await;
     let total = counted.map_err(|error| shared.store_failure(&error))?;
+    shared.metrics.released(job.model_id(), coefficients);
     debug!(%key, total, "coefficients of hidden replies were computed under this key");
     Ok(())
 }
@@ -138,6 +142,7 @@ async fn answer<B: Broker, S: Store>(
     times: Timings,
     outputs: Result<Payload, Failure>,
 ) -> Option<Disposition> {
+    shared.metrics.ended(address.and_then(Address::model_id), &outputs);
     let failed =
         |refusal: &Refusal| Outcome::Failed { code: refusal.code, reason: refusal.reason.clone() };
     let (outcome, dead) = match outputs {

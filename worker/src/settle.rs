@@ -9,7 +9,7 @@ pub(crate) async fn settle(ending: Option<Disposition>, settlements: Vec<Settlem
     let Some(disposition) = ending else { return };
     for settlement in settlements {
         match settlement.settle(disposition).await {
-            Ok(Settled::Told) => {}
+            Ok(Settled::Told) => debug!(?disposition, "the broker was told"),
             // It comes again, and the mark of what is done answers it.
             Ok(Settled::ComesAgain) => debug!("the broker did not hear of it, and sends it again"),
             Err(error) => warn!(%error, "the broker could not be told"),

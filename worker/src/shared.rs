@@ -6,25 +6,34 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::Outcome;
-use cipherscore_common::{ErrorClass, Lease, Presence, Store, StoreError};
+use cipherscore_common::message::{Message, Outcome, Timestamp};
+use cipherscore_common::{
+    Activity, ErrorClass, Lease, PRESENCE_LEASE, Presence, Store, StoreError,
+};
 use rayon::ThreadPool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::WorkerSection;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::pipeline::Failure;
-use crate::validate::Rules;
+use crate::pulse::{Progress, Sending};
+use crate::validate::{Rules, ValidJob};
+use crate::watched::Watched;
+
+/// After what time without an answer the store does not count as one that answers: three
+/// announcements.
+const LONGEST_STORE_SILENCE: Duration = PRESENCE_LEASE;
 
 /// What all jobs of a worker share.
 pub(crate) struct Shared<B, S> {
     /// Which worker, for people.
     pub(crate) name: String,
-    pub(crate) broker: B,
+    pub(crate) broker: Watched<B>,
     pub(crate) store: S,
     pub(crate) rules: Rules,
     /// How long outputs wait in the store to be fetched.
@@ -36,6 +45,15 @@ pub(crate) struct Shared<B, S> {
     pub(crate) services: Services,
     /// Jobs that are evaluated at a time.
     pub(crate) slots: usize,
+    /// Of them, those that nobody has.
+    pub(crate) free_slots: Arc<Semaphore>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What is on its way to the broker.
+    pub(crate) sending: Arc<Sending>,
+    /// How long the broker may take to confirm a message.
+    pub(crate) confirm_timeout: Duration,
+    /// What is computed.
+    pub(crate) progress: Progress,
     /// Cancelled when the worker stops without waiting for its jobs any longer.
     pub(crate) abort: CancellationToken,
     models: RwLock<Arc<Models>>,
@@ -62,23 +80,31 @@ impl<B: Broker, S: Store> Shared<B, S> {
         };
         let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant.get());
         let slots = section.slots.map_or(pool.current_num_threads(), NonZeroUsize::get);
+        let metrics = Arc::new(Metrics::new(&memory.counts));
+        metrics.loaded(models.ids());
+        let sending = Arc::<Sending>::default();
         Self {
             name: name(&section.name),
-            broker,
+            broker: Watched::new(broker, metrics.clone(), sending.clone()),
             store,
             rules,
             reply_lease: section.reply_lease,
             in_flight: InFlight::default(),
             memory: Arc::new(memory),
             pool,
-            services: Services::default(),
+            services: Services::new(metrics.clone()),
             slots,
+            free_slots: Arc::new(Semaphore::new(slots)),
+            metrics,
+            sending,
+            confirm_timeout: section.confirm_timeout,
+            progress: Progress::default(),
             abort: CancellationToken::new(),
             models: RwLock::new(Arc::new(models)),
             scored: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             key_fetches: AtomicU64::new(0),
-            started_ms: cipherscore_common::message::Timestamp::now().millis(),
+            started_ms: Timestamp::now().millis(),
         }
     }
 
@@ -89,6 +115,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
 
     /// Puts other models in the place of those that there are.
     pub(crate) fn replace_models(&self, models: Models) {
+        self.metrics.loaded(models.ids());
         *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
     }
 
@@ -118,12 +145,31 @@ impl<B: Broker, S: Store> Shared<B, S> {
         self.key_fetches.load(Ordering::Relaxed)
     }
 
+    /// A job begins that was not done before, as far as is known.
+    pub(crate) fn begins(&self, message: &Message, job: &ValidJob) {
+        let waited = self.metrics.begun(message);
+        let (queue, rows, returned) = (message.routing_key.as_str(), job.rows, job.returned);
+        debug!(
+            queue,
+            key = job.key_id.map(tracing::field::display),
+            rows,
+            returned,
+            ?waited,
+            "begun"
+        );
+    }
+
     /// Waits; says no when the worker stops first.
     pub(crate) async fn pause(&self, time: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
             () = self.abort.cancelled() => false,
         }
+    }
+
+    /// When the worker started, in milliseconds since 1970.
+    pub(crate) fn started_ms(&self) -> u64 {
+        self.started_ms
     }
 
     /// How this worker describes itself.
@@ -137,7 +183,14 @@ impl<B: Broker, S: Store> Shared<B, S> {
             slots: self.slots,
             jobs: self.in_flight.len(),
             answered: answered(&self.scored) + answered(&self.failed),
-            key_cache_bytes: self.memory.key_bytes(),
+            key_cache_bytes: self.memory.usage().key_bytes,
+            activity: Activity {
+                announced_ms: Timestamp::now().millis(),
+                busy: self.slots.saturating_sub(self.free_slots.available_permits()),
+                failed: answered(&self.failed),
+                rows: self.metrics.rows(),
+                longest_wait_ms: None,
+            },
         }
     }
 }
@@ -157,33 +210,43 @@ fn name(configured: &str) -> String {
 
 /// Whether the services that a worker needs are there.
 pub(crate) struct Services {
+    metrics: Arc<Metrics>,
+    store_answered: watch::Sender<Option<Instant>>,
     store_away: watch::Sender<bool>,
     consuming: watch::Sender<bool>,
     last_tick: watch::Sender<Instant>,
 }
 
-impl Default for Services {
-    fn default() -> Self {
+impl Services {
+    fn new(metrics: Arc<Metrics>) -> Self {
         Self {
+            metrics,
+            store_answered: watch::Sender::new(None),
             store_away: watch::Sender::new(false),
             consuming: watch::Sender::new(false),
             last_tick: watch::Sender::new(Instant::now()),
         }
     }
-}
 
-impl Services {
     /// No job is begun until the store answers again.
     pub(crate) fn store_is_away(&self, reason: &str) {
         if !self.store_away.send_replace(true) {
+            self.metrics.store_outages.inc();
             warn!(reason, "the store is away: no job is begun until it is back");
         }
     }
 
     pub(crate) fn store_is_back(&self) {
+        self.store_answered.send_replace(Some(Instant::now()));
         if self.store_away.send_replace(false) {
             info!("the store is back");
         }
+    }
+
+    /// Whether the store answered, and not long ago: it is asked with every announcement.
+    pub(crate) fn does_store_answer(&self) -> bool {
+        let answered = *self.store_answered.borrow();
+        !self.is_store_away() && answered.is_some_and(|at| at.elapsed() < LONGEST_STORE_SILENCE)
     }
 
     pub(crate) fn is_store_away(&self) -> bool {

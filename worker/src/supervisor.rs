@@ -52,7 +52,7 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
     models_changed: Arc<Notify>,
     drain: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(shared.slots));
+    let slots = shared.free_slots.clone();
     let supervisor =
         Supervisor { shared, consumption, models_changed, drain, slots, jobs: TaskTracker::new() };
     let mut pause = FIRST_PAUSE;
@@ -119,7 +119,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
                 }
                 delivery = subscription.next(), if window.has_room() => {
                     last_delivery = Instant::now();
-                    window.push(delivery?, &self.shared.rules);
+                    window.push(self.shared.metrics.delivered(delivery?), &self.shared.rules);
                 }
                 () = self.models_changed.notified() => {
                     self.follow(&mut subscription, &mut taken).await?;

@@ -6,6 +6,7 @@ use cipherscore_common::message::{
     ErrorCode, Job, Message, Outcome, Payload, Refusal, Reply, Timestamp, Timings, TraceParent,
     headers,
 };
+use cipherscore_common::telemetry::trace::trace_state;
 use cipherscore_common::topology::{ReplyQueue, job_queue};
 use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_engine::evaluator::Evaluator;
@@ -82,12 +83,18 @@ pub(crate) struct Address {
     correlation_id: Option<String>,
     model_id: Option<ModelId>,
     trace: Option<TraceParent>,
+    trace_state: Option<String>,
 }
 
 impl Address {
     /// The tenant that is answered.
     pub(crate) fn tenant(&self) -> &Tenant {
         self.reply_to.tenant()
+    }
+
+    /// The model that the job names, loaded here or not.
+    pub(crate) fn model_id(&self) -> Option<ModelId> {
+        self.model_id
     }
 
     /// The reply.
@@ -102,11 +109,24 @@ impl Address {
             outcome,
         }
     }
+
+    /// The message of a reply.
+    pub(crate) fn message(&self, reply: &Reply) -> Message {
+        let mut message = reply.to_message(&self.reply_to);
+        if let Some(state) = &self.trace_state {
+            message.set(headers::TRACE_STATE, state.as_str());
+        }
+        message
+    }
 }
 
 impl ValidJob {
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub(crate) fn model_id(&self) -> Option<ModelId> {
+        self.address.model_id
     }
 
     pub(crate) fn trace_id(&self) -> Option<String> {
@@ -165,6 +185,7 @@ pub(crate) fn validate(
         correlation_id: job.correlation_id,
         model_id: Some(job.model_id),
         trace: job.trace,
+        trace_state: trace_state(message).map(str::to_owned),
     };
     Ok(ValidJob {
         id: job.id,
@@ -205,6 +226,7 @@ pub(crate) fn address(message: &Message, rules: &Rules) -> Option<Address> {
         correlation_id: message.correlation_id.clone(),
         model_id: message.model_id(),
         trace: message.text(headers::TRACE_PARENT).and_then(|trace| trace.parse().ok()),
+        trace_state: trace_state(message).map(str::to_owned),
     })
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::config::Section;
-use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError};
+use cipherscore_common::config::{LogFormat, Section};
+use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError, telemetry};
 use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 
@@ -25,9 +25,21 @@ pub(crate) struct ServiceOptions {
     #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_BROKER_URL_FILE")]
     broker_url_file: Option<PathBuf>,
 
+    /// Write log lines to standard error, as human or json.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or directives such as
+    /// info,cipherscore_producer=debug. "info" with --log-format, else "off".
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+
     #[command(flatten)]
     store: StoreOptions,
 }
+
+/// What traces of these commands are called.
+const SERVICE: &str = "cipherscore";
 
 /// Settings, and what they lead to.
 pub(super) struct Services {
@@ -38,6 +50,9 @@ pub(super) struct Services {
 impl ServiceOptions {
     /// Connects to nothing yet.
     pub(super) fn open(&self) -> anyhow::Result<Services> {
+        let level = if self.log_format.is_some() { "info" } else { "off" };
+        let level = self.log_level.as_deref().unwrap_or(level);
+        telemetry::start(SERVICE, self.log_format.unwrap_or_default(), level)?;
         let mut settings = self.store.settings()?;
         settings.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
         let broker = open_broker(&settings)?;

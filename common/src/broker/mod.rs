@@ -93,6 +93,11 @@ pub trait Broker: Send + Sync + 'static {
         &self,
         queue: &str,
     ) -> impl Future<Output = Result<Option<QueueState>, BrokerError>> + Send;
+
+    /// Whether it takes no messages for now, since memory or disk is short there.
+    fn is_blocked(&self) -> bool {
+        false
+    }
 }
 
 /// From which queue, and how much at a time.

@@ -29,6 +29,10 @@ pub mod headers {
     pub const LANE: &str = "cs-lane";
     /// W3C trace context.
     pub const TRACE_PARENT: &str = "traceparent";
+    /// W3C trace context, of vendors.
+    pub const TRACE_STATE: &str = "tracestate";
+    /// When the job was published, in milliseconds since 1970 by its publisher's clock.
+    pub const PUBLISHED: &str = "cs-published-ms";
     /// Which job a reply answers.
     pub const JOB_ID: &str = "cs-job-id";
     /// `scored`, or an error code.
@@ -178,6 +182,11 @@ impl Message {
     /// How many times it was put off.
     pub fn attempt(&self) -> u32 {
         self.integer(headers::ATTEMPT).ok().flatten().unwrap_or_default()
+    }
+
+    /// When it was first published, as its publisher says.
+    pub fn published(&self) -> Option<Timestamp> {
+        self.integer(headers::PUBLISHED).ok().flatten().map(Timestamp::from_millis)
     }
 
     /// How often workers gave it back before it was published again.

@@ -200,6 +200,17 @@ impl TraceParent {
         Self { trace_id, parent_id: parent_id.as_u64_pair().1, flags: 1 }
     }
 
+    /// A span of a trace; none where an id is zero.
+    pub(crate) fn new(trace_id: u128, parent_id: u64, sampled: bool) -> Option<Self> {
+        let valid = trace_id != 0 && parent_id != 0;
+        valid.then_some(Self { trace_id, parent_id, flags: sampled.into() })
+    }
+
+    /// Trace, span, and whether it is recorded.
+    pub(crate) fn parts(&self) -> (u128, u64, bool) {
+        (self.trace_id, self.parent_id, self.flags & 1 == 1)
+    }
+
     /// Names the trace.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace_id)

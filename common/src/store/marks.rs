@@ -56,6 +56,26 @@ pub struct Presence {
     pub answered: u64,
     /// Memory of the evaluation keys that it holds prepared, in bytes.
     pub key_cache_bytes: u64,
+    /// What it did; nothing of an older worker, which does not say.
+    #[serde(default)]
+    pub activity: Activity,
+}
+
+/// What a worker did, as it announced it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Activity {
+    /// When it announced this, in milliseconds since 1970 by its clock.
+    pub announced_ms: u64,
+    /// Slots that are taken.
+    pub busy: usize,
+    /// Jobs that it answered with an error code.
+    pub failed: u64,
+    /// Rows that it evaluated.
+    pub rows: u64,
+    /// The longest time that a job had waited since it was published, of those that began since the
+    /// announcement before; none where none began.
+    pub longest_wait_ms: Option<u64>,
 }
 
 impl Presence {
@@ -145,4 +165,17 @@ pub trait MarkStore: Send + Sync {
 
     /// The workers that are listed, by name; at most [`MAX_LISTED_WORKERS`].
     fn workers(&self) -> impl Future<Output = Result<Vec<Presence>, StoreError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_worker_says_nothing_of_what_it_did() {
+        let old = r#"{"worker":"w","version":"0.1.0","started_ms":1,"models":[],"slots":2,
+            "jobs":1,"answered":3,"key_cache_bytes":4}"#;
+        let presence = Presence::parse("w", old.as_bytes()).unwrap();
+        assert_eq!((presence.answered, presence.activity), (3, Activity::default()));
+    }
 }

@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "every test program uses its part of this")]
 
 use cipherscore_common::{
-    Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, ModelId, Presence, StoreError,
-    Tenant,
+    Activity, Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, ModelId, Presence,
+    StoreError, Tenant,
 };
 
 pub(crate) fn tenant(name: &str) -> Tenant {
@@ -40,5 +40,6 @@ pub(crate) fn presence(worker: &str) -> Presence {
         jobs: 1,
         answered: 77,
         key_cache_bytes: 1 << 33,
+        activity: Activity { announced_ms: 1, busy: 1, failed: 7, rows: 9, longest_wait_ms: None },
     }
 }

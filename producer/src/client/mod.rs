@@ -11,13 +11,17 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
-use cipherscore_common::message::{Job, MAX_INLINE_BYTES, Payload, Timestamp, TraceParent};
+use cipherscore_common::message::{
+    Job, MAX_INLINE_BYTES, Payload, Timestamp, TraceParent, headers,
+};
+use cipherscore_common::telemetry::trace;
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, JobId, Lease, MAX_BLOB_BYTES,
     ModelId, Put, Store, StoreError, Tenant,
 };
 use thiserror::Error;
+use tracing::{Instrument, debug};
 
 use self::backoff::Backoff;
 use self::expected::Expected;
@@ -194,7 +198,7 @@ impl<B: Broker, S: Store> Client<B, S> {
         let (payload, stored) = self.place(request.payload).await?;
         let (job, model_id) = (request.id, request.model_id);
         let in_flight = InFlight { job, model_id, payload: stored };
-        let message = Job {
+        let mut message = Job {
             id: job,
             tenant: self.tenant().clone(),
             reply_to: self.shared.queue.clone(),
@@ -209,11 +213,14 @@ impl<B: Broker, S: Store> Client<B, S> {
             payload,
         }
         .to_message();
+        message.set(headers::PUBLISHED, Timestamp::now().millis());
+        let span = trace::send(&message);
+        trace::carry(&span, &mut message);
         // Before it is published, since the reply may be faster than the confirm.
         self.expect(in_flight);
         let mut backoff = Backoff::new(&self.shared.events);
         loop {
-            let error = match self.shared.broker.publish(&message).await {
+            let error = match self.shared.broker.publish(&message).instrument(span.clone()).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -228,6 +235,7 @@ impl<B: Broker, S: Store> Client<B, S> {
             backoff.wait(&error).await;
         }
         backoff.over();
+        debug!(%job, model = %model_id, "job published");
         Ok(in_flight)
     }
 

@@ -6,7 +6,10 @@ use cipherscore_common::broker::{
     Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Settlement, Subscription,
 };
 use cipherscore_common::message::{ErrorCode, Outcome, Payload, Reply, StoredPayload, Timings};
+use cipherscore_common::telemetry::trace;
 use cipherscore_common::{BlobKind, BlobReader, Digest, ErrorClass, JobId, Store, StoreError};
+
+use tracing::{Instrument, debug};
 
 use super::backoff::Backoff;
 use super::expected::{Arrival, InFlight};
@@ -59,7 +62,9 @@ impl<B: Broker, S: Store> Replies<B, S> {
     pub async fn next(&mut self) -> Result<Received<B, S>, ClientError> {
         loop {
             let delivery = self.delivery().await?;
-            if let Some(received) = self.client.receive(delivery).await? {
+            let span = trace::receive(&delivery.message);
+            if let Some(received) = self.client.receive(delivery).instrument(span).await? {
+                debug!(job = %received.job, worker = received.worker, "reply received");
                 return Ok(received);
             }
         }

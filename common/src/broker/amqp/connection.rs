@@ -218,6 +218,14 @@ impl Slot {
         }
     }
 
+    /// Whether there is a connection on which the broker takes no messages for now. One that is
+    /// being made is not blocked.
+    pub(super) fn is_blocked(&self) -> bool {
+        let state = self.state.try_lock();
+        let link = state.as_ref().ok().and_then(|state| state.link.as_ref());
+        link.is_some_and(|link| link.is_up() && link.is_blocked())
+    }
+
     /// Waits for an answer on a connection, with a timeout.
     pub(super) async fn answer<T>(
         &self,

@@ -73,4 +73,8 @@ impl Broker for AmqpBroker {
     async fn queue_state(&self, queue: &str) -> Result<Option<QueueState>, BrokerError> {
         declare::queue_state(&self.consuming, queue).await
     }
+
+    fn is_blocked(&self) -> bool {
+        self.publisher.slot().is_blocked()
+    }
 }

@@ -1,5 +1,8 @@
 //! `cipherscore status`
 
+mod rates;
+mod view;
+
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -7,8 +10,10 @@ use cipherscore_common::broker::{Broker, QueueState};
 use cipherscore_common::topology::{Lane, Topology, job_queue};
 use cipherscore_common::{BlobKind, BlobStore, MarkStore, ModelId, Presence, Tenant};
 use clap::Args;
+use console::Term;
 use serde::Serialize;
 
+use self::rates::Rates;
 use super::services::ServiceOptions;
 use super::store::wait;
 use super::{printable, report, size};
@@ -25,7 +30,8 @@ pub(crate) struct Status {
     #[arg(long, value_name = "ID", num_args = 1..)]
     model: Vec<ModelId>,
 
-    /// Print again every so many seconds, until interrupted.
+    /// Look again every so many seconds, until interrupted: on a terminal a live view, with rates;
+    /// else line by line. Workers say something new every ten seconds.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
     watch: Option<u32>,
 
@@ -63,13 +69,30 @@ impl Status {
         let services = self.services.open()?;
         let store = services.store()?;
         let tenant = &services.settings.producer.tenant;
+        let terminal = Term::stdout();
+        let mut rates = Rates::default();
+        let mut found = false;
         wait(async {
             loop {
-                let shown = self.look(&services.broker, &store, tenant).await?;
-                report(json, &shown, print)?;
+                let shown = self.look(&services.broker, &store, tenant).await;
+                match (&shown, self.watch) {
+                    (Ok(shown), Some(_)) if terminal.is_term() => {
+                        rates.see(&shown.workers);
+                        view::refresh(&terminal, shown, &rates)?;
+                    }
+                    (Ok(shown), _) => report(json, shown, print)?,
+                    // Who watches sees it go away and come back.
+                    (Err(error), Some(_)) if found => {
+                        eprintln!("{}", printable(&format!("{error:#}")));
+                    }
+                    (Err(_), _) => return shown.map(drop),
+                }
+                found = true;
                 let Some(seconds) = self.watch else { return anyhow::Ok(()) };
                 tokio::time::sleep(Duration::from_secs(seconds.max(1).into())).await;
-                say!("");
+                if !terminal.is_term() {
+                    say!("");
+                }
             }
         })
     }
@@ -133,12 +156,15 @@ fn print(shown: &Shown) {
     for worker in &shown.workers {
         let cache = size(usize::try_from(worker.key_cache_bytes).unwrap_or(usize::MAX));
         say!(
-            "worker {} (version {}): {} of {} slots busy, {} jobs answered, {} models, keys {cache}",
+            "worker {} (version {}): {} of {} slots busy, {} jobs answered, {} of them failed, {} rows, \
+             {} models, keys {cache}",
             printable(&worker.worker),
             printable(&worker.version),
-            worker.jobs,
+            worker.activity.busy,
             worker.slots,
             worker.answered,
+            worker.activity.failed,
+            worker.activity.rows,
             worker.models.len()
         );
     }

@@ -1,0 +1,306 @@
+//! What a worker counts and measures, as `/metrics` tells it to Prometheus.
+//!
+//! [`Metrics`] is told what happens, one line at the place where it happens; what only *is* so, such
+//! as how many slots are busy, is looked up when somebody asks ([`gauges`]). Names, units and
+//! meanings are here and in `docs/operations.md`, which a test holds equal.
+//!
+//! No label holds what a stranger chose: models are those that were loaded here ([`labels`]), and
+//! everything else is a word of this program. No key, tenant or job is named.
+
+mod gauges;
+mod labels;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cipherscore_common::ModelId;
+use cipherscore_common::broker::{BrokerError, Delivery};
+use cipherscore_common::message::{Message, Payload, Timestamp};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use self::gauges::Gauges;
+pub(crate) use self::gauges::{QueueStates, render};
+pub(crate) use self::labels::ModelLabels;
+use self::labels::{
+    EXCHANGES, ExchangeLabel, ModelLabel, OutcomeLabels, PUBLISH_ERRORS, PublishErrorLabels,
+    SCORED, error_name, exchange_name, outcome_name,
+};
+use crate::pipeline::Failure;
+
+/// What all names begin with.
+const PREFIX: &str = "cipherscore";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Longest time in a queue that is believed: longer than any job waits.
+const MAX_QUEUE_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A histogram of each label, with the buckets of a long range.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// How often a key was here when a job needed it.
+#[derive(Default)]
+pub(crate) struct KeyCacheCounts {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) evictions: Counter,
+}
+
+/// What a worker counts and measures. Every method is cheap enough for every job.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) models: ModelLabels,
+    jobs: Family<OutcomeLabels, Counter>,
+    rows: Family<ModelLabel, Counter>,
+    released: Family<ModelLabel, Counter>,
+    queue_wait: Histogram,
+    key_fetch: Histogram,
+    key_preparation: Histogram,
+    evaluation: Histograms<ModelLabel>,
+    confirm: Histograms<ExchangeLabel>,
+    publish_errors: Family<PublishErrorLabels, Counter>,
+    deliveries: Counter,
+    redeliveries: Counter,
+    reconnects: Counter,
+    pub(crate) store_outages: Counter,
+    blocked: Counter<f64, AtomicU64>,
+    last_delivery: Gauge<f64, AtomicU64>,
+    gauges: Gauges,
+    /// One more than the longest time that a job had waited when it began, since the last
+    /// announcement; 0 when none began.
+    longest_wait_ms: AtomicU64,
+    all_rows: AtomicU64,
+}
+
+/// From a hundred microseconds to a quarter of an hour.
+fn short() -> Histogram {
+    Histogram::new(exponential_buckets(1e-4, 3.0, 15))
+}
+
+/// From a millisecond to four days.
+fn long() -> Histogram {
+    Histogram::new(exponential_buckets(1e-3, 4.0, 15))
+}
+
+/// Registers a metric.
+fn add<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: impl FnOnce() -> M,
+) -> M {
+    let metric = metric();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Registers a metric in seconds.
+fn time<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: impl FnOnce() -> M,
+) -> M {
+    let metric = metric();
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+impl Metrics {
+    /// Whatever can be is there from the beginning, at zero: a rate needs a first value.
+    pub(crate) fn new(keys: &KeyCacheCounts) -> Self {
+        let metrics = Self::register(keys);
+        for exchange in EXCHANGES {
+            drop(metrics.confirm.get_or_create(&ExchangeLabel { exchange }));
+            for error in PUBLISH_ERRORS {
+                drop(metrics.publish_errors.get_or_create(&PublishErrorLabels { exchange, error }));
+            }
+        }
+        metrics
+    }
+
+    fn register(keys: &KeyCacheCounts) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        r.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
+        add(r, "key_cache_hits", "Jobs whose key was here", || keys.hits.clone());
+        add(r, "key_cache_misses", "Jobs whose key was not here", || keys.misses.clone());
+        let help = "Keys that gave their place to others";
+        add(r, "key_cache_evictions", help, || keys.evictions.clone());
+        Self {
+            models: ModelLabels::default(),
+            jobs: add(r, "jobs", "Jobs that ended here, by outcome", Family::default),
+            rows: add(r, "rows", "Rows that were evaluated", Family::default),
+            released: add(
+                r,
+                "released_coefficients",
+                "Coefficients of replies that hide a model, repeated ones included",
+                Family::default,
+            ),
+            queue_wait: time(r, "queue_wait", "From publishing a job to its beginning", long),
+            key_fetch: time(r, "key_fetch", "Reading an evaluation key from the store", short),
+            key_preparation: time(r, "key_preparation", "Checking and preparing it", short),
+            evaluation: time(
+                r,
+                "evaluation",
+                "Evaluating a job, with reading its rows from the store",
+                || Family::new_with_constructor(short as _),
+            ),
+            confirm: time(r, "confirm", "Until the broker confirmed a message", || {
+                Family::new_with_constructor(short as _)
+            }),
+            publish_errors: add(
+                r,
+                "publish_errors",
+                "Messages that the broker did not confirm",
+                Family::default,
+            ),
+            deliveries: add(r, "deliveries", "Deliveries of jobs", Counter::default),
+            redeliveries: add(
+                r,
+                "redeliveries",
+                "Deliveries of jobs that were delivered before",
+                Counter::default,
+            ),
+            reconnects: add(
+                r,
+                "broker_reconnects",
+                "Times that consuming began again after it had ended",
+                Counter::default,
+            ),
+            store_outages: add(
+                r,
+                "store_outages",
+                "Times that the store was found out of reach",
+                Counter::default,
+            ),
+            blocked: time(
+                r,
+                "broker_blocked",
+                "Time in which the broker took no messages, short of memory or disk",
+                Counter::default,
+            ),
+            last_delivery: time(
+                r,
+                "last_delivery_timestamp",
+                "Last delivery, since 1970; 0 before the first",
+                Gauge::default,
+            ),
+            gauges: Gauges::new(r),
+            longest_wait_ms: AtomicU64::new(0),
+            all_rows: AtomicU64::new(0),
+            registry,
+        }
+    }
+
+    /// These models were loaded.
+    pub(crate) fn loaded(&self, ids: impl Iterator<Item = ModelId>) {
+        for id in self.models.loaded(ids) {
+            let label = ModelLabel { model: id.to_string() };
+            drop(self.rows.get_or_create(&label));
+            drop(self.released.get_or_create(&label));
+            drop(self.evaluation.get_or_create(&label));
+            drop(self.jobs.get_or_create(&OutcomeLabels { model: label.model, outcome: SCORED }));
+        }
+    }
+
+    /// A delivery arrived; returns it.
+    pub(crate) fn delivered(&self, delivery: Delivery) -> Delivery {
+        self.deliveries.inc();
+        if delivery.returned > 0 {
+            self.redeliveries.inc();
+        }
+        self.last_delivery.set(seconds_since_1970());
+        delivery
+    }
+
+    /// Consuming began.
+    pub(crate) fn subscribed(&self, before: bool) {
+        if before {
+            self.reconnects.inc();
+        }
+    }
+
+    /// A job begins; returns how long it waited since it was published. That is its publisher's
+    /// word, which is believed within reason.
+    pub(crate) fn begun(&self, message: &Message) -> Option<Duration> {
+        let wait = Timestamp::now().left(message.published()?);
+        if wait > MAX_QUEUE_WAIT {
+            return None;
+        }
+        self.queue_wait.observe(wait.as_secs_f64());
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.longest_wait_ms.fetch_max(wait_ms.saturating_add(1), Ordering::Relaxed);
+        Some(wait)
+    }
+
+    /// The longest time that a job had waited when it began, of those that began since this was
+    /// asked last, in milliseconds.
+    pub(crate) fn take_longest_wait_ms(&self) -> Option<u64> {
+        self.longest_wait_ms.swap(0, Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Rows of all models.
+    pub(crate) fn rows(&self) -> u64 {
+        self.all_rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn key_fetched(&self, fetch: Duration, preparation: Duration) {
+        self.key_fetch.observe(fetch.as_secs_f64());
+        self.key_preparation.observe(preparation.as_secs_f64());
+    }
+
+    pub(crate) fn evaluated(&self, model: Option<ModelId>, rows: u32, time: Duration) {
+        let label = ModelLabel { model: self.models.label(model) };
+        self.rows.get_or_create(&label).inc_by(rows.into());
+        self.all_rows.fetch_add(rows.into(), Ordering::Relaxed);
+        self.evaluation.get_or_create(&label).observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn released(&self, model: Option<ModelId>, coefficients: u64) {
+        let label = ModelLabel { model: self.models.label(model) };
+        self.released.get_or_create(&label).inc_by(coefficients);
+    }
+
+    /// A job ended here, though its reply may not be at the broker yet.
+    pub(crate) fn ended(&self, model: Option<ModelId>, outputs: &Result<Payload, Failure>) {
+        let (model, outcome) = (self.models.label(model), outcome_name(outputs));
+        self.jobs.get_or_create(&OutcomeLabels { model, outcome }).inc();
+    }
+
+    /// The broker confirmed a message, or did not.
+    pub(crate) fn published(
+        &self,
+        exchange: &str,
+        time: Duration,
+        published: &Result<(), BrokerError>,
+    ) {
+        let exchange = exchange_name(exchange);
+        match published {
+            Ok(()) => {
+                self.confirm.get_or_create(&ExchangeLabel { exchange }).observe(time.as_secs_f64());
+            }
+            Err(error) => {
+                let error = error_name(error);
+                self.publish_errors.get_or_create(&PublishErrorLabels { exchange, error }).inc();
+            }
+        }
+    }
+
+    /// The broker took no messages for so long.
+    pub(crate) fn blocked(&self, time: Duration) {
+        self.blocked.inc_by(time.as_secs_f64());
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    // Exact to the millisecond for the next 285,000 years.
+    Duration::from_millis(Timestamp::now().millis()).as_secs_f64()
+}
