@@ -1,4 +1,5 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask services`.
+//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`, `cargo xtask
+//! services`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ usage: cargo xtask TASK
 
   test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
   check              dependency direction, and where unsafe code may be
+  chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
+                     print the figures: --jobs N --minutes M --seed S, --help for all
   services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
                      CIPHERSCORE_BROKER__URL and CIPHERSCORE_STORE__URL (workers), and in
                      CIPHERSCORE_BROKER_URL and CIPHERSCORE_REDIS_URL (the other commands)";
@@ -87,8 +90,16 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     // servers.
     (
         "cipherscore-worker",
-        &["cipherscore-compiler", "cipherscore-producer", "cipherscore-testbed", "cipherscore"],
+        &[
+            "cipherscore-compiler",
+            "cipherscore-producer",
+            "cipherscore-testbed",
+            "cipherscore",
+            // Places where tests end the process.
+            "fail",
+        ],
     ),
+    ("cipherscore", &["cipherscore-chaos", "fail"]),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
@@ -100,6 +111,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((task, rest)) if task == "test" => test(rest),
         Some((task, [])) if task == "check" => check(),
+        Some((task, rest)) if task == "chaos" => chaos(rest),
         Some((task, [program, rest @ ..])) if task == "services" => services(program, rest),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
@@ -119,6 +131,16 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         .args(arguments)
         .status()?;
     ensure!(status.success(), "tests failed");
+    Ok(())
+}
+
+fn chaos(arguments: &[String]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["run", "--release", "--locked", "--package", "cipherscore-chaos", "--", "run"])
+        .args(arguments)
+        .status()?;
+    ensure!(status.success(), "something was lost, answered twice or wrong, or could not be run");
     Ok(())
 }
 
