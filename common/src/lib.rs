@@ -37,6 +37,7 @@
 //! |---|---|---|
 //! | `cs:TENANT:done:JOB` | `1`: the reply of this job is at the broker | [`DONE_LEASE`] |
 //! | `cs:TENANT:cancel:JOB` | `1`: nobody wants this job any more | [`CANCEL_LEASE`] |
+//! | `cs:TENANT:alone:JOB` | how often this job was begun alone, in decimal digits | [`ALONE_LEASE`] |
 //! | `cs:_worker:WORKER` | [`Presence`] as JSON, at most [`MAX_PRESENCE_BYTES`] | [`PRESENCE_LEASE`] |
 //! | `cs:_workers` | sorted set of worker names, by the time of their last announcement in milliseconds since 1970 | a day |
 //!
@@ -68,8 +69,8 @@ pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 #[cfg(any(test, fuzzing))]
 pub use store::fuzzing;
 pub use store::marks::{
-    Activity, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH,
-    MarkStore, Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
+    ALONE_LEASE, Activity, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES,
+    MAX_WORKER_LENGTH, MarkStore, Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE,
 };
 pub use store::memory::MemoryStore;
 pub use store::reader::BlobReader;

@@ -7,8 +7,8 @@ mod support;
 use std::time::Duration;
 
 use cipherscore_common::{
-    CANCEL_LEASE, DONE_LEASE, Digest, EvaluationKeyId, JobId, MAX_PRESENCE_BYTES, MarkStore, Marks,
-    PRESENCE_LEASE, RELEASED_LEASE, RedisConfig, RedisStore, StoreError,
+    ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, Digest, EvaluationKeyId, JobId, MAX_PRESENCE_BYTES,
+    MarkStore, Marks, PRESENCE_LEASE, RELEASED_LEASE, RedisConfig, RedisStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use redis::{Connection, FromRedisValue};
@@ -54,6 +54,7 @@ async fn names_and_leases_are_the_documented_ones() {
     fixture.store.mark_done(&a, job).await.unwrap();
     fixture.store.mark_cancelled(&a, job).await.unwrap();
     let key = EvaluationKeyId::new(Digest::of(b"key"));
+    assert_eq!(fixture.store.count_alone(&a, job).await.unwrap(), 1);
     fixture.store.count_released(&a, key, 7).await.unwrap();
     fixture.store.announce(&presence("w")).await.unwrap();
     let mut keys: Vec<String> = fixture.raw(&["KEYS", "*"]);
@@ -61,6 +62,7 @@ async fn names_and_leases_are_the_documented_ones() {
     let expected = [
         ("cs:_worker:w".to_owned(), PRESENCE_LEASE),
         ("cs:_workers".to_owned(), Duration::from_secs(24 * 60 * 60)),
+        (format!("cs:a:alone:{job}"), ALONE_LEASE),
         (format!("cs:a:cancel:{job}"), CANCEL_LEASE),
         (format!("cs:a:done:{job}"), DONE_LEASE),
         (format!("cs:a:released:{key}"), RELEASED_LEASE),
@@ -73,6 +75,7 @@ async fn names_and_leases_are_the_documented_ones() {
         let _: u64 = fixture.raw(&["PEXPIRE", &key, "0"]);
     }
     assert_eq!(fixture.store.marks(&a, job).await.unwrap(), Marks::default());
+    assert_eq!(fixture.store.count_alone(&a, job).await.unwrap(), 1);
     assert_eq!(fixture.store.released(&a, key).await.unwrap(), 0);
     assert!(fixture.store.workers().await.unwrap().is_empty());
 }

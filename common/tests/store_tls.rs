@@ -30,7 +30,10 @@ const TENANT_RULES: [&str; 9] = [
 fn start(require_client_certificate: bool) -> (Redis, Certificates) {
     let certificates = Certificates::make().unwrap();
     let tls = Tls { certificates: certificates.clone(), require_client_certificate };
-    (Redis::start_with(RedisOptions { tls: Some(tls) }).unwrap(), certificates)
+    (
+        Redis::start_with(RedisOptions { tls: Some(tls), ..RedisOptions::default() }).unwrap(),
+        certificates,
+    )
 }
 
 fn authority(certificates: &Certificates) -> ServiceSettings {

@@ -20,6 +20,7 @@ mod process;
 mod program;
 mod rabbitmq;
 mod redis;
+mod relay;
 mod tls;
 
 use std::io;
@@ -30,6 +31,7 @@ use thiserror::Error;
 pub use program::Program;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
+pub use relay::Relay;
 pub use tls::{Certificates, Tls};
 
 /// How much of a log is shown, in characters.

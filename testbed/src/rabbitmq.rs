@@ -129,6 +129,11 @@ impl RabbitMq {
         format!("amqp://{user}:{password}@{}/%2f", self.address())
     }
 
+    /// How to connect by way of another address, such as a [`Relay`](crate::Relay)'s.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("amqp://{}:{}@{address}/%2f", Self::USER, self.password)
+    }
+
     /// How to connect by TLS, password included, if there is a port for it.
     pub fn tls_url(&self) -> Option<String> {
         self.tls_url_for(Self::USER, &self.password)

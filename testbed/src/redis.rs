@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: u64 = 1024;
 /// Starts on other ports, when somebody else took the free port first.
 const START_ATTEMPTS: usize = 5;
 
-/// A Redis server of our own: nothing on disk, nothing evicted, a random password, loopback only.
+/// A Redis server of our own: nothing on disk unless asked for, nothing evicted, a random password, loopback only.
 #[derive(Debug)]
 pub struct Redis {
     process: Option<WatchedProcess>,
@@ -40,6 +40,9 @@ pub struct Redis {
 pub struct RedisOptions {
     /// A TLS port beside the plain one.
     pub tls: Option<Tls>,
+    /// Whether every write goes to a file, which is synchronised every second and read at the next
+    /// start.
+    pub append_only: bool,
 }
 
 impl Redis {
@@ -76,6 +79,16 @@ impl Redis {
         self.url_with_password(&self.password)
     }
 
+    /// How to connect by way of another address, such as a [`Relay`](crate::Relay)'s.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("redis://:{}@{address}", self.password)
+    }
+
+    /// Where the plain port is.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// How to connect with another password.
     pub fn url_with_password(&self, password: &str) -> String {
         format!("redis://:{password}@127.0.0.1:{}", self.port)
@@ -107,12 +120,13 @@ impl Redis {
         self.process.as_ref().map(WatchedProcess::id)
     }
 
-    /// Ends the server at once, by SIGKILL. What it held is lost.
+    /// Ends the server at once, by SIGKILL. What it held is lost, unless it writes a file.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Ends the server and starts it again, empty, on the same ports with the same users.
+    /// Ends the server and starts it again, on the same ports with the same users; empty, unless it
+    /// writes a file.
     pub fn restart(&mut self) -> Result<(), TestbedError> {
         self.kill();
         let program = install::require(PROGRAM, PACKAGE)?;
@@ -186,8 +200,11 @@ impl Redis {
         let folder = self.folder.path().display();
         let mut text = format!(
             "bind 127.0.0.1\nport {}\nrequirepass {}\ndir {folder}\nlogfile {folder}/{LOG}\n\
-             daemonize no\nsave \"\"\nappendonly no\nmaxmemory-policy noeviction\n",
-            self.port, self.password
+             daemonize no\nsave \"\"\nappendonly {}\nappendfsync everysec\n\
+             maxmemory-policy noeviction\n",
+            self.port,
+            self.password,
+            if self.options.append_only { "yes" } else { "no" },
         );
         if let Some(Tls { certificates, require_client_certificate }) = &self.options.tls {
             text += &format!(

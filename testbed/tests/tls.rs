@@ -67,7 +67,7 @@ fn redis_asks_for_certificates_if_it_shall() {
     let (ours, theirs) = (Certificates::make().unwrap(), Certificates::make().unwrap());
     for require_client_certificate in [true, false] {
         let tls = Some(Tls { certificates: ours.clone(), require_client_certificate });
-        let redis = Redis::start_with(RedisOptions { tls }).unwrap();
+        let redis = Redis::start_with(RedisOptions { tls, ..RedisOptions::default() }).unwrap();
         let url = redis.tls_url().unwrap();
         assert!(url.starts_with("rediss://:"));
         let ping = |config| ask(&url, b"PING\r\n", config);

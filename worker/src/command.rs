@@ -112,10 +112,22 @@ pub fn run(
     recorder: RecorderCommand,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        WorkerCommand::Start(options) => in_runtime(start(options.load(threads)?, recorder)),
+        WorkerCommand::Start(options) => {
+            in_runtime(start(options.load(threads)?, recorder, |_| Ok(())))
+        }
         WorkerCommand::Check(options) => in_runtime(check(options.load(threads)?, json, recorder)),
         WorkerCommand::Health(options) => ask(&options.load(threads)?),
     }
+}
+
+/// As [`WorkerCommand::Start`], with a worker that `prepare` changes before it begins: models that
+/// are in no file are added there.
+pub fn start_with(
+    options: &Options,
+    recorder: RecorderCommand,
+    prepare: impl FnOnce(&mut Worker<AmqpBroker, RedisStore>) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    in_runtime(start(options.load(None)?, recorder, prepare))
 }
 
 fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
@@ -138,8 +150,13 @@ async fn open(
     Ok((Worker::open(config, broker.clone(), store, recorder).await?, broker))
 }
 
-async fn start(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Result<()> {
-    let (worker, broker) = open(config, recorder).await?;
+async fn start(
+    config: WorkerConfig,
+    recorder: RecorderCommand,
+    prepare: impl FnOnce(&mut Worker<AmqpBroker, RedisStore>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (mut worker, broker) = open(config, recorder).await?;
+    prepare(&mut worker)?;
     let (name, models) = (worker.name().to_owned(), worker.models());
     info!(name, version = env!("CARGO_PKG_VERSION"), models = models.len(), "starting");
     let mut terminate = signal(SignalKind::terminate())?;
@@ -153,7 +170,7 @@ async fn start(config: WorkerConfig, recorder: RecorderCommand) -> anyhow::Resul
     let mut handle = worker.start().await?;
     tokio::select! {
         in_order = handle.ended() => {
-            ensure!(in_order, "the worker's supervisor panicked");
+            ensure!(in_order, "the worker gave up; the last error in its log says why");
             return Ok(());
         }
         signal = asked() => info!(signal, "stopping: nothing new is begun"),

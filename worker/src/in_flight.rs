@@ -8,10 +8,9 @@ use cipherscore_common::broker::Settlement;
 use cipherscore_common::{JobId, Tenant};
 
 use crate::stop::{Stop, StopReason};
-use crate::validate::ValidJob;
 
 /// A tenant chooses its job ids, and must not stand in another one's way.
-type Name = (Tenant, JobId);
+pub(crate) type Name = (Tenant, JobId);
 
 /// The table. Clones share it.
 #[derive(Default, Clone)]
@@ -37,13 +36,7 @@ impl InFlight {
     }
 
     /// Enters a job, or adds a delivery to one that runs: then there is nothing to do.
-    pub(crate) fn begin(
-        &self,
-        job: &ValidJob,
-        stop: &Stop,
-        settlement: Settlement,
-    ) -> Option<Running> {
-        let name = (job.tenant.clone(), job.id);
+    pub(crate) fn begin(&self, name: Name, stop: &Stop, settlement: Settlement) -> Option<Running> {
         let mut jobs = self.lock();
         if let Some(entry) = jobs.get_mut(&name) {
             entry.settlements.push(settlement);

@@ -5,15 +5,19 @@
 //! * `supervisor`: consuming, slots, reconnecting, stopping.
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
 //! * [`artifact`]: what it evaluates.
-//! * `memory`, `in_flight`, `window`, `models`: what is kept meanwhile.
+//! * `memory`, `in_flight`, `window`, `models`, `full_queues`: what is kept meanwhile.
 //! * `metrics`, `health`, `pulse`, `watched`, `queues`: how it is watched.
 //! * [`config`], [`command`]: how it is started.
+
+#[macro_use]
+mod fail_point;
 
 pub mod artifact;
 pub mod command;
 mod compute;
 pub mod config;
 mod evaluation;
+mod full_queues;
 mod health;
 mod heartbeat;
 mod in_flight;
@@ -33,6 +37,8 @@ mod validate;
 mod watched;
 mod window;
 mod worker;
+#[cfg(test)]
+mod world;
 
 pub use health::Readiness;
 pub use validate::Tenants;

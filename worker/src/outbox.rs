@@ -7,7 +7,7 @@ use cipherscore_common::message::ErrorCode;
 use cipherscore_common::message::{
     HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings, headers,
 };
-use cipherscore_common::topology::{DEAD, RETRY, RETRY_STEP_HEADER, RetryStep};
+use cipherscore_common::topology::{DEAD, REPLIES, RETRY, RETRY_STEP_HEADER, RetryStep};
 use cipherscore_common::{Blob, BlobKind, ErrorClass, Store, Tenant};
 use tracing::{info, warn};
 
@@ -85,6 +85,7 @@ pub(crate) async fn reply<B: Broker, S: Store>(
         Ok(()) => {}
         Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
     }
+    fail_point!("after_reply_confirm");
     // Without the mark a second delivery is evaluated again, and its reply dropped by the client.
     // What goes to the dead letters has none, so that it can be tried again on purpose.
     if done && let Err(error) = shared.store.mark_done(address.tenant(), address.job).await {
@@ -185,12 +186,22 @@ async fn publish<B: Broker, S: Store>(
     message: &Message,
 ) -> Option<Result<(), BrokerError>> {
     let mut pause = FIRST_PAUSE;
+    let queue = &message.routing_key;
     let mut times_full = 0;
     loop {
+        // Another job has just been patient with it. Without patience a job that cannot be put off
+        // would come again at once, so this is for replies only.
+        let was_full = message.exchange == REPLIES && shared.full_queues.knows(queue);
         match shared.broker.publish(message).await {
-            Ok(()) => return Some(Ok(())),
+            Ok(()) => {
+                if was_full || times_full > 0 {
+                    shared.full_queues.takes(queue);
+                }
+                return Some(Ok(()));
+            }
             Err(error @ BrokerError::Unroutable { .. }) => return Some(Err(error)),
-            Err(error @ BrokerError::Full { .. }) if times_full == MOST_TIMES_FULL => {
+            Err(error @ BrokerError::Full { .. }) if was_full || times_full == MOST_TIMES_FULL => {
+                shared.full_queues.refuses(queue);
                 return Some(Err(error));
             }
             Err(error) => {

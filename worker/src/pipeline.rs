@@ -73,7 +73,8 @@ pub(crate) async fn run<B: Broker, S: Store>(
     let done = async {
         let stop = Stop::new(job.deadline);
         // A second delivery of a job that runs is settled together with the first.
-        let Some(running) = shared.in_flight.begin(&job, &stop, settlement) else {
+        let Some(running) = shared.in_flight.begin((job.tenant.clone(), job.id), &stop, settlement)
+        else {
             return info!("arrived again while it runs");
         };
         shared.begins(&message, &job);
@@ -81,8 +82,10 @@ pub(crate) async fn run<B: Broker, S: Store>(
         let mut times = Timings::default();
         let outputs = outputs(shared, &job, &stop, &mut times).await;
         drop(slot);
+        fail_point!("after_evaluate");
         // 6. and 7.
         let ending = answer(shared, &message, Some(job.address()), times, outputs).await;
+        fail_point!("before_ack");
         settle(ending, running.end()).await;
     };
     done.instrument(span).instrument(trace).await;
@@ -100,14 +103,10 @@ async fn outputs<B: Broker, S: Store>(
     if marks.done {
         return Err(Failure::DoneBefore);
     }
-    if job.returned > shared.rules.max_returns {
-        let count = job.returned;
-        let reason = format!("it came back {count} times from workers that did not finish it");
-        return Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)));
-    }
     if marks.cancelled {
         return Err(Failure::refused(ErrorCode::Cancelled, "it was cancelled before it began"));
     }
+    suspect(shared, job).await?;
     let admission = shared.memory.admit(job.demand()?, stop).await?;
     let started = Instant::now();
     let key = fetch_key(shared, job, &admission).await?;
@@ -117,6 +116,30 @@ async fn outputs<B: Broker, S: Store>(
     times.evaluate = started.elapsed();
     count_released(shared, job).await?;
     outbox::payload(shared, &job.tenant, outputs, stop).await
+}
+
+/// Counts a job that came back as begun, and refuses one that has ended too many workers.
+async fn suspect<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    job: &ValidJob,
+) -> Result<(), Failure> {
+    let count = job.returned;
+    if !shared.rules.is_suspicious(count) {
+        return Ok(());
+    }
+    let begun = shared.store.count_alone(&job.tenant, job.id).await;
+    let begun = begun.map_err(|error| shared.store_failure(&error))?;
+    match shared.rules.is_poison(count, begun) {
+        true => {
+            let alone = begun - 1;
+            let reason = format!(
+                "it came back {count} times from workers that did not finish it, {alone} times \
+                 from such as did nothing else"
+            );
+            Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Counts what the outputs say about a hidden model, before anybody can have them.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerSection;
+use crate::full_queues::FullQueues;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
@@ -39,6 +40,7 @@ pub(crate) struct Shared<B, S> {
     /// How long outputs wait in the store to be fetched.
     pub(crate) reply_lease: Lease,
     pub(crate) in_flight: InFlight,
+    pub(crate) full_queues: FullQueues,
     pub(crate) memory: Arc<Memory>,
     /// The only place where anything is computed.
     pub(crate) pool: ThreadPool,
@@ -90,6 +92,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
             rules,
             reply_lease: section.reply_lease,
             in_flight: InFlight::default(),
+            full_queues: FullQueues::default(),
             memory: Arc::new(memory),
             pool,
             services: Services::new(metrics.clone()),

@@ -29,6 +29,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to hear that nothing more is taken.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how many returns, by the broker's count, a delivery is published anew, with the count in
+/// a header: below any limit of deliveries at which the broker throws it out by itself. Jobs that
+/// wait beside one that kills workers come near it through no fault of theirs.
+const MOST_RETURNS: u32 = 10;
+/// How long a broker that has never let this worker consume may refuse it: definitions and users
+/// may be imported after its port is open.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 /// After what time without a delivery, while messages wait, a subscription counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -45,31 +52,46 @@ pub(crate) struct Consumption {
     pub(crate) grace_period: Duration,
 }
 
-/// Consumes until `drain` is cancelled; then ends what runs, within the grace period.
+/// Consumes until `drain` is cancelled; then ends what runs, within the grace period, and says yes.
+/// Says no when the broker refuses a worker that has just begun: nobody waits for it, and somebody
+/// has to see that its password or its permissions are wrong. One that has consumed before stays: who
+/// changes a password will set it right, and until then the worker has jobs to answer.
 pub(crate) async fn supervise<B: Broker, S: Store>(
     shared: Arc<Shared<B, S>>,
     consumption: Consumption,
     models_changed: Arc<Notify>,
     drain: CancellationToken,
-) {
+) -> bool {
     let slots = shared.free_slots.clone();
     let supervisor =
         Supervisor { shared, consumption, models_changed, drain, slots, jobs: TaskTracker::new() };
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, begun) = (FIRST_PAUSE, Instant::now());
+    let mut has_consumed = false;
     loop {
         let started = Instant::now();
         let error = match supervisor.consume().await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(error) => error,
         };
+        has_consumed |= supervisor.shared.services.is_consuming();
         supervisor.shared.services.set_consuming(false);
         if started.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        warn!(%error, pause = ?pause, "not consuming; trying again");
+        if error.is_temporary() {
+            warn!(%error, pause = ?pause, "not consuming; trying again");
+        } else if has_consumed || begun.elapsed() < REFUSAL_PATIENCE {
+            error!(%error, pause = ?pause, "not consuming, and somebody has to mend it; trying again");
+        } else {
+            error!(%error, "not consuming, and somebody has to mend it; giving up");
+            return false;
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            () = supervisor.drain.cancelled() => return supervisor.finish_jobs().await,
+            () = supervisor.drain.cancelled() => {
+                supervisor.finish_jobs().await;
+                return true;
+            }
         }
         supervisor.shared.services.tick();
     }
@@ -119,7 +141,11 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
                 }
                 delivery = subscription.next(), if window.has_room() => {
                     last_delivery = Instant::now();
-                    window.push(self.shared.metrics.delivered(delivery?), &self.shared.rules);
+                    let delivery = self.shared.metrics.delivered(delivery?);
+                    match delivery.returned >= MOST_RETURNS {
+                        true => self.hand_on(delivery),
+                        false => window.push(delivery, &self.shared.rules),
+                    }
                 }
                 () = self.models_changed.notified() => {
                     self.follow(&mut subscription, &mut taken).await?;

@@ -18,6 +18,8 @@ use crate::pipeline::Failure;
 
 /// How often a job of a model that went away is put off: some 36 seconds in all.
 const ATTEMPTS_WITHOUT_MODEL: u32 = 3;
+/// From how many returns on a delivery runs alone: if it kills its worker, no other job is to blame.
+const SUSPICIOUS_RETURNS: u32 = 2;
 
 /// Who says whose a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,6 +51,19 @@ impl Rules {
     /// Whether this user of the broker is a worker.
     pub(crate) fn is_worker(&self, user: &str) -> bool {
         self.worker_users.iter().any(|name| name == user)
+    }
+
+    /// Whether a job that came back so often runs alone, and is counted.
+    pub(crate) fn is_suspicious(&self, returned: u32) -> bool {
+        returned >= SUSPICIOUS_RETURNS
+    }
+
+    /// Whether it is the job that ends the workers. That it came back often says little: whoever
+    /// dies takes along whatever else it held. What counts is how often it was begun alone, this
+    /// time included; a count that the store has lost begins anew.
+    pub(crate) fn is_poison(&self, returned: u32, begun_alone: u64) -> bool {
+        let runs_alone = self.max_returns.saturating_sub(SUSPICIOUS_RETURNS).saturating_add(1);
+        returned > self.max_returns && begun_alone > runs_alone.into()
     }
 
     /// How often a delivery came back in all. What a worker counted before is believed from

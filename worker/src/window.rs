@@ -11,8 +11,6 @@ use crate::validate::Rules;
 const MOST_OVERTAKEN: u32 = 16;
 /// Bodies that wait, in bytes, from which on nothing more is taken.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// From how many returns on a delivery runs alone: if it kills its worker, no other job pays.
-const SUSPICIOUS_RETURNS: u32 = 2;
 
 /// Deliveries that have arrived and not begun; the broker's prefetch bounds their number.
 #[derive(Default)]
@@ -27,8 +25,8 @@ struct Waiting {
     delivery: Delivery,
     lane: Lane,
     key: Option<EvaluationKeyId>,
-    /// In all, whoever counted.
-    returned: u32,
+    /// Whether it runs alone.
+    suspicious: bool,
     overtaken: u32,
 }
 
@@ -38,9 +36,9 @@ impl Window {
         let lane = delivery.message.text(headers::LANE).and_then(|lane| lane.parse().ok());
         let key = delivery.message.text(headers::KEY_ID).and_then(|id| id.parse().ok());
         let lane = lane.unwrap_or_default();
-        let returned = rules.returned(&delivery.message, delivery.returned);
+        let suspicious = rules.is_suspicious(rules.returned(&delivery.message, delivery.returned));
         self.bytes += delivery.message.body.len();
-        self.waiting.push(Waiting { delivery, lane, key, returned, overtaken: 0 });
+        self.waiting.push(Waiting { delivery, lane, key, suspicious, overtaken: 0 });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,7 +53,7 @@ impl Window {
     /// How many slots the next one needs, of all that there are.
     pub(crate) fn slots_of_next(&self, all: usize, is_here: IsHere<'_>) -> usize {
         let next = self.next(is_here).map(|index| &self.waiting[index]);
-        match next.is_some_and(|next| next.returned >= SUSPICIOUS_RETURNS) {
+        match next.is_some_and(|next| next.suspicious) {
             true => all,
             false => 1,
         }

@@ -32,7 +32,8 @@ pub struct Worker<B, S> {
 pub struct WorkerHandle<B, S> {
     shared: Arc<Shared<B, S>>,
     drain: CancellationToken,
-    ended: JoinHandle<()>,
+    /// Whether it ended in order.
+    ended: JoinHandle<bool>,
 }
 
 impl<B: Broker, S: Store> WorkerHandle<B, S> {
@@ -58,9 +59,9 @@ impl<B: Broker, S: Store> WorkerHandle<B, S> {
     }
 
     /// Waits until the worker has ended, which it does when it was asked to. Says whether it did
-    /// so in order: by itself, and not by a panic of its supervisor.
+    /// so in order: not because the broker refuses it, nor by a panic of its supervisor.
     pub async fn ended(&mut self) -> bool {
-        !(&mut self.ended).await.is_err_and(|error| error.is_panic())
+        (&mut self.ended).await.unwrap_or_else(|error| !error.is_panic())
     }
 }
 
@@ -153,11 +154,12 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
         let supervised = supervise(shared.clone(), consumption, changed, drain.clone());
         let listed = shared.clone();
         let ended = tokio::spawn(async move {
-            supervised.await;
+            let in_order = supervised.await;
             beside.shutdown().await;
             if let Err(error) = listed.store.leave(&listed.name).await {
                 warn!(%error, "the worker stays listed for a while");
             }
+            in_order
         });
         Ok(WorkerHandle { shared, drain, ended })
     }

@@ -78,6 +78,10 @@ impl MarkStore for Counting {
         self.store.cancelled(jobs).await
     }
 
+    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
+        self.store.count_alone(tenant, job).await
+    }
+
     async fn count_released(
         &self,
         tenant: &Tenant,

@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask fuzz`,
-//! `cargo xtask services`.
+//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
+//! `cargo xtask fuzz`, `cargo xtask services`.
 
 mod fuzz;
 
@@ -15,6 +15,8 @@ usage: cargo xtask TASK
 
   test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
   check              dependency direction, and where unsafe code may be
+  chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
+                     print the figures: --jobs N --minutes M --seed S, --help for all
   fuzz [TARGET] [--seconds N]
                      every fuzz target, or one, for N seconds each (60); needs cargo-fuzz
   services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
@@ -92,8 +94,16 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     // servers.
     (
         "cipherscore-worker",
-        &["cipherscore-compiler", "cipherscore-producer", "cipherscore-testbed", "cipherscore"],
+        &[
+            "cipherscore-compiler",
+            "cipherscore-producer",
+            "cipherscore-testbed",
+            "cipherscore",
+            // Places where tests end the process.
+            "fail",
+        ],
     ),
+    ("cipherscore", &["cipherscore-chaos", "fail"]),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
@@ -106,6 +116,7 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "test" => test(rest),
         Some((task, [])) if task == "check" => check(),
         Some((task, rest)) if task == "fuzz" => fuzz::fuzz(&root(), rest),
+        Some((task, rest)) if task == "chaos" => chaos(rest),
         Some((task, [program, rest @ ..])) if task == "services" => services(program, rest),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
@@ -125,6 +136,16 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         .args(arguments)
         .status()?;
     ensure!(status.success(), "tests failed");
+    Ok(())
+}
+
+fn chaos(arguments: &[String]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["run", "--release", "--locked", "--package", "cipherscore-chaos", "--", "run"])
+        .args(arguments)
+        .status()?;
+    ensure!(status.success(), "something was lost, answered twice or wrong, or could not be run");
     Ok(())
 }
 

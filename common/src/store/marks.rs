@@ -12,6 +12,9 @@ use crate::{EvaluationKeyId, JobId, Tenant};
 pub const DONE_LEASE: Duration = Duration::from_secs(60 * 60);
 /// How long a job stays marked as cancelled: as long as one may wait in a queue.
 pub const CANCEL_LEASE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long it is remembered how often a job was begun alone: longer than the broker takes to
+/// deliver it again and again.
+pub const ALONE_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a worker that says nothing more is still listed.
 pub const PRESENCE_LEASE: Duration = Duration::from_secs(30);
 
@@ -139,6 +142,14 @@ pub trait MarkStore: Send + Sync {
         &self,
         jobs: &[(Tenant, JobId)],
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Counts that a job which came back is begun once more, alone; returns how often it was, this
+    /// time included. Forgotten after [`ALONE_LEASE`].
+    fn count_alone(
+        &self,
+        tenant: &Tenant,
+        job: JobId,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Counts coefficients of hidden replies that were computed under an evaluation key, repeated
     /// ones included; returns how many there were in all. What replies say about a hidden model

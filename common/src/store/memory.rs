@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::marks::{CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE, RELEASED_LEASE};
-use super::marks::{MarkStore, Marks, Presence, check_worker_name};
+use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE};
+use super::marks::{MarkStore, Marks, Presence, RELEASED_LEASE, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
 use crate::{EvaluationKeyId, JobId, Lease, Tenant};
@@ -23,6 +23,7 @@ pub struct MemoryStore {
 struct Small {
     done: BTreeMap<(Tenant, JobId), Instant>,
     cancelled: BTreeMap<(Tenant, JobId), Instant>,
+    alone: BTreeMap<(Tenant, JobId), (u64, Instant)>,
     released: BTreeMap<(Tenant, EvaluationKeyId), (u64, Instant)>,
     workers: BTreeMap<String, (Presence, Instant)>,
 }
@@ -50,6 +51,7 @@ impl MemoryStore {
         let now = Instant::now();
         small.done.retain(|_, expires| *expires > now);
         small.cancelled.retain(|_, expires| *expires > now);
+        small.alone.retain(|_, (_, expires)| *expires > now);
         small.released.retain(|_, (_, expires)| *expires > now);
         small.workers.retain(|_, (_, expires)| *expires > now);
         small
@@ -146,6 +148,14 @@ impl MarkStore for MemoryStore {
     async fn cancelled(&self, jobs: &[(Tenant, JobId)]) -> Result<Vec<bool>, StoreError> {
         let small = self.small();
         Ok(jobs.iter().map(|job| small.cancelled.contains_key(job)).collect())
+    }
+
+    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
+        let (mut small, now) = (self.small(), Instant::now());
+        let (count, expires) = small.alone.entry((tenant.clone(), job)).or_insert((0, now));
+        *count += 1;
+        *expires = now + ALONE_LEASE;
+        Ok(*count)
     }
 
     async fn count_released(

@@ -8,8 +8,8 @@ use super::RedisStore;
 use crate::message::Timestamp;
 use crate::store::StoreError;
 use crate::store::marks::{
-    CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MarkStore, Marks,
-    PRESENCE_LEASE, Presence, RELEASED_LEASE, check_worker_name,
+    ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MarkStore,
+    Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE, check_worker_name,
 };
 use crate::{EvaluationKeyId, JobId, Tenant};
 
@@ -35,6 +35,10 @@ fn cancel_key(tenant: &Tenant, job: JobId) -> String {
     format!("cs:{tenant}:cancel:{job}")
 }
 
+fn alone_key(tenant: &Tenant, job: JobId) -> String {
+    format!("cs:{tenant}:alone:{job}")
+}
+
 fn released_key(tenant: &Tenant, key: EvaluationKeyId) -> String {
     format!("cs:{tenant}:released:{key}")
 }
@@ -58,6 +62,15 @@ impl RedisStore {
             commands.cmd("EXISTS").arg(key);
         }
         self.commands.ask(&commands).await
+    }
+
+    /// Adds to a count, and gives it.
+    async fn count(&self, key: String, more: u64, life: Duration) -> Result<u64, StoreError> {
+        let mut commands = pipe();
+        commands.cmd("INCRBY").arg(&key).arg(more);
+        commands.cmd("EXPIRE").arg(&key).arg(life.as_secs()).ignore();
+        let (count,): (u64,) = self.commands.ask(&commands).await?;
+        Ok(count)
     }
 }
 
@@ -91,18 +104,19 @@ impl MarkStore for RedisStore {
         Ok(found)
     }
 
+    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
+        self.count(alone_key(tenant, job), 1, ALONE_LEASE).await
+    }
+
     async fn count_released(
         &self,
         tenant: &Tenant,
         key: EvaluationKeyId,
         coefficients: u64,
     ) -> Result<u64, StoreError> {
-        let (key, mut commands) = (released_key(tenant, key), pipe());
         // Redis counts in 64 bits with sign, and refuses what would go beyond.
-        commands.cmd("INCRBY").arg(&key).arg(coefficients.min(MAX_RELEASED));
-        commands.cmd("EXPIRE").arg(&key).arg(RELEASED_LEASE.as_secs()).ignore();
-        let (count,): (u64,) = self.commands.ask(&commands).await?;
-        Ok(count)
+        let coefficients = coefficients.min(MAX_RELEASED);
+        self.count(released_key(tenant, key), coefficients, RELEASED_LEASE).await
     }
 
     async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {

@@ -1,0 +1,103 @@
+//! `cipherscore-chaos`: load and faults at the same time, for as long as one likes.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::ensure;
+use cipherscore_chaos::load::Pace;
+use cipherscore_chaos::owner::Owner;
+use cipherscore_chaos::run::{Plan, run};
+use cipherscore_chaos::schedule::Amounts;
+use cipherscore_chaos::worker;
+use clap::{Args, Parser, Subcommand};
+
+/// Break workers, broker, store and network under load, and check every reply.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: ChaosCommand,
+}
+
+#[derive(Subcommand)]
+enum ChaosCommand {
+    /// Publish jobs, break things, and print the figures. Ends with 0 if nothing was lost, answered
+    /// twice or wrong.
+    Run(RunOptions),
+    /// The worker under test, which the run starts.
+    Worker(Box<cipherscore_worker::command::Options>),
+}
+
+#[derive(Args)]
+struct RunOptions {
+    /// Jobs in all.
+    #[arg(long, default_value_t = 2000)]
+    jobs: usize,
+    /// In which time they are published.
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Seed of the schedule.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Worker processes.
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// Jobs that each evaluates at a time.
+    #[arg(long, default_value_t = 2)]
+    slots: usize,
+    /// Jobs of a hundred that nobody can do.
+    #[arg(long, default_value_t = 1.0)]
+    poison: f64,
+    /// Let half of the jobs be of a model with bootstraps, of a second tenant.
+    #[arg(long)]
+    trees: bool,
+    /// The faults; when none is named, a bit of everything.
+    #[command(flatten)]
+    faults: Amounts,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        ChaosCommand::Run(options) => start(&options),
+        ChaosCommand::Worker(options) => worker::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    ensure!(options.jobs >= 100, "at least 100 jobs, so that faults have something to hit");
+    ensure!(options.minutes > 0.0, "some minutes");
+    let mut owners = vec![Owner::open("ann", "breast_cancer_logistic_regression")?];
+    if options.trees {
+        owners.push(Owner::open("bob", "iris_decision_tree")?);
+    }
+    let faults = match options.faults.is_nothing() {
+        true => Amounts::for_minutes(options.minutes),
+        false => options.faults,
+    };
+    let plan = Plan {
+        program: std::env::current_exe()?,
+        owners,
+        pace: Pace {
+            jobs: options.jobs,
+            time: Duration::from_secs_f64(60.0 * options.minutes),
+            poison_percent: options.poison,
+            seed: options.seed,
+        },
+        workers: options.workers,
+        slots: options.slots,
+        faults,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(run(plan))?;
+    println!("{report}");
+    let violations = report.violations();
+    violations.iter().for_each(|violation| eprintln!("violated: {violation}"));
+    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

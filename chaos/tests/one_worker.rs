@@ -1,0 +1,257 @@
+//! One worker, one job at a time: what exactly happens when it dies between two steps, is told to
+//! stop, takes longer than the broker allows, or is not let in.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cipherscore_chaos::fleet::Start;
+use cipherscore_chaos::load::Load;
+use cipherscore_chaos::owner::Owner;
+use cipherscore_chaos::run::{expect_consumers, how_to_start, write_models};
+use cipherscore_chaos::services::Services;
+use cipherscore_chaos::worker::{CRASH_POINTS, EXECUTIONS, trap};
+use cipherscore_common::broker::Broker;
+use cipherscore_common::broker::amqp::AmqpBroker;
+use cipherscore_common::topology::{Lane, job_queue};
+use cipherscore_common::{JobId, ModelId};
+use cipherscore_testbed::{Program, RabbitMqOptions};
+use tempfile::TempDir;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What a loaded machine may add to any time.
+const SLACK: Duration = Duration::from_secs(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// The data owners, in their order.
+const LINEAR: usize = 0;
+const TREE: usize = 1;
+/// Rows of the tree that take some seconds.
+const LONG: usize = 38;
+
+struct Scene {
+    services: Services,
+    folder: TempDir,
+    models: BTreeSet<ModelId>,
+    broker: AmqpBroker,
+    load: Arc<Load>,
+    start: Start,
+}
+
+impl Scene {
+    async fn new(options: RabbitMqOptions) -> Self {
+        let owners = vec![
+            Owner::open("ann", "breast_cancer_logistic_regression").unwrap(),
+            Owner::open("bob", "iris_decision_tree").unwrap(),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let models = write_models(&folder, &owners).unwrap();
+        let services = tokio::task::spawn_blocking(|| Services::start(options)).await;
+        let services = services.unwrap().unwrap();
+        let program = env!("CARGO_BIN_EXE_cipherscore-chaos").into();
+        let start = how_to_start(program, &folder, &services, 1);
+        let load = Arc::new(Load::open(owners, &services).await.unwrap());
+        tokio::spawn(load.clone().receive());
+        let broker = services.broker().unwrap();
+        Self { services, folder, models, broker, load, start }
+    }
+
+    /// A worker that takes jobs, with more settings.
+    async fn worker(&self, settings: &[&str]) -> Program {
+        let mut start = self.start.clone();
+        start.settings.extend(settings.iter().map(ToString::to_string));
+        let worker = start.worker().unwrap();
+        expect_consumers(&self.broker, &self.models, 1).await.unwrap();
+        worker
+    }
+
+    async fn publish(&self, owner: usize, rows: usize) {
+        self.load.publish_rows(owner, JobId::random(), 0, rows).await.unwrap();
+    }
+
+    fn executions(&self) -> u64 {
+        let tally = std::fs::metadata(self.folder.path().join(EXECUTIONS));
+        tally.map_or(0, |tally| tally.len())
+    }
+
+    async fn executions_are(&self, count: u64) {
+        wait(|| self.executions() >= count).await;
+        assert_eq!(self.executions(), count);
+    }
+
+    async fn answered(&self, count: usize) {
+        wait(|| self.load.ledger.standing().answered >= count).await;
+        let standing = self.load.ledger.standing();
+        assert_eq!((standing.answered, standing.wrong, standing.duplicates), (count, 0, 0));
+    }
+
+    /// Nothing waits, nothing is unsettled: the workers' queues are empty without them.
+    async fn nothing_is_left(&self) {
+        for id in &self.models {
+            let queue = job_queue(*id, Lane::Normal);
+            let state = self.broker.queue_state(&queue).await.unwrap().unwrap();
+            assert_eq!((state.messages, state.consumers), (0, 0));
+        }
+    }
+}
+
+async fn wait(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "it does not happen");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn ended(worker: &mut Program) {
+    let started = Instant::now();
+    while !worker.has_ended() {
+        assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", worker.printed());
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deaths_and_stops() {
+    let scene = Scene::new(RabbitMqOptions::default()).await;
+    crash_windows(&scene).await;
+    stop_with_time(&scene).await;
+    stop_without_time(&scene).await;
+    second_signal(&scene).await;
+    cut_off(&scene).await;
+    not_let_in(&scene).await;
+}
+
+/// A worker that dies in a window: the job is done by the next one, and seen once. After the reply
+/// and before the mark of what is done the client drops a second one; after the mark there is none.
+async fn crash_windows(scene: &Scene) {
+    let mut answered = 0;
+    for (point, more, dropped) in
+        [("after_evaluate", 1, 0), ("after_reply_confirm", 1, 1), ("before_ack", 0, 0)]
+    {
+        assert!(CRASH_POINTS.contains(&point));
+        let (before, suppressed) = (scene.executions(), scene.load.suppressed());
+        let mut first = scene.worker(&[]).await;
+        std::fs::write(trap(scene.folder.path(), point), "").unwrap();
+        scene.publish(LINEAR, 3).await;
+        ended(&mut first).await;
+        assert_eq!(first.exit_code(), None, "{point}: killed, and not ended");
+        let mut second = scene.worker(&[]).await;
+        answered += 1;
+        scene.answered(answered).await;
+        scene.executions_are(before + 1 + more).await;
+        wait(|| scene.load.suppressed() >= suppressed + dropped).await;
+        assert!(second.end(PATIENCE).unwrap());
+        assert_eq!(second.exit_code(), Some(0));
+        assert_eq!(scene.load.suppressed(), suppressed + dropped, "{point}");
+        assert_eq!(scene.executions(), before + 1 + more, "{point}");
+        scene.nothing_is_left().await;
+    }
+}
+
+/// What fits the grace period is finished, and what was not begun is done by others: nothing is
+/// evaluated twice.
+async fn stop_with_time(scene: &Scene) {
+    let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
+    let mut first = scene.worker(&["worker.grace_period=60s"]).await;
+    for _ in 0..6 {
+        scene.publish(TREE, 2).await;
+    }
+    wait(|| scene.executions() > before).await;
+    assert!(first.end(PATIENCE).unwrap());
+    assert_eq!(first.exit_code(), Some(0));
+    let mut second = scene.worker(&[]).await;
+    scene.answered(answered + 6).await;
+    assert!(second.end(PATIENCE).unwrap());
+    assert_eq!(scene.executions(), before + 6);
+    scene.nothing_is_left().await;
+}
+
+/// What does not fit is left to others when the grace period is over.
+async fn stop_without_time(scene: &Scene) {
+    let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
+    let mut first = scene.worker(&["worker.grace_period=1s"]).await;
+    scene.publish(TREE, LONG).await;
+    wait(|| scene.executions() > before).await;
+    let stopped = Instant::now();
+    first.signal("TERM").unwrap();
+    ended(&mut first).await;
+    println!("grace period of 1 s: ended {:.2?} after SIGTERM", stopped.elapsed());
+    assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
+    assert_eq!(first.exit_code(), Some(0));
+    assert_eq!(scene.load.ledger.standing().answered, answered, "it fitted");
+    let mut second = scene.worker(&[]).await;
+    scene.answered(answered + 1).await;
+    assert_eq!(scene.executions(), before + 2);
+    assert!(second.end(PATIENCE).unwrap());
+    scene.nothing_is_left().await;
+}
+
+/// A second signal ends it at once, however long the grace period is.
+async fn second_signal(scene: &Scene) {
+    let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
+    let mut first = scene.worker(&["worker.grace_period=600s"]).await;
+    scene.publish(TREE, LONG).await;
+    wait(|| scene.executions() > before).await;
+    first.signal("TERM").unwrap();
+    wait(|| first.printed().contains("nothing new is begun")).await;
+    let stopped = Instant::now();
+    first.signal("TERM").unwrap();
+    ended(&mut first).await;
+    println!("second SIGTERM: ended after {:.2?}", stopped.elapsed());
+    assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
+    let mut second = scene.worker(&[]).await;
+    scene.answered(answered + 1).await;
+    assert!(second.end(PATIENCE).unwrap());
+}
+
+/// A worker that loses its connection while a job runs does not begin it again when it comes back
+/// to it, and answers once.
+async fn cut_off(scene: &Scene) {
+    let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
+    let suppressed = scene.load.suppressed();
+    let mut worker = scene.worker(&[]).await;
+    scene.publish(TREE, LONG).await;
+    wait(|| scene.executions() > before).await;
+    assert!(scene.services.workers.cut() > 0);
+    wait(|| worker.printed().contains("arrived again while it runs")).await;
+    scene.answered(answered + 1).await;
+    assert!(worker.end(PATIENCE).unwrap());
+    assert_eq!((scene.executions(), scene.load.suppressed()), (before + 1, suppressed));
+    scene.nothing_is_left().await;
+}
+
+/// A worker with a wrong password says so, and ends with an error instead of waiting for ever.
+async fn not_let_in(scene: &Scene) {
+    let mut start = scene.start.clone();
+    let address = scene.services.workers.address();
+    start.broker_url = format!("amqp://testbed:wrong@{address}/%2f");
+    let mut worker = start.worker().unwrap();
+    ended(&mut worker).await;
+    assert_eq!(worker.exit_code(), Some(1));
+    let said = worker.printed();
+    assert!(said.contains("giving up") && said.contains("ACCESS_REFUSED"), "{said}");
+    assert!(!said.contains("wrong@"), "the password is in the log");
+}
+
+/// A job that takes longer than the broker waits for its settlement: the channel is closed, the job
+/// comes again to the same worker, and is merged into the run that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn longer_than_the_consumer_timeout() {
+    let scene = Scene::new(RabbitMqOptions {
+        configuration: vec!["consumer_timeout = 1000".into()],
+        channel_tick_interval: Some(Duration::from_millis(500)),
+        ..RabbitMqOptions::default()
+    })
+    .await;
+    let mut worker = scene.worker(&[]).await;
+    scene.publish(TREE, LONG).await;
+    scene.answered(1).await;
+    assert!(worker.end(PATIENCE).unwrap());
+    let said = worker.printed();
+    assert!(said.contains("arrived again while it runs"), "it was not longer:\n{said}");
+    assert_eq!((scene.executions(), scene.load.suppressed()), (1, 0));
+    scene.nothing_is_left().await;
+}

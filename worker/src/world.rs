@@ -1,0 +1,387 @@
+//! A small world around the state that decides about deliveries: a broker, a store and workers that
+//! take every step of a job in any order and die between any two of them. The table of running
+//! jobs, the window and the rules are the worker's own; broker and store are modelled as RabbitMQ's
+//! quorum queues and Redis behave.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use cipherscore_common::broker::{Delivery, Disposition, Settle, Settled, Settlement, Settling};
+use cipherscore_common::message::Message;
+use cipherscore_common::{JobId, Tenant};
+use proptest::prelude::*;
+
+use crate::in_flight::{InFlight, Running};
+use crate::stop::Stop;
+use crate::validate::{Rules, Tenants};
+use crate::window::Window;
+
+const WORKERS: usize = 3;
+const SLOTS: usize = 2;
+const PREFETCH: usize = 4;
+/// Steps after which everything must have come to rest.
+const MOST_STEPS: usize = 20_000;
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The broker delivers to a worker.
+    Deliver(usize),
+    /// A worker begins the next job of its window.
+    Begin(usize),
+    /// One of a worker's jobs goes on by one step.
+    Advance(usize, usize),
+    /// A worker loses its connection, and has another one.
+    Disconnect(usize),
+    /// A worker dies, and another one takes its place.
+    Kill(usize),
+    /// The store forgets everything.
+    Forget,
+    /// The producer publishes a job once more, since it missed the confirm.
+    PublishAgain(usize),
+}
+
+/// How far a job is at a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begun,
+    Evaluated,
+    Confirmed,
+    Marked,
+}
+
+struct Run {
+    job: usize,
+    stage: Stage,
+    alone: bool,
+    accused: bool,
+    running: Running,
+}
+
+/// What the broker has.
+#[derive(Default)]
+struct Queue {
+    /// Jobs that wait, with the number of their returns.
+    waiting: VecDeque<(usize, u32)>,
+    /// What is delivered and not settled: by worker, connection and tag.
+    unsettled: HashMap<(usize, usize, usize), (usize, u32)>,
+}
+
+impl Queue {
+    /// What was delivered over a connection waits again, before everything else, and is counted.
+    fn lose(&mut self, worker: usize, connection: usize) {
+        let lost = |key: &(usize, usize, usize)| (key.0, key.1) == (worker, connection);
+        let mut back: Vec<_> =
+            self.unsettled.extract_if(|key, _| lost(key)).map(|(key, job)| (key.2, job)).collect();
+        back.sort_unstable();
+        for (_, (job, returned)) in back.into_iter().rev() {
+            self.waiting.push_front((job, returned + 1));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Worker {
+    connection: usize,
+    window: Window,
+    table: InFlight,
+    runs: Vec<Run>,
+}
+
+impl Worker {
+    fn slots_in_use(&self) -> usize {
+        let slots = |run: &Run| if run.alone { SLOTS } else { 1 };
+        self.runs.iter().filter(|run| run.stage == Stage::Begun).map(slots).sum()
+    }
+}
+
+struct Job {
+    id: JobId,
+    poison: bool,
+    replies: usize,
+    called_poison: bool,
+    /// Workers that died while it ran alone, and not because of it.
+    unlucky: u64,
+    killed: u32,
+}
+
+struct World {
+    jobs: Vec<Job>,
+    by_id: HashMap<JobId, usize>,
+    queue: Arc<Mutex<Queue>>,
+    workers: Vec<Worker>,
+    done: HashSet<usize>,
+    alone: HashMap<usize, u64>,
+    forgotten: u32,
+    tags: usize,
+    rules: Rules,
+}
+
+/// Settles with the modelled broker. The tag of a connection that is gone means nothing.
+struct Tag(Arc<Mutex<Queue>>, (usize, usize, usize));
+
+impl Settle for Tag {
+    fn settle(self: Box<Self>, disposition: Disposition) -> Settling {
+        assert_eq!(disposition, Disposition::Ack);
+        let found = self.0.lock().unwrap().unsettled.remove(&self.1);
+        let told = if found.is_some() { Settled::Told } else { Settled::ComesAgain };
+        Box::pin(async move { Ok(told) })
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        tenants: Tenants::Single,
+        worker_users: Vec::new(),
+        max_job_rows: 1,
+        max_job_bytes: 1,
+        max_returns: 3,
+    }
+}
+
+fn tenant() -> Tenant {
+    Tenant::default()
+}
+
+impl World {
+    fn new(poison: &[bool]) -> Self {
+        let job = |poison: &bool| Job {
+            id: JobId::random(),
+            poison: *poison,
+            replies: 0,
+            called_poison: false,
+            unlucky: 0,
+            killed: 0,
+        };
+        let jobs: Vec<_> = poison.iter().map(job).collect();
+        let waiting = (0..jobs.len()).map(|job| (job, 0)).collect();
+        Self {
+            by_id: jobs.iter().enumerate().map(|(index, job)| (job.id, index)).collect(),
+            jobs,
+            queue: Arc::new(Mutex::new(Queue { waiting, unsettled: HashMap::new() })),
+            workers: (0..WORKERS).map(|_| Worker::default()).collect(),
+            done: HashSet::new(),
+            alone: HashMap::new(),
+            forgotten: 0,
+            tags: 0,
+            rules: rules(),
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Deliver(worker) => self.deliver(worker % WORKERS),
+            Event::Begin(worker) => self.begin(worker % WORKERS),
+            Event::Advance(worker, run) => self.advance(worker % WORKERS, run),
+            Event::Disconnect(worker) => self.disconnect(worker % WORKERS),
+            Event::Kill(worker) => self.kill(worker % WORKERS),
+            Event::Forget => {
+                self.forgotten += 1;
+                self.done.clear();
+                self.alone.clear();
+            }
+            Event::PublishAgain(job) => {
+                let job = job % self.jobs.len();
+                // What is called poison would only be called so again.
+                if !self.jobs[job].poison {
+                    self.queue.lock().unwrap().waiting.push_back((job, 0));
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, index: usize) {
+        let mut queue = self.queue.lock().unwrap();
+        let worker = &mut self.workers[index];
+        let held = |key: &(usize, usize, usize)| (key.0, key.1) == (index, worker.connection);
+        if queue.unsettled.keys().filter(|key| held(key)).count() >= PREFETCH {
+            return;
+        }
+        let Some((job, returned)) = queue.waiting.pop_front() else { return };
+        self.tags += 1;
+        let tag = (index, worker.connection, self.tags);
+        queue.unsettled.insert(tag, (job, returned));
+        let id = self.jobs[job].id;
+        let message = Message { message_id: Some(id.to_string()), ..Message::default() };
+        let settlement = Settlement::new(Tag(self.queue.clone(), tag));
+        let delivery = Delivery { message, queue: String::new(), returned, settlement };
+        worker.window.push(delivery, &self.rules);
+    }
+
+    fn begin(&mut self, index: usize) {
+        let nowhere: &dyn Fn(&str, _) -> bool = &|_, _| false;
+        let worker = &mut self.workers[index];
+        let needed = worker.window.slots_of_next(SLOTS, nowhere);
+        if worker.slots_in_use() + needed > SLOTS {
+            return;
+        }
+        let Some(delivery) = worker.window.take(nowhere) else { return };
+        let Delivery { message, returned, settlement, .. } = delivery;
+        let id = message.job_id().unwrap();
+        let job = self.by_id[&id];
+        let stop = Stop::new(None);
+        let Some(running) = worker.table.begin((tenant(), id), &stop, settlement) else {
+            assert!(worker.runs.iter().any(|run| run.job == job), "merged into nothing");
+            return;
+        };
+        assert!(worker.runs.iter().all(|run| run.job != job), "the same job runs twice");
+        let mut run = Run { job, stage: Stage::Begun, alone: false, accused: false, running };
+        if self.done.contains(&job) {
+            run.stage = Stage::Marked;
+            worker.runs.push(run);
+            return;
+        }
+        if self.rules.is_suspicious(returned) {
+            run.alone = true;
+            let begun = self.alone.entry(job).or_default();
+            *begun += 1;
+            run.accused = self.rules.is_poison(returned, *begun);
+        }
+        let kills = self.jobs[job].poison && !run.accused;
+        worker.runs.push(run);
+        if kills {
+            self.jobs[job].killed += 1;
+            // It is to blame itself, and nobody else.
+            self.die(index);
+        }
+    }
+
+    /// One step of a job, in the order of the pipeline.
+    fn advance(&mut self, index: usize, run: usize) {
+        let worker = &mut self.workers[index];
+        if worker.runs.is_empty() {
+            return;
+        }
+        let position = run % worker.runs.len();
+        let run = &mut worker.runs[position];
+        let job = &mut self.jobs[run.job];
+        run.stage = match run.stage {
+            Stage::Begun => Stage::Evaluated,
+            Stage::Evaluated => {
+                job.replies += 1;
+                job.called_poison |= run.accused;
+                Stage::Confirmed
+            }
+            Stage::Confirmed => {
+                if !run.accused {
+                    self.done.insert(run.job);
+                }
+                Stage::Marked
+            }
+            Stage::Marked => {
+                assert!(job.replies > 0, "settled without a confirmed reply");
+                let run = worker.runs.remove(position);
+                for settlement in run.running.end() {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(settlement.settle(Disposition::Ack)).unwrap();
+                }
+                return;
+            }
+        };
+    }
+
+    /// The window goes with its connection; what runs goes on.
+    fn disconnect(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        worker.window = Window::default();
+        self.queue.lock().unwrap().lose(index, worker.connection);
+        worker.connection += 1;
+    }
+
+    fn kill(&mut self, index: usize) {
+        for run in &self.workers[index].runs {
+            if run.alone {
+                self.jobs[run.job].unlucky += 1;
+            }
+        }
+        self.die(index);
+    }
+
+    fn die(&mut self, index: usize) {
+        let connection = self.workers[index].connection;
+        self.queue.lock().unwrap().lose(index, connection);
+        self.workers[index] = Worker { connection: connection + 1, ..Worker::default() };
+    }
+
+    /// No job is settled at the broker before its reply is confirmed, and nobody is called poison
+    /// who has not ended workers while it ran alone.
+    fn check(&self) {
+        let queue = self.queue.lock().unwrap();
+        let mut there: HashSet<usize> = queue.waiting.iter().map(|(job, _)| *job).collect();
+        there.extend(queue.unsettled.values().map(|(job, _)| *job));
+        for (index, job) in self.jobs.iter().enumerate() {
+            assert!(there.contains(&index) || job.replies > 0, "a job is lost");
+            if job.called_poison && !job.poison {
+                assert!(job.unlucky >= 2, "an innocent job is called poison");
+            }
+        }
+    }
+
+    /// Lets everything come to rest, with nothing going wrong any more but what poison does.
+    fn rest(&mut self) {
+        for step in 0..MOST_STEPS {
+            let index = step % WORKERS;
+            self.deliver(index);
+            self.begin(index);
+            self.advance(index, step / WORKERS);
+            self.check();
+            let queue = self.queue.lock().unwrap();
+            if queue.waiting.is_empty() && queue.unsettled.is_empty() {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..WORKERS).prop_map(Event::Deliver),
+        8 => (0..WORKERS).prop_map(Event::Begin),
+        16 => (0..WORKERS, 0..8_usize).prop_map(|(worker, run)| Event::Advance(worker, run)),
+        2 => (0..WORKERS).prop_map(Event::Disconnect),
+        2 => (0..WORKERS).prop_map(Event::Kill),
+        1 => Just(Event::Forget),
+        1 => (0..32_usize).prop_map(Event::PublishAgain),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn nothing_is_lost_whatever_happens(
+        poison in proptest::collection::vec(prop::bool::weighted(0.2), 1..12),
+        events in proptest::collection::vec(event(), 0..400),
+    ) {
+        let mut world = World::new(&poison);
+        for event in &events {
+            world.happen(event);
+            world.check();
+        }
+        world.rest();
+        for job in &world.jobs {
+            prop_assert!(job.replies > 0);
+            prop_assert!(!job.poison || job.called_poison);
+            // It ends as many workers as it may, and as many again each time the store forgets it.
+            let most = (world.rules.max_returns + 1) * (1 + world.forgotten);
+            prop_assert!(job.killed <= most, "{} workers killed by one job", job.killed);
+        }
+        prop_assert!(world.workers.iter().all(|worker| worker.table.len() == 0));
+    }
+}
+
+/// Whoever waits beside a job that kills comes back as often as it does.
+#[test]
+fn bystanders_of_a_killer_are_answered() {
+    for position in 0..PREFETCH {
+        let mut poison = [false; 2 * PREFETCH];
+        poison[position] = true;
+        let mut world = World::new(&poison);
+        world.rest();
+        for (index, job) in world.jobs.iter().enumerate() {
+            assert_eq!(job.called_poison, index == position);
+        }
+        assert_eq!(world.jobs[position].killed, world.rules.max_returns + 1);
+    }
+}
