@@ -66,7 +66,7 @@ def submit(cli: Cipherscore, case: Case, work: Path) -> Outcome:
     for number, row in enumerate(case.rows()):
         inputs.append(work / f"input-{number}.bin")
         outputs.append(work / f"output-{number}.bin")
-        (message,) = as_tuple(client.quantize_encrypt_serialize(row.reshape(1, -1)))
+        (message,) = as_tuple(client.quantize_encrypt_serialize(row))
         inputs[-1].write_bytes(message)
     model_id = hashlib.sha256(case.server_zip.read_bytes()).hexdigest()
     start = time.perf_counter()

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,9 +54,13 @@ class Case:
         self.scores: List[List[float]] = expected["scores"]
 
     def rows(self) -> numpy.ndarray:
-        """Read the raw features."""
+        """Read the raw features, each row with the dimensions that the circuit takes."""
+        with zipfile.ZipFile(self.client_zip) as archive:
+            specs = json.loads(archive.read("client.specs.json"))
+        gate = specs["circuits"][0]["inputs"][0]["typeInfo"]["lweCiphertext"]
         _, lines = read_table(self.rows_csv)
-        return numpy.array(lines, dtype=numpy.float64)
+        features = numpy.array(lines, dtype=numpy.float64)
+        return features.reshape(len(lines), *gate["abstractShape"]["dimensions"])
 
 
 @dataclass
@@ -198,7 +203,7 @@ def evaluate_with_ours(cli: Cipherscore, case: Case, work: Path, imported: bool)
 
     inputs: List[Path] = []
     for row in rows:
-        for message in as_tuple(client.quantize_encrypt_serialize(row.reshape(1, -1))):
+        for message in as_tuple(client.quantize_encrypt_serialize(row)):
             inputs.append(work / f"input-{len(inputs)}.bin")
             inputs[-1].write_bytes(message)
     outputs = [work / f"output-{i}.bin" for i in range(len(rows))]
