@@ -16,6 +16,8 @@ pub struct Report {
     pub workers: usize,
     /// Jobs that a worker evaluates at a time.
     pub slots: usize,
+    /// Deliveries that a worker holds at a time.
+    pub prefetch: usize,
     /// From the first publication to the last answer.
     pub time: Duration,
     /// What was asked and answered.
@@ -58,11 +60,12 @@ impl Report {
         self.executions.saturating_sub(self.scored)
     }
 
-    /// Extra executions that the faults explain: what a worker has in its slots when it dies, and
-    /// what all of them have when they lose the broker.
+    /// Extra executions that the faults explain, by jobs that a worker may have begun and not
+    /// settled: when it dies, and when all of them lose the broker. That is what is in the slots
+    /// and, of quick models, what is evaluated and waits for a confirm: at most the prefetch.
     pub fn explained_executions(&self) -> usize {
         let lost = self.faults.broker_kills + self.faults.disconnections();
-        self.slots * (self.deaths + self.workers * lost)
+        self.slots.max(self.prefetch) * (self.deaths + self.workers * lost)
     }
 
     /// What must not be.
@@ -88,15 +91,15 @@ impl Report {
         found
     }
 
-    /// The largest resident memory of a worker in the first and in the last quarter of the run, in
-    /// bytes.
-    pub fn memory_first_and_last(&self) -> (u64, u64) {
-        let end = self.memory.last().map_or(0.0, |(seconds, _)| *seconds);
-        let most = |from: f64, to: f64| {
-            let within = self.memory.iter().filter(|(at, _)| (from..=to).contains(&(at / end)));
-            within.map(|(_, bytes)| *bytes).max().unwrap_or_default()
-        };
-        (most(0.0, 0.25), most(0.75, 1.0))
+    /// The largest resident memory of a worker in each quarter of the run, in bytes.
+    pub fn memory_by_quarter(&self) -> [u64; 4] {
+        let end = self.memory.last().map_or(1.0, |(seconds, _)| *seconds);
+        let mut most = [0; 4];
+        for (at, bytes) in &self.memory {
+            let quarter = (1..4).filter(|quarter| at / end > f64::from(*quarter) / 4.0).count();
+            most[quarter] = most[quarter].max(*bytes);
+        }
+        most
     }
 }
 
@@ -109,6 +112,7 @@ impl fmt::Display for Report {
         line("---", "---".into())?;
         line("seed", self.seed.to_string())?;
         line("workers x slots", format!("{} x {}", self.workers, self.slots))?;
+        line("prefetch of quick models", self.prefetch.to_string())?;
         line(
             "jobs",
             format!("{} ({} with scores, {} rows)", standing.asked, self.scored, self.rows),
@@ -141,12 +145,8 @@ impl fmt::Display for Report {
         let recoveries =
             self.broker_recoveries.iter().map(|time| format!("{:.2}", time.as_secs_f64()));
         line("broker back to next evaluation, s", recoveries.collect::<Vec<_>>().join(", "))?;
-        let (first, last) = self.memory_first_and_last();
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        line(
-            "largest worker, first and last quarter",
-            format!("{:.1} MB, {:.1} MB", megabytes(first), megabytes(last)),
-        )?;
+        let quarters = self.memory_by_quarter().map(|bytes| format!("{:.0}", bytes as f64 / 1e6));
+        line("largest worker in each quarter, MB", quarters.join(", "))?;
         line("idle workers end after SIGTERM", format!("{:.2} s", self.end.as_secs_f64()))
     }
 }

@@ -35,6 +35,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker may take to begin.
 const START_PATIENCE: Duration = Duration::from_secs(120);
+/// Deliveries of linear models that a worker holds at a time.
+const LINEAR_PREFETCH: usize = 16;
 /// Grace period of the workers.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
@@ -109,6 +111,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
         seed: pace.seed,
         workers,
         slots,
+        prefetch: LINEAR_PREFETCH,
         time,
         rows: load.rows(),
         faults,
@@ -144,6 +147,7 @@ pub fn how_to_start(
         settings: vec![
             "worker.threads=1".into(),
             format!("worker.slots={slots}"),
+            format!("worker.linear_prefetch={LINEAR_PREFETCH}"),
             format!("worker.grace_period={}s", GRACE_PERIOD.as_secs()),
             "health.listen=".into(),
         ],

@@ -50,7 +50,9 @@ impl Failure {
 }
 
 /// Does a job, from its arrival to the word to the broker. The slot is free again as soon as
-/// evaluation is over: who waits for a confirm computes nothing.
+/// evaluation is over: who waits for a confirm computes nothing. Only a job that runs alone keeps
+/// it to the end. Were the next one begun before, and did it kill the worker, this one would have
+/// run alone in vain, and be suspected for it.
 pub(crate) async fn run<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     delivery: Delivery,
@@ -81,12 +83,13 @@ pub(crate) async fn run<B: Broker, S: Store>(
         // 4. and 5.
         let mut times = Timings::default();
         let outputs = outputs(shared, &job, &stop, &mut times).await;
-        drop(slot);
+        let slot = Some(slot).filter(|_| shared.rules.is_suspicious(job.returned));
         fail_point!("after_evaluate");
         // 6. and 7.
         let ending = answer(shared, &message, Some(job.address()), times, outputs).await;
         fail_point!("before_ack");
         settle(ending, running.end()).await;
+        drop(slot);
     };
     done.instrument(span).instrument(trace).await;
 }

@@ -90,8 +90,12 @@ struct Worker {
 
 impl Worker {
     fn slots_in_use(&self) -> usize {
-        let slots = |run: &Run| if run.alone { SLOTS } else { 1 };
-        self.runs.iter().filter(|run| run.stage == Stage::Begun).map(slots).sum()
+        let slots = |run: &Run| match (run.alone, run.stage) {
+            (true, _) => SLOTS,
+            (false, Stage::Begun) => 1,
+            (false, _) => 0,
+        };
+        self.runs.iter().map(slots).sum()
     }
 }
 
@@ -100,8 +104,8 @@ struct Job {
     poison: bool,
     replies: usize,
     called_poison: bool,
-    /// Workers that died while it ran alone, and not because of it.
-    unlucky: u64,
+    /// How often it ran alone when its worker died or was cut off, and not because of it.
+    unlucky: usize,
     killed: u32,
 }
 
@@ -237,9 +241,15 @@ impl World {
             *begun += 1;
             run.accused = self.rules.is_poison(returned, *begun);
         }
-        let kills = self.jobs[job].poison && !run.accused;
+        let accused = run.accused;
         worker.runs.push(run);
-        if kills {
+        if accused && !self.jobs[job].poison {
+            let alone = |run: &&Run| run.job == job && run.alone && !run.accused;
+            let elsewhere = self.workers.iter().flat_map(|worker| &worker.runs).filter(alone);
+            let excuses = self.jobs[job].unlucky + elsewhere.count();
+            assert!(excuses >= 2, "an innocent job is called poison");
+        }
+        if self.jobs[job].poison && !accused {
             self.jobs[job].killed += 1;
             // It is to blame itself, and nobody else.
             self.die(index);
@@ -282,6 +292,7 @@ impl World {
 
     /// The window goes with its connection; what runs goes on.
     fn disconnect(&mut self, index: usize) {
+        self.excuse(index);
         let worker = &mut self.workers[index];
         worker.window = Window::default();
         self.queue.lock().unwrap().lose(index, worker.connection);
@@ -289,12 +300,14 @@ impl World {
     }
 
     fn kill(&mut self, index: usize) {
-        for run in &self.workers[index].runs {
-            if run.alone {
-                self.jobs[run.job].unlucky += 1;
-            }
-        }
+        self.excuse(index);
         self.die(index);
+    }
+
+    fn excuse(&mut self, index: usize) {
+        for run in self.workers[index].runs.iter().filter(|run| run.alone) {
+            self.jobs[run.job].unlucky += 1;
+        }
     }
 
     fn die(&mut self, index: usize) {
@@ -303,17 +316,13 @@ impl World {
         self.workers[index] = Worker { connection: connection + 1, ..Worker::default() };
     }
 
-    /// No job is settled at the broker before its reply is confirmed, and nobody is called poison
-    /// who has not ended workers while it ran alone.
+    /// No job is settled at the broker before its reply is confirmed.
     fn check(&self) {
         let queue = self.queue.lock().unwrap();
         let mut there: HashSet<usize> = queue.waiting.iter().map(|(job, _)| *job).collect();
         there.extend(queue.unsettled.values().map(|(job, _)| *job));
         for (index, job) in self.jobs.iter().enumerate() {
             assert!(there.contains(&index) || job.replies > 0, "a job is lost");
-            if job.called_poison && !job.poison {
-                assert!(job.unlucky >= 2, "an innocent job is called poison");
-            }
         }
     }
 
