@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-#[allow(dead_code, reason = "the fixture serves another test program too")]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -124,7 +124,7 @@ fn two_nodes_do_not_meet_and_can_be_hurt() {
     let options = RabbitMqOptions {
         configuration: vec!["consumer_timeout = 15000".to_owned()],
         channel_tick_interval: Some(Duration::from_secs(1)),
-        tls: None,
+        ..RabbitMqOptions::default()
     };
     let other = std::thread::spawn(|| RabbitMq::start().unwrap());
     let node = RabbitMq::start_with(options).unwrap();
