@@ -22,6 +22,8 @@ use crate::message::{Message, TraceParent, headers};
 pub const TARGET: &str = "cipherscore::trace";
 /// Longest `tracestate` that is read or passed on, in bytes: what W3C asks for at least.
 pub const MAX_TRACE_STATE_BYTES: usize = 512;
+/// Most members of a `tracestate`, as W3C says.
+const MAX_MEMBERS: usize = 32;
 
 /// A message on its way to the broker, until it is confirmed.
 pub fn send(message: &Message) -> Span {
@@ -99,11 +101,24 @@ fn sender(message: &Message) -> Option<SpanContext> {
     Some(SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state))
 }
 
-/// The `tracestate` of a message, if it may be one.
+/// The `tracestate` of a message, if it is one.
 pub fn trace_state(message: &Message) -> Option<&str> {
     let state = message.text(headers::TRACE_STATE)?;
-    let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    (state.len() <= MAX_TRACE_STATE_BYTES && state.bytes().all(printable)).then_some(state)
+    let members = || state.split(',').map(str::trim);
+    let bounded = state.len() <= MAX_TRACE_STATE_BYTES && members().count() <= MAX_MEMBERS;
+    (bounded && members().all(is_member)).then_some(state)
+}
+
+/// `key=value` of a vendor.
+fn is_member(member: &str) -> bool {
+    let of_key = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"_-*/@".contains(&byte);
+    let of_value = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'=';
+    member.split_once('=').is_some_and(|(key, value)| {
+        !key.is_empty()
+            && key.bytes().all(of_key)
+            && !value.is_empty()
+            && value.bytes().all(of_value)
+    })
 }
 
 /// Writes a span into a message, so that whoever takes it can follow; nothing, where nobody
@@ -181,7 +196,7 @@ mod tests {
         integer.set(headers::TRACE_PARENT, 1_u32);
         assert!(sender(&integer).is_none());
         let long = format!("a={}", "x".repeat(MAX_TRACE_STATE_BYTES));
-        for state in [long.as_str(), "a=\n", "a=é", "no value", "=,=,"] {
+        for state in [long.as_str(), "a=\n", "a=é", "no value", "=,=,", "A=1", "a=1=2", "a=1,,"] {
             let sender = sender(&message(PARENT, state)).unwrap();
             assert_eq!(sender.trace_state().header(), "", "{state}");
         }
