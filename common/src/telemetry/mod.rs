@@ -1,5 +1,5 @@
 //! What a program says while it works: one grammar of log lines, on standard error, and traces
-//! ([`trace`]) where somebody collects them ([`otlp`]).
+//! ([`trace`]) where somebody collects them (OTLP over HTTP).
 
 mod otlp;
 pub mod trace;
@@ -30,7 +30,7 @@ pub enum TelemetryError {
 }
 
 /// Begins to write log lines to standard error, and to export traces if the environment says
-/// where to ([`otlp`]): `service` is what they are called then, unless it says that as well. May be
+/// where to: `service` is what they are called then, unless it says that as well. May be
 /// called once in a process.
 pub fn start(service: &'static str, format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(level).map_err(|_| TelemetryError::Level)?;
