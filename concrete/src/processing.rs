@@ -190,17 +190,18 @@ fn quantiser(quantiser: json::Typed<json::Quantiser>) -> Result<Quantiser, Proce
         json::Reals::One(Number(value)) => ZeroPoint::Scalar(value),
         json::Reals::Array(array) => zero_points(&array.serialized_value)?,
     };
-    let clip = match (no_clipping, n_bits) {
+    // Brevitas says the number of bits as a float.
+    let whole_bits = |bits: f64| (1..=MAX_BITS).find(|&whole| f64::from(whole) == bits);
+    let clip = match (no_clipping, n_bits.map(|Number(bits)| (bits, whole_bits(bits)))) {
         (true, _) => None,
-        (false, Some(Number(bits))) => {
-            // Brevitas says it as a float.
-            let Some(whole) = (1..=MAX_BITS).find(|whole| f64::from(*whole) == bits) else {
-                return inconsistent(format!("a quantiser of {bits} bits"));
-            };
+        (false, Some((_, Some(bits)))) => {
             let offset = i64::from(offset);
-            Some((i64::from(is_narrow) - offset, (1i64 << whole) - 1 - offset))
+            Some((i64::from(is_narrow) - offset, (1i64 << bits) - 1 - offset))
         }
         (false, None) => return inconsistent("a quantiser without a number of bits"),
+        (false, Some((bits, None))) => {
+            return inconsistent(format!("a quantiser of {bits} bits"));
+        }
     };
     Ok(Quantiser { scale, zero_point, clip })
 }

@@ -232,7 +232,13 @@ fn processing_that_lies() {
         ("\"concrete\"", "\"tfhe_rs\"", "ciphertexts of format tfhe_rs"),
         ("504b0304", "504b030", "not hexadecimal"),
         ("\"offset\": 0", "\"offset\": null", "without scale, zero point or offset"),
-        ("\"n_bits\": ", "\"n_bits\": 99", "a quantiser of Some(99"),
+        ("\"n_bits\": ", "\"n_bits\": 99", "a quantiser of 99"),
+        ("\"n_bits\": ", "\"n_bits\": 1.", "a quantiser of 1.4 bits"),
+        (
+            "\"scale\": {\"type_name\": \"numpy_float\", \"serialized_value\": ",
+            "\"scale\": {\"type_name\": \"numpy_float\", \"serialized_value\": [1.0], \"was\": ",
+            "a quantiser of several scales",
+        ),
         (
             "\"scale\": {\"type_name\": \"numpy_float\", \"serialized_value\": ",
             "\"scale\": {\"type_name\": \"numpy_float\", \"serialized_value\": 0.0, \"was\": ",
