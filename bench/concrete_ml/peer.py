@@ -75,6 +75,10 @@ DATA: Dict[str, Tuple[str, Callable[[], Data]]] = {
         "breast cancer, 30 features, standardised",
         lambda: standardised(*datasets.load_breast_cancer(return_X_y=True)),
     ),
+    "iris_standardised": (
+        "iris, 4 features, standardised",
+        lambda: standardised(*datasets.load_iris(return_X_y=True)),
+    ),
     "wine": ("wine, 13 features", lambda: split(*datasets.load_wine(return_X_y=True))),
     "random": ("rand(100, 20)", random_rows),
     "synthetic": ("make_classification(100, 30 features, class_sep=2)", synthetic),

@@ -71,7 +71,9 @@ pub(super) fn measure(model: &Model, setting: &Setting) -> anyhow::Result<Outcom
         }
     };
     match &result {
-        Result::Measured(_) => eprintln!("  all integers are the clear model's"),
+        Result::Measured(measured) => {
+            eprintln!("  all integers are the clear model's; {}", measured.summary());
+        }
         Result::Refused(why) => eprintln!("  refused: {why}"),
         Result::Failed(why) => eprintln!("  FAILED: {why}"),
     }
