@@ -31,7 +31,7 @@ pub(crate) fn program(bytes: &[u8]) {
     if let Ok(tape) = Tape::new(&valid) {
         assert_eq!(tape.outputs(), valid.program().outputs.len());
         assert_eq!(tape.columns(), valid.program().columns as usize);
-        assert_eq!(tape.components(), valid.degree().max(1) as usize + 1);
+        assert_eq!(tape.components(), valid.degree() as usize + 1);
         tape.scratch_bytes();
     }
     interpret(&valid);

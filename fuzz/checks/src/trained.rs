@@ -3,6 +3,7 @@
 use cipherscore_compiler::trained::{Body, TrainedModel, TreeNode};
 use cipherscore_compiler::{Format, Options, parse_ranges, read};
 use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
+use cipherscore_engine::batch::evaluator::BatchEvaluator;
 
 /// Cells of an interpreted row, and nodes of a compiled model; beyond it a check takes too long.
 const MAX_SIZE: usize = 2000;
@@ -65,6 +66,7 @@ pub(crate) fn compile(bytes: &[u8]) {
     let client = BatchClientArtifact::open(&compiled.client_zip).expect("it can be opened");
     assert_eq!((server.model_id, client.model_id), (compiled.model_id, compiled.model_id));
     assert_eq!(server.specs, client.specs);
+    BatchEvaluator::new(server).expect("a worker takes what was compiled");
 }
 
 /// The ranges of a linear model's features.
