@@ -37,6 +37,9 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// Deliveries of linear models that a worker holds at a time.
 const LINEAR_PREFETCH: usize = 16;
+/// Returns after which a job is poison. More than workers have unless told otherwise: here one dies
+/// every two seconds, and two of them by chance while the same good job runs alone.
+const MAX_RETURNS: u32 = 6;
 /// Grace period of the workers.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
@@ -148,6 +151,7 @@ pub fn how_to_start(
             "worker.threads=1".into(),
             format!("worker.slots={slots}"),
             format!("worker.linear_prefetch={LINEAR_PREFETCH}"),
+            format!("worker.max_returns={MAX_RETURNS}"),
             format!("worker.grace_period={}s", GRACE_PERIOD.as_secs()),
             "health.listen=".into(),
         ],

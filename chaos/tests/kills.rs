@@ -10,21 +10,14 @@ use cipherscore_chaos::report::Report;
 use cipherscore_chaos::run::{Plan, run};
 use cipherscore_chaos::schedule::Amounts;
 
-/// What memory may grow by in the last quarter of a run, in bytes: what an allocator keeps after a
-/// busy moment.
-const MEMORY_SLACK: u64 = 32 << 20;
-
 fn check(report: &Report) {
     println!("{report}");
     assert_eq!(report.violations(), Vec::<String>::new());
     let (extra, explained) = (report.extra_executions(), report.explained_executions());
     assert!(extra <= explained, "{extra} extra executions, where the faults explain {explained}");
-    let memory = report.memory_by_quarter();
-    let most = memory[..3].iter().max().unwrap();
-    assert!(memory[3] <= most + MEMORY_SLACK, "memory grows: {memory:?} bytes");
 }
 
-/// 2,000 jobs of real ciphertexts, of them about 20 that nobody can do: some kill four workers each.
+/// 2,000 jobs of real ciphertexts, of them about 20 that nobody can do: some kill seven workers each.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_jobs_under_kills_of_everything() {
     let faults = Amounts {
@@ -50,7 +43,7 @@ async fn two_thousand_jobs_under_kills_of_everything() {
     assert!(report.dead.values().sum::<usize>() > 5, "{:?}", report.dead);
     // None of those that kill was tried without end.
     let poison = report.dead.get("poison").copied().unwrap_or_default();
-    assert!(report.killed_by_rows >= 3 * poison, "{} killed", report.killed_by_rows);
+    assert!(report.killed_by_rows >= 6 * poison, "{} killed", report.killed_by_rows);
 }
 
 /// 300 jobs of two tenants, half of them with bootstraps and an evaluation key in the store.
