@@ -334,8 +334,10 @@ impl World {
             self.begin(index);
             self.advance(index, step / WORKERS);
             self.check();
+            // A worker may still run a copy that was answered elsewhere since it was cut off.
+            let idle = self.workers.iter().all(|worker| worker.runs.is_empty());
             let queue = self.queue.lock().unwrap();
-            if queue.waiting.is_empty() && queue.unsettled.is_empty() {
+            if idle && queue.waiting.is_empty() && queue.unsettled.is_empty() {
                 return;
             }
         }
