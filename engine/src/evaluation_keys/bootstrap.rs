@@ -1,22 +1,22 @@
 //! Programmable bootstraps, several by one key.
 //!
-//! tfhe's blind rotation goes through the key once: each GGSW ciphertext of it serves the
-//! accumulators of the whole batch, one after the other. On what it computes a batch has no
-//! influence: each result is that of tfhe's single bootstrap, bit for bit.
+//! A [rotation](super::rotation) goes through the key once: each GGSW ciphertext of it serves the
+//! accumulators of the whole batch. On what it computes a batch has no influence: each result is
+//! that of tfhe's single bootstrap, bit for bit.
 
+use aligned_vec::AVec;
+use tfhe::core_crypto::algorithms::polynomial_algorithms::polynomial_wrapping_monic_monomial_div;
 use tfhe::core_crypto::fft_impl::common::modulus_switch;
-use tfhe::core_crypto::fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch;
 use tfhe::core_crypto::prelude::*;
 
-use super::{MAX_BATCH, PreparedBootstrapKey, PreparedKeys, Scratch};
+use super::rotation::{self, buffer_bytes, rotate};
+use super::{MAX_BATCH, PreparedKeys, Scratch};
 use crate::parameters::{BootstrapKeyParameters, KeysetParameters};
 
 /// Bytes of accumulators and their rotations that a batch may have, if it is not one bootstrap.
 /// Together with one GGSW ciphertext they are to stay in a core's own cache, of which current
 /// server processors have 1 or 2 MiB.
 const MAX_ACCUMULATOR_BYTES: usize = 512 << 10;
-/// Bytes of a cache line, at which accumulators begin.
-const CACHE_LINE_BYTES: usize = 64;
 
 /// Bootstraps by a key that are done together, at most: [`MAX_BATCH`], or fewer of large ones.
 pub fn max_bootstraps(is: &BootstrapKeyParameters) -> usize {
@@ -24,12 +24,18 @@ pub fn max_bootstraps(is: &BootstrapKeyParameters) -> usize {
     (MAX_ACCUMULATOR_BYTES / (2 * accumulator)).clamp(1, MAX_BATCH)
 }
 
-/// Accumulators, switched inputs, and what tfhe needs.
-#[derive(Default)]
+/// Accumulators, switched inputs, and what a rotation needs.
 pub(super) struct Buffers {
-    accumulators: Vec<u64>,
+    accumulators: AVec<u64>,
     switched: Vec<usize>,
-    stack: ComputationBuffers,
+    rotation: rotation::Buffers,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let (switched, rotation) = Default::default();
+        Self { accumulators: AVec::new(0), switched, rotation }
+    }
 }
 
 impl PreparedKeys {
@@ -46,39 +52,38 @@ impl PreparedKeys {
         tables: &[&[u64]],
         scratch: &mut Scratch,
     ) -> Vec<Vec<u64>> {
-        let PreparedBootstrapKey { key, fft } = &self.bootstrap_keys[key];
+        let prepared = &self.bootstrap_keys[key];
+        let key = &prepared.key;
         let (size, degree) = (key.glwe_size(), key.polynomial_size());
         let input_words = key.input_lwe_dimension().0 + 1;
         assert_eq!(inputs.len(), input_words * tables.len(), "a table for each ciphertext");
-        let Buffers { accumulators, switched, stack } = &mut scratch.bootstraps;
-
-        let words = tables.len() * size.0 * degree.0;
-        accumulators.clear();
-        accumulators.resize(words + CACHE_LINE_BYTES / 8 - 1, 0);
-        // Where alignment is not known, which only costs time, it is none.
-        let start = accumulators.as_ptr().align_offset(CACHE_LINE_BYTES);
-        let start = if start < CACHE_LINE_BYTES / 8 { start } else { 0 };
-        let accumulators = &mut accumulators[start..start + words];
-        for (accumulator, table) in accumulators.chunks_exact_mut(size.0 * degree.0).zip(tables) {
-            accumulator[(size.0 - 1) * degree.0..].copy_from_slice(table);
-        }
+        let Buffers { accumulators, switched, rotation } = &mut scratch.bootstraps;
 
         let log_modulus = degree.to_blind_rotation_input_modulus_log();
         switched.clear();
         switched.extend(inputs.iter().map(|&word| {
             usize::try_from(modulus_switch(word, log_modulus)).expect("below 2N, and tables fit")
         }));
-        let switched: Vec<_> = switched
-            .chunks_exact(input_words)
-            .map(|words| Switched { words, log_modulus })
-            .collect();
 
-        let fft = fft.as_view();
-        stack.resize(stack_bytes(size, degree, tables.len(), fft));
+        accumulators.clear();
+        accumulators.resize(tables.len() * size.0 * degree.0, 0);
+        let mut masks = Vec::with_capacity(tables.len());
+        let each = accumulators.chunks_exact_mut(size.0 * degree.0);
+        for ((accumulator, table), input) in
+            each.zip(tables).zip(switched.chunks_exact(input_words))
+        {
+            let (body, mask) = input.split_last().expect("a ciphertext has a body");
+            // The mask of an accumulator is zero at first.
+            polynomial_wrapping_monic_monomial_div(
+                &mut Polynomial::from_container(&mut accumulator[(size.0 - 1) * degree.0..]),
+                &Polynomial::from_container(*table),
+                MonomialDegree(*body),
+            );
+            masks.push(mask);
+        }
+        rotate(prepared, accumulators, &masks, rotation);
+
         let modulus = CiphertextModulus::new_native();
-        let list = GlweCiphertextList::from_container(&mut *accumulators, size, degree, modulus);
-        key.as_view().batch_blind_rotate_assign(list, &switched, fft, stack.stack());
-
         let results = accumulators.chunks_exact(size.0 * degree.0).map(|accumulator| {
             let accumulator = GlweCiphertext::from_container(accumulator, degree, modulus);
             let mut words = vec![0u64; key.output_lwe_dimension().0 + 1];
@@ -90,56 +95,26 @@ impl PreparedKeys {
     }
 }
 
-/// A ciphertext of which each word is rounded to a 2N-th of the torus.
-struct Switched<'a> {
-    words: &'a [usize],
-    log_modulus: CiphertextModulusLog,
-}
-
-impl ModulusSwitchedLweCiphertext<usize> for Switched<'_> {
-    fn log_modulus(&self) -> CiphertextModulusLog {
-        self.log_modulus
-    }
-
-    fn lwe_dimension(&self) -> LweDimension {
-        LweDimension(self.words.len() - 1)
-    }
-
-    fn body(&self) -> usize {
-        self.words[self.words.len() - 1]
-    }
-
-    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.words[..self.words.len() - 1].iter().copied()
-    }
-}
-
-fn stack_bytes(size: GlweSize, degree: PolynomialSize, count: usize, fft: FftView<'_>) -> usize {
-    batch_blind_rotate_assign_scratch::<u64>(size, degree, CiphertextCount(count), fft)
-        .unaligned_bytes_required()
-}
-
 /// Bytes of the largest batch by a key: its inputs, buffers and results.
 pub(crate) fn bootstrap_bytes(is: &BootstrapKeyParameters, keyset: &KeysetParameters) -> usize {
     let size = GlweDimension(is.glwe_dimension).to_glwe_size();
     let degree = PolynomialSize(is.polynomial_size);
     let count = max_bootstraps(is);
-    let accumulators = 8 * count * size.0 * degree.0 + CACHE_LINE_BYTES;
+    let accumulators = 8 * count * size.0 * degree.0;
     // Once as they are, once switched.
     let inputs = 2 * 8 * count * (keyset.dimension(is.input_key) + 1);
     let results = 8 * count * (keyset.dimension(is.output_key) + 1);
-    let stack = stack_bytes(size, degree, count, Fft::new(degree).as_view());
-    accumulators + inputs + results + stack
+    accumulators + inputs + results + buffer_bytes(size, degree, is.level_count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation_keys::tests::{parameters, prepared, words};
+    use crate::evaluation_keys::tests::{parameters, seeded, transformed_by_tfhe, words};
 
     /// tfhe's single bootstrap is the reference.
-    fn by_tfhe(key: &PreparedBootstrapKey, input: &[u64], table: &[u64]) -> Vec<u64> {
-        let PreparedBootstrapKey { key, fft } = key;
+    fn by_tfhe(key: &FourierLweBootstrapKeyOwned, input: &[u64], table: &[u64]) -> Vec<u64> {
+        let fft = Fft::new(key.polynomial_size());
         let (size, degree) = (key.glwe_size(), key.polynomial_size());
         let modulus = CiphertextModulus::new_native();
         let mut accumulator = vec![0; (size.0 - 1) * degree.0];
@@ -168,7 +143,10 @@ mod tests {
         let mut scratch = Scratch::default();
         for (glwe_dimension, level_count) in [(1, 1), (1, 3), (2, 2), (5, 1)] {
             let parameters = parameters(glwe_dimension, level_count);
-            let prepared = prepared(&parameters);
+            let keys = seeded(&parameters);
+            let key = keys.bootstrap_keys[0].clone();
+            let reference = transformed_by_tfhe(key, &parameters.bootstrap_keys[0]);
+            let prepared = PreparedKeys::new(&parameters, keys).unwrap();
             let (n, degree) = (7, 64);
             for count in 0..=MAX_BATCH {
                 let mut inputs = words(count * (n + 1), count as u64);
@@ -184,7 +162,7 @@ mod tests {
                 let found = prepared.bootstrap(0, &inputs, &tables, &mut scratch);
                 assert_eq!(found.len(), count);
                 for ((input, table), found) in inputs.chunks_exact(n + 1).zip(tables).zip(found) {
-                    assert_eq!(found, by_tfhe(&prepared.bootstrap_keys[0], input, table));
+                    assert_eq!(found, by_tfhe(&reference, input, table));
                 }
             }
         }

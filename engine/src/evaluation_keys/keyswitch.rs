@@ -107,7 +107,7 @@ mod tests {
     use tfhe::core_crypto::prelude::*;
 
     use super::*;
-    use crate::evaluation_keys::tests::{parameters, prepared, words};
+    use crate::evaluation_keys::tests::{parameters, seeded, words};
 
     /// tfhe's keyswitch is the reference.
     fn by_tfhe(key: &LweKeyswitchKeyOwned<u64>, input: &[u64]) -> Vec<u64> {
@@ -127,7 +127,7 @@ mod tests {
             parameters.bootstrap_keys.clear();
             parameters.secret_keys[0].lwe_dimension = big;
             parameters.secret_keys[1].lwe_dimension = small;
-            let prepared = prepared(&parameters);
+            let prepared = PreparedKeys::new(&parameters, seeded(&parameters)).unwrap();
             for count in 0..=MAX_BATCH {
                 let mut inputs = words(count * (big + 1), count as u64);
                 // Words that round, and carry, in every way.

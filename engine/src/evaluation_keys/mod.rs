@@ -6,10 +6,12 @@
 
 mod bootstrap;
 mod keyswitch;
+mod rotation;
 
 use std::fmt;
 
 use rayon::prelude::*;
+use tfhe::core_crypto::fft_impl::fft64::c64;
 use tfhe::core_crypto::prelude::*;
 use thiserror::Error;
 
@@ -20,6 +22,7 @@ use crate::parameters::{BootstrapKeyParameters, KeysetParameters, KeyswitchKeyPa
 pub(crate) use bootstrap::bootstrap_bytes;
 pub use bootstrap::max_bootstraps;
 pub(crate) use keyswitch::keyswitch_bytes;
+use rotation::{Shape, arrange};
 
 /// Operations of one key that are done together, at most. With more, what is saved of reading the
 /// key is next to nothing.
@@ -117,6 +120,7 @@ pub struct PreparedKeys {
 }
 
 struct PreparedBootstrapKey {
+    /// With its points where [`rotation::arrange`] puts them.
     key: FourierLweBootstrapKeyOwned,
     fft: Fft,
 }
@@ -172,14 +176,17 @@ fn prepare_bootstrap(
         DecompositionBaseLog(is.base_log),
         DecompositionLevelCount(is.level_count),
     );
-    let fft = Fft::new(degree);
+    let (fft, shape) = (Fft::new(degree), Shape::of(&prepared));
     let rows = is.level_count * glwe_size.0;
     let mask_words = is.glwe_dimension * degree.0;
     let ggsws: Vec<_> = prepared.as_mut_view().into_ggsw_iter().collect();
     let bodies = key.bodies.par_chunks_exact(rows * degree.0);
     ggsws.into_par_iter().zip(bodies).enumerate().for_each_init(
-        || (vec![0u64; rows * (mask_words + degree.0)], ComputationBuffers::new()),
-        |(standard, buffers), (index, (fourier, bodies))| {
+        || {
+            let words = rows * (mask_words + degree.0);
+            (vec![0u64; words], vec![c64::default(); words / 2], ComputationBuffers::new())
+        },
+        |(standard, copy, buffers), (index, (mut fourier, bodies))| {
             let words = standard.chunks_exact_mut(mask_words + degree.0);
             for (row, (words, body)) in words.zip(bodies.chunks_exact(degree.0)).enumerate() {
                 let (mask, row_body) = words.split_at_mut(mask_words);
@@ -195,7 +202,8 @@ fn prepare_bootstrap(
             );
             let fft = fft.as_view();
             buffers.resize(fft.forward_scratch().unaligned_bytes_required());
-            fourier.fill_with_forward_fourier(standard, fft, buffers.stack());
+            fourier.as_mut_view().fill_with_forward_fourier(standard, fft, buffers.stack());
+            arrange(&shape, fourier.data(), copy);
         },
     );
     PreparedBootstrapKey { key: prepared, fft }
@@ -284,10 +292,25 @@ mod tests {
         }
     }
 
-    pub(super) fn prepared(parameters: &KeysetParameters) -> PreparedKeys {
-        let keys = ClientKeys::generate(parameters);
-        let keys = keys.evaluation_keys(parameters, &|| {}).unwrap();
-        PreparedKeys::new(parameters, keys).unwrap()
+    pub(super) fn seeded(parameters: &KeysetParameters) -> EvaluationKeys {
+        ClientKeys::generate(parameters).evaluation_keys(parameters, &|| {}).unwrap()
+    }
+
+    /// As tfhe expands and transforms it.
+    pub(super) fn transformed_by_tfhe(
+        key: SeededKey,
+        is: &BootstrapKeyParameters,
+    ) -> FourierLweBootstrapKeyOwned {
+        let standard = seeded_bootstrap_key(key, is).decompress_into_lwe_bootstrap_key();
+        let mut transformed = FourierLweBootstrapKey::new(
+            standard.input_lwe_dimension(),
+            standard.glwe_size(),
+            standard.polynomial_size(),
+            standard.decomposition_base_log(),
+            standard.decomposition_level_count(),
+        );
+        par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut transformed);
+        transformed
     }
 
     /// Pseudorandom words.
@@ -305,26 +328,22 @@ mod tests {
     fn prepared_keys_are_those_of_tfhe_bit_for_bit() {
         for (glwe_dimension, level_count) in [(1, 1), (1, 3), (2, 2), (5, 1)] {
             let parameters = parameters(glwe_dimension, level_count);
-            let keys = ClientKeys::generate(&parameters);
-            let mut keys = keys.evaluation_keys(&parameters, &|| {}).unwrap();
+            let mut keys = seeded(&parameters);
             let prepared = PreparedKeys::new(&parameters, keys.clone()).unwrap();
 
             let is = &parameters.keyswitch_keys[0];
-            let seeded = seeded_keyswitch_key(keys.keyswitch_keys.remove(0), is, &parameters);
-            let expected = seeded.decompress_into_lwe_keyswitch_key();
+            let key = seeded_keyswitch_key(keys.keyswitch_keys.remove(0), is, &parameters);
+            let expected = key.decompress_into_lwe_keyswitch_key();
             assert_eq!(prepared.keyswitch_keys[0].as_ref(), expected.as_ref());
 
-            let is = &parameters.bootstrap_keys[0];
-            let seeded = seeded_bootstrap_key(keys.bootstrap_keys.remove(0), is);
-            let standard = seeded.decompress_into_lwe_bootstrap_key();
-            let mut expected = FourierLweBootstrapKey::new(
-                standard.input_lwe_dimension(),
-                standard.glwe_size(),
-                standard.polynomial_size(),
-                standard.decomposition_base_log(),
-                standard.decomposition_level_count(),
-            );
-            par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut expected);
+            let seeded = keys.bootstrap_keys.remove(0);
+            let mut expected = transformed_by_tfhe(seeded, &parameters.bootstrap_keys[0]);
+            let shape = Shape::of(&expected);
+            let ggsws: Vec<_> = expected.as_mut_view().into_ggsw_iter().collect();
+            for ggsw in ggsws {
+                let points = ggsw.data();
+                arrange(&shape, points, &mut points.to_vec());
+            }
             let bits = |key: &FourierLweBootstrapKeyOwned| {
                 let points = key.as_view().data().iter();
                 points.map(|point| (point.re.to_bits(), point.im.to_bits())).collect::<Vec<_>>()
