@@ -11,10 +11,11 @@ use amqp::{
     persist, random_model,
 };
 use cipherscore_common::ModelId;
-use cipherscore_common::broker::amqp::AmqpBroker;
+use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::broker::{Broker, BrokerError, Settled, Subscription};
-use cipherscore_testbed::RabbitMq;
-use tokio::time::{Instant, sleep};
+use cipherscore_testbed::{RabbitMq, Relay};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 /// What one call may take: a connection and a confirm, on a machine that is busy.
 const LIMIT: Duration = CONFIRM_TIMEOUT.saturating_mul(2).saturating_add(Duration::from_secs(4));
@@ -85,6 +86,44 @@ async fn a_crash_is_an_error_to_all_and_over_after_the_restart() {
     for _ in 0..2 {
         assert_eq!(ack(next(&mut subscription).await).await, Settled::Told);
     }
+}
+
+/// In whatever moment a connection ends, nobody waits for ever for a word to be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_end_when_their_connection_is_cut_beneath_them() {
+    const ROUNDS: u32 = 60;
+    const MESSAGES: u16 = 40;
+    let node = RabbitMq::start().unwrap();
+    let (direct, model) = with_model(&node).await;
+    let relay = Relay::start(node.address()).unwrap();
+    let config = AmqpConfig::parse(&node.url_at(relay.address())).unwrap();
+    let broker = AmqpBroker::new(config).unwrap();
+    let mut told = 0;
+    for round in 0..ROUNDS {
+        for _ in 0..MESSAGES {
+            direct.publish(&message(model)).await.unwrap();
+        }
+        let from = normal(model, MESSAGES);
+        let subscribed = persist(async || broker.subscribe(std::slice::from_ref(&from)).await);
+        let mut subscription = subscribed.await;
+        let mut deliveries = Vec::new();
+        for _ in 0..MESSAGES {
+            deliveries.push(next(&mut subscription).await);
+        }
+        let mut settling = JoinSet::new();
+        for delivery in deliveries {
+            settling.spawn(timeout(PATIENCE, ack(delivery)));
+        }
+        std::thread::sleep(Duration::from_micros(25) * round);
+        relay.cut();
+        while let Some(settled) = settling.join_next().await {
+            let settled = settled.unwrap().expect("an ack that never ends");
+            told += u32::from(settled == Settled::Told);
+        }
+        end(&mut subscription).await;
+    }
+    // Some were cut off, and some were not.
+    assert!((1..ROUNDS * u32::from(MESSAGES)).contains(&told), "{told}");
 }
 
 #[tokio::test]

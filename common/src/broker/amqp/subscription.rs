@@ -14,7 +14,7 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Consumer};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Slot, broker_error};
 use super::convert;
@@ -25,6 +25,9 @@ use crate::broker::{
 
 /// How often a subscription that has nothing to deliver looks whether its channel is still there.
 const CHANNEL_CHECK: Duration = Duration::from_secs(5);
+
+/// How often somebody who tells the broker something looks whether the channel is still there.
+const TOLD_CHECK: Duration = Duration::from_millis(250);
 
 /// Deliveries from RabbitMQ. When several queues have something, the one that was named first
 /// comes first. Dropping it gives back whatever is not settled.
@@ -87,7 +90,8 @@ impl Open {
                 Poll::Ready(Some(Ok(delivered))) => {
                     // What arrived before the channel broke comes again.
                     if delivered.acker.usable() {
-                        return Poll::Ready(Ok(source.delivery(delivered)));
+                        let limit = slot.config.confirm_timeout;
+                        return Poll::Ready(Ok(source.delivery(delivered, limit)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -108,8 +112,9 @@ impl Open {
 }
 
 impl Source {
-    fn delivery(&self, delivered: Delivered) -> Delivery {
-        let settlement = Settlement::new(SettleAmqp(delivered.acker.clone()));
+    fn delivery(&self, delivered: Delivered, limit: Duration) -> Delivery {
+        let acker = delivered.acker.clone();
+        let settlement = Settlement::new(SettleAmqp { acker, limit });
         let (message, returned) = convert::message(delivered);
         Delivery { message, queue: self.queue.clone(), returned, settlement }
     }
@@ -158,22 +163,47 @@ impl Subscription for AmqpSubscription {
     }
 }
 
-struct SettleAmqp(Acker);
+struct SettleAmqp {
+    acker: Acker,
+    /// How long the word may wait to be written.
+    limit: Duration,
+}
+
+impl SettleAmqp {
+    async fn tell(&self, disposition: Disposition) -> bool {
+        let told = match disposition {
+            Disposition::Ack => self.acker.ack(BasicAckOptions::default()).await,
+            Disposition::Requeue => {
+                self.acker.nack(BasicNackOptions { multiple: false, requeue: true }).await
+            }
+            Disposition::DeadLetter => {
+                self.acker.reject(BasicRejectOptions { requeue: false }).await
+            }
+        };
+        told.unwrap_or(false)
+    }
+}
 
 impl Settle for SettleAmqp {
     fn settle(self: Box<Self>, disposition: Disposition) -> Settling {
         Box::pin(async move {
-            let told = match disposition {
-                Disposition::Ack => self.0.ack(BasicAckOptions::default()).await,
-                Disposition::Requeue => {
-                    self.0.nack(BasicNackOptions { multiple: false, requeue: true }).await
+            // What lapin takes up in the moment in which it ends a connection, it never answers:
+            // nobody reads its queue any more, and nobody empties it.
+            let ended = async {
+                let started = Instant::now();
+                while !self.acker.poisoned() && started.elapsed() < self.limit {
+                    sleep(TOLD_CHECK).await;
                 }
-                Disposition::DeadLetter => {
-                    self.0.reject(BasicRejectOptions { requeue: false }).await
-                }
+                // It may have been told all the same, and is answered in the next moment.
+                sleep(TOLD_CHECK).await;
             };
-            // An error means that the channel ended: whatever it was not told comes again.
-            Ok(if told.unwrap_or(false) { Settled::Told } else { Settled::ComesAgain })
+            // Whatever it was not told comes again.
+            let told = tokio::select! {
+                biased;
+                told = self.tell(disposition) => told,
+                () = ended => false,
+            };
+            Ok(if told { Settled::Told } else { Settled::ComesAgain })
         })
     }
 }
