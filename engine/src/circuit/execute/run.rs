@@ -47,6 +47,8 @@ struct State<'a> {
     open: usize,
     /// Tasks that were started and have not ended.
     tasks: usize,
+    /// Those of them that wait for a thread of the pool.
+    waiting: usize,
     /// Tasks that are doing something.
     busy: usize,
 }
@@ -80,6 +82,7 @@ impl<'a, R: Rows> Run<'a, R> {
             begun: 0,
             open: 0,
             tasks: 1,
+            waiting: 0,
             busy: 0,
         };
         Self {
@@ -131,7 +134,11 @@ impl<'a, R: Rows> Run<'a, R> {
             state.open += 1;
             Some(Work::Begin(state.begun - 1))
         } else {
-            let idle = self.threads.saturating_sub(state.busy);
+            // While a task waits for a thread, the pool has no idle one: other jobs have them.
+            let idle = match state.waiting {
+                0 => self.threads.saturating_sub(state.busy),
+                _ => 1,
+            };
             state.ready.take(&self.plan, idle).map(|batch| {
                 let rows = batch.roots.iter().map(|(row, _)| Arc::clone(&state.rows[row]));
                 let rows = rows.collect();
@@ -145,7 +152,11 @@ impl<'a, R: Rows> Run<'a, R> {
         state.busy += 1;
         if state.tasks < self.threads && (state.ready.len() > 0 || self.may_begin(&state)) {
             state.tasks += 1;
-            scope.spawn(|scope| self.task(scope));
+            state.waiting += 1;
+            scope.spawn(|scope| {
+                lock(&self.state).waiting -= 1;
+                self.task(scope);
+            });
         }
         Some(work)
     }
