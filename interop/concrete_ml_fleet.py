@@ -19,13 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import List
 
 from concrete_ml_roundtrip import (
+    BINARY,
     HEADER,
-    REPOSITORY,
     Case,
     Cipherscore,
     Outcome,
@@ -33,6 +32,7 @@ from concrete_ml_roundtrip import (
     default_folders,
     end_process,
     flat_integers,
+    introduce,
     relative_error,
     repeated,
 )
@@ -111,9 +111,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="*", type=Path, help="case folders (default: all)")
     options = parser.parse_args()
-    cli = Cipherscore(REPOSITORY / "target" / "release" / "cipherscore")
-    packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
-    print(f"{cli.version()}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
+    cli = Cipherscore(BINARY)
+    introduce(cli)
     cases = [Case(folder) for folder in options.folder or default_folders()]
     with tempfile.TemporaryDirectory() as temporary:
         models = Path(temporary) / "models"

@@ -27,6 +27,7 @@ import numpy
 from concrete.ml.deployment import FHEModelClient, FHEModelServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+BINARY = REPOSITORY / "target" / "release" / "cipherscore"
 SCORE_TOLERANCE = 1e-6
 
 # A probability p near 1 is rounded to multiples of 1.1e-16, and numpy's exp differs from the C
@@ -317,12 +318,17 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
+def introduce(cli: Cipherscore) -> None:
+    """Print the versions of everything that meets."""
+    packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
+    print(f"{cli.version()}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
+
+
 def main() -> int:
     """Compare, and return the exit code."""
     options = parse_options()
     cli = Cipherscore(options.cipherscore.resolve())
-    packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
-    print(f"{cli.version()}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
+    introduce(cli)
     cases = [Case(folder) for folder in options.folder or default_folders()]
     outcomes = compare(cli, cases, options)
     for outcome in outcomes:

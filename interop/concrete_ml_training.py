@@ -18,18 +18,19 @@ import json
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import List
 
 import numpy
 from concrete_ml_roundtrip import (
+    BINARY,
     OUR_SERVER,
     REAL_SERVER,
     REPOSITORY,
     Cipherscore,
     end_process,
     flat_integers,
+    introduce,
     read_table,
     repeated,
 )
@@ -153,9 +154,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="*", type=Path, help="(default: sgd_training)")
     options = parser.parse_args()
-    cli = Cipherscore(REPOSITORY / "target" / "release" / "cipherscore")
-    packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
-    print(f"{cli.version()}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
+    cli = Cipherscore(BINARY)
+    introduce(cli)
     print(HEADER)
     failed = False
     folders = options.folder or [REPOSITORY / "testdata" / "concrete" / "sgd_training"]

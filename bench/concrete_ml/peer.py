@@ -59,27 +59,26 @@ def synthetic() -> Data:
     )
 
 
+def shipped(load: Callable, prepare: Callable[..., Data] = split) -> Callable[[], Data]:
+    """One of scikit-learn's own."""
+    return lambda: prepare(*load(return_X_y=True))
+
+
 #: By the names that models have for them: a description, and how they are loaded.
 DATA: Dict[str, Tuple[str, Callable[[], Data]]] = {
-    "breast_cancer": (
-        "breast cancer, 30 features",
-        lambda: split(*datasets.load_breast_cancer(return_X_y=True)),
-    ),
-    "diabetes": (
-        "diabetes, 10 features",
-        lambda: split(*datasets.load_diabetes(return_X_y=True)),
-    ),
-    "digits": ("digits, 64 features", lambda: split(*datasets.load_digits(return_X_y=True))),
-    "iris": ("iris, 4 features", lambda: split(*datasets.load_iris(return_X_y=True))),
+    "breast_cancer": ("breast cancer, 30 features", shipped(datasets.load_breast_cancer)),
+    "diabetes": ("diabetes, 10 features", shipped(datasets.load_diabetes)),
+    "digits": ("digits, 64 features", shipped(datasets.load_digits)),
+    "iris": ("iris, 4 features", shipped(datasets.load_iris)),
     "breast_cancer_standardised": (
         "breast cancer, 30 features, standardised",
-        lambda: standardised(*datasets.load_breast_cancer(return_X_y=True)),
+        shipped(datasets.load_breast_cancer, standardised),
     ),
     "iris_standardised": (
         "iris, 4 features, standardised",
-        lambda: standardised(*datasets.load_iris(return_X_y=True)),
+        shipped(datasets.load_iris, standardised),
     ),
-    "wine": ("wine, 13 features", lambda: split(*datasets.load_wine(return_X_y=True))),
+    "wine": ("wine, 13 features", shipped(datasets.load_wine)),
     "random": ("rand(100, 20)", random_rows),
     "synthetic": ("make_classification(100, 30 features, class_sep=2)", synthetic),
 }

@@ -174,7 +174,7 @@ impl Parts {
             },
         };
         client_model.validate()?;
-        let (specs, report) = (self.specs(), self.report(model, options, &client_model));
+        let (specs, report) = (self.specs(options), self.report(model, options, &client_model));
         let server_zip = BatchServerArtifact::zip(self.kind, &specs, &self.program)?;
         let model_id = Digest::of(&server_zip);
         let client = BatchClientArtifact {
@@ -190,31 +190,24 @@ impl Parts {
         Ok(Compiled { client_zip, server_zip, manifest, model_id, report })
     }
 
-    fn specs(&self) -> BatchSpecs {
-        let program = self.program.program();
+    fn specs(&self, options: &Options) -> BatchSpecs {
+        let (program, plan) = (self.program.program(), &self.plan);
         BatchSpecs {
-            parameters: self.plan.parameters,
+            parameters: plan.parameters,
             columns: program.columns,
             outputs: u32::try_from(program.outputs.len()).expect("checked by the program"),
-            degree: self.plan.degree,
-            hidden: self.plan.hide,
-            reply_primes: self.plan.reply_primes,
-            log2_sigma_phase: self.plan.log2_sigma_phase,
-            log2_p_fail: self.log2_p_fail(),
-            security_bits: self.plan.parameters.security_bits(),
-        }
-    }
-
-    /// As coarse as the deviation, of a hidden model: the exact one depends on the leaves too.
-    fn log2_p_fail(&self) -> f64 {
-        match self.plan.hide {
-            true => (self.plan.log2_failure / 32.0).ceil() * 32.0,
-            false => self.plan.log2_failure,
+            degree: plan.degree,
+            hidden: plan.hide,
+            reply_primes: plan.reply_primes,
+            log2_sigma_phase: plan.log2_sigma_phase,
+            // The exact one depends on the leaves, which a hidden model does not tell.
+            log2_p_fail: if plan.hide { options.log2_p_fail } else { plan.log2_failure },
+            security_bits: plan.parameters.security_bits(),
         }
     }
 
     fn report(&self, model: &TrainedModel, options: &Options, client: &ClientModel) -> Report {
-        let (specs, plan) = (self.specs(), &self.plan);
+        let (specs, plan) = (self.specs(options), &self.plan);
         let calibration = options.calibration.as_deref();
         let primes = f64::from(plan.parameters.primes);
         #[allow(clippy::cast_precision_loss, reason = "at most a few millions")]

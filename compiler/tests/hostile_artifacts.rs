@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod random;
+
 use std::sync::Arc;
 
 use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
@@ -16,6 +18,8 @@ use cipherscore_engine::batch::ring::Ring;
 use cipherscore_engine::batch::secret::SecretKey;
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey};
 
+use crate::random::Xorshift;
+
 /// Of each thing that is damaged, so that all together take seconds.
 const MUTATIONS: usize = 1500;
 /// Jobs that are evaluated after damage, which are slower than what is refused at once.
@@ -24,17 +28,7 @@ const ROWS: u32 = 3;
 /// What the allocator keeps, and the zips, keys and uploads of this test.
 const PROCESS_BYTES: usize = 96 << 20;
 
-/// Pseudo-random numbers that are the same everywhere (Marsaglia's xorshift64).
-struct Xorshift(u64);
-
 impl Xorshift {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(bound).unwrap()).unwrap()
-    }
-
     /// One to three changes: bits, numbers, lengths, places.
     fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();

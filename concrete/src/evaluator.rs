@@ -278,23 +278,7 @@ struct CircuitEvaluation {
 }
 
 impl Evaluation for CircuitEvaluation {
-    fn push(&mut self, chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
-        self.take(chunk, stop)
-    }
-
-    fn finish(mut self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
-        self.reader.finish().map_err(shape)?;
-        self.evaluate_waiting(stop)?;
-        // Most jobs are one row, which need not be copied.
-        Ok(match self.outputs.len() {
-            1 => self.outputs.swap_remove(0),
-            _ => self.outputs.concat(),
-        })
-    }
-}
-
-impl CircuitEvaluation {
-    fn take(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
+    fn push(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
         if stop() {
             return Err(EvaluationError::Stopped);
         }
@@ -310,6 +294,18 @@ impl CircuitEvaluation {
         Ok(())
     }
 
+    fn finish(mut self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+        self.reader.finish().map_err(shape)?;
+        self.evaluate_waiting(stop)?;
+        // Most jobs are one row, which need not be copied.
+        Ok(match self.outputs.len() {
+            1 => self.outputs.swap_remove(0),
+            _ => self.outputs.concat(),
+        })
+    }
+}
+
+impl CircuitEvaluation {
     fn evaluate_waiting(&mut self, stop: Stop<'_>) -> Result<(), EvaluationError> {
         let evaluator = &self.evaluator;
         let keys = self.key.as_ref().map(|key| key.open(evaluator.keyset_id)).transpose()?;

@@ -61,12 +61,15 @@ pub struct ProgramProcessing {
 /// Reads `serialized_processing.json` of a program.
 pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, ProcessingError> {
     let processing = read(json)?;
-    let quantisers = |list: Vec<_>| list.into_iter().map(quantiser).collect::<Result<_, _>>();
     Ok(ProgramProcessing {
         class_name: class_name(&processing.model_type)?,
         is_training: processing.is_training,
-        inputs: quantisers(processing.input_quantizers)?,
-        outputs: quantisers(processing.output_quantizers)?,
+        inputs: input_quantisers(processing.input_quantizers)?,
+        outputs: processing
+            .output_quantizers
+            .into_iter()
+            .map(quantiser)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -91,8 +94,7 @@ pub fn parse_processing(json: &[u8]) -> Result<Model, ProcessingError> {
     }
     let class_name = class_name(&processing.model_type)?;
     let post_processing = post_processing(&class_name, &processing.model_post_processing_params)?;
-    let inputs =
-        processing.input_quantizers.into_iter().map(quantiser).collect::<Result<_, _>>()?;
+    let inputs = input_quantisers(processing.input_quantizers)?;
     let [output] =
         <[_; 1]>::try_from(processing.output_quantizers).map_err(|quantisers| match quantisers
             .len()
@@ -172,6 +174,24 @@ fn tweedie_link(parameters: &json::PostProcessing) -> Result<Link, ProcessingErr
         ("log", _) | ("auto", false) => Ok(Link::Log),
         (other, _) => Err(ProcessingError::Unsupported(format!("a link named {other}"))),
     }
+}
+
+/// Quantisers of inputs, each with one zero point for all values.
+fn input_quantisers(
+    quantisers: Vec<json::Typed<json::Quantiser>>,
+) -> Result<Vec<Quantiser>, ProcessingError> {
+    let scalar = |typed| {
+        let mut quantiser = quantiser(typed)?;
+        if let ZeroPoint::Array { values, .. } = &quantiser.zero_point {
+            let [only] = values[..] else {
+                let what = format!("an input with {} zero points", values.len());
+                return Err(ProcessingError::Unsupported(what));
+            };
+            quantiser.zero_point = ZeroPoint::Scalar(only);
+        }
+        Ok(quantiser)
+    };
+    quantisers.into_iter().map(scalar).collect()
 }
 
 fn quantiser(quantiser: json::Typed<json::Quantiser>) -> Result<Quantiser, ProcessingError> {

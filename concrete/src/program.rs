@@ -31,14 +31,18 @@ impl ClientZip {
     /// Opens a `client.zip`: a program if it was saved for training, or has several inputs or
     /// outputs; else a model. The refusals are those of [`ClientArtifact::open`].
     pub fn open(zip: &[u8]) -> Result<Self, ClientZipError> {
-        let archive = Archive::read(zip)?;
+        Self::of(&Archive::read(zip)?)
+    }
+
+    /// As [`ClientZip::open`], of a zip that was read.
+    pub fn of(archive: &Archive) -> Result<Self, ClientZipError> {
         let specs = ClientSpecs::parse(archive.require(names::CLIENT_SPECS)?)?;
         let processing = archive.require(names::PROCESSING)?;
         let gates = (specs.signature.inputs.len(), specs.signature.outputs.len());
         match parse_processing(processing) {
             Err(ProcessingError::Training) => {}
             _ if gates != (1, 1) => {}
-            _ => return Ok(Self::Model(ClientArtifact::open(zip)?)),
+            model => return Ok(Self::Model(ClientArtifact::new(specs, model?)?)),
         }
         specs.signature.require_security()?;
         let processing = parse_program_processing(processing)?;

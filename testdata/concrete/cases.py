@@ -91,13 +91,20 @@ class TorchCase(Case):
     module: Callable = modules.Perceptron
     #: Dimensions of one input; a row of `rows.csv` is flat.
     shape: Tuple[int, ...] = ()
-    epochs: int = 300
 
     @property
     def constructor(self) -> str:
         """The call that makes the model."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
         return f"compile_torch_model({self.module.__name__}(), {arguments})"
+
+
+def torch_case(
+    module: Callable, shape: Tuple[int, ...], data: Data, rows: Tuple[int, int, int], **arguments
+) -> TorchCase:
+    """A torch module, named after its class."""
+    name = f"torch_{module.__name__.lower()}"
+    return TorchCase(name, QuantizedModule, arguments, data, rows, module=module, shape=shape)
 
 
 # A row of a tree takes seconds in FHE, one of a linear model takes milliseconds.
@@ -262,23 +269,9 @@ CASES = [
         (1, 1, 0),
         train_size=8,
     ),
-    TorchCase(
-        "torch_perceptron",
-        QuantizedModule,
-        dict(n_bits=3, rounding_threshold_bits=4),
-        IRIS,
-        (2, 1, 1),
-        module=modules.Perceptron,
-        shape=(4,),
-    ),
-    TorchCase(
-        "torch_convolutions",
-        QuantizedModule,
-        dict(n_bits=2, rounding_threshold_bits=3),
-        DIGITS,
-        (1, 0, 1),
-        module=modules.Convolutions,
-        shape=(1, 8, 8),
+    torch_case(modules.Perceptron, (4,), IRIS, (2, 1, 1), n_bits=3, rounding_threshold_bits=4),
+    torch_case(
+        modules.Convolutions, (1, 8, 8), DIGITS, (1, 0, 1), n_bits=2, rounding_threshold_bits=3
     ),
     Case(
         "via_mlir",

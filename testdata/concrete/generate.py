@@ -320,7 +320,7 @@ def train_model(case: Case, train: numpy.ndarray, targets: numpy.ndarray) -> Tup
     if isinstance(case, TorchCase):
         module = case.module()
         inputs = shaped(case, train)
-        modules.train(module, inputs, targets, case.epochs)
+        modules.train(module, inputs, targets)
         samples = torch.tensor(inputs, dtype=torch.float32)
         # The first half of `compile_torch_model`; the second is the call of `compile` below.
         return build_quantized_module(module, samples, **case.arguments), case.arguments["n_bits"]

@@ -34,13 +34,16 @@ class Convolutions(nn.Module):
         return self.output(torch.flatten(x, 1))
 
 
-def train(module: nn.Module, features: numpy.ndarray, classes: numpy.ndarray, epochs: int) -> None:
+EPOCHS = 300
+
+
+def train(module: nn.Module, features: numpy.ndarray, classes: numpy.ndarray) -> None:
     """Teach a module to tell classes, on the whole set at once."""
     inputs = torch.tensor(features, dtype=torch.float32)
     targets = torch.tensor(classes)
     optimiser = torch.optim.Adam(module.parameters(), lr=0.02)
     module.train()
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         optimiser.zero_grad()
         nn.functional.cross_entropy(module(inputs), targets).backward()
         optimiser.step()

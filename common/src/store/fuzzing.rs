@@ -27,20 +27,12 @@ pub fn presence(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
-    /// Every input that is kept for a target.
-    fn replay(target: &str, check: fn(&[u8])) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let mut files = 0;
-        for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{target}: {error}")) {
-            check(&fs::read(file.unwrap().path()).unwrap());
-            files += 1;
-        }
-        assert!(files > 0, "{target} has no inputs");
-    }
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
 
     #[test]
     fn kept_metas_are_survived() {

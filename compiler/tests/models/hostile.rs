@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use cipherscore_compiler::{Format, ReadError, read};
 
+use crate::random::Xorshift;
 use crate::reference;
 
 /// Of each file, so that all files together take seconds.
@@ -34,18 +35,6 @@ fn survives(bytes: &[u8], format: Format) {
                 assert_eq!(scores.len(), model.score_count());
             }
         }
-    }
-}
-
-/// Pseudo-random numbers that are the same everywhere (Marsaglia's xorshift64).
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(bound).unwrap()).unwrap()
     }
 }
 

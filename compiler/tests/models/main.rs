@@ -5,4 +5,6 @@
 mod boosting;
 mod compiled;
 mod hostile;
+#[path = "../random/mod.rs"]
+mod random;
 mod reference;

@@ -33,6 +33,10 @@ pub fn object(bytes: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
@@ -40,17 +44,7 @@ mod tests {
     use cipherscore_engine::artifact::{Archive, names};
 
     use super::check_object;
-
-    /// Every input that is kept for a target.
-    fn replay(target: &str, check: fn(&[u8])) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let mut files = 0;
-        for file in fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{target}: {error}")) {
-            check(&fs::read(file.unwrap().path()).unwrap());
-            files += 1;
-        }
-        assert!(files > 0, "{target} has no inputs");
-    }
+    use super::replay::replay;
 
     /// Headers, tables, code and data of a real object, each word of them absurd in its turn: sizes
     /// and places that overflow, names that are not there, tables that lie in each other.

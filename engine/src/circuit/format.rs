@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::Circuit;
 use crate::framed::{FrameFault, Framed};
 
-/// Version that is written; older ones are still read.
+/// Version that is written, and the only one that is read.
 pub const CIRCUIT_FORMAT_VERSION: u16 = 1;
 /// Largest circuit file, in bytes.
 pub const MAX_CIRCUIT_BYTES: usize = 64 << 20;
@@ -35,7 +35,7 @@ pub enum FormatError {
     NotACircuit,
     /// Written by a newer cipherscore.
     #[error(
-        "circuit format version {0} is newer than this program ({CIRCUIT_FORMAT_VERSION}); upgrade it"
+        "circuit format version {0}, where this program reads version {CIRCUIT_FORMAT_VERSION}; take the program that wrote it"
     )]
     UnknownVersion(u16),
     /// Above [`MAX_CIRCUIT_BYTES`].

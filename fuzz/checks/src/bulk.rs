@@ -99,12 +99,8 @@ pub(crate) fn client_zip(bytes: &[u8]) {
             continue;
         };
         let mut values = [0; 2];
-        (0..specs_columns(&artifact)).for_each(|column| rows.fill(column, 0, &mut values));
+        (0..artifact.specs.columns).for_each(|column| rows.fill(column, 0, &mut values));
     }
-}
-
-fn specs_columns(artifact: &BatchClientArtifact) -> u32 {
-    artifact.specs.columns
 }
 
 /// As long as `len`, by repetition: uploads and replies of another length are refused at once.

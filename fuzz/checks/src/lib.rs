@@ -19,7 +19,7 @@ pub type Check = fn(&[u8]);
 
 /// All checks, by the name of their target.
 ///
-/// Two more targets have their checks where private parsers are, in `concrete` and `common`.
+/// Four more targets have their checks where private parsers are, in `concrete` and `common`.
 pub const CHECKS: &[(&str, Check)] = &[
     ("zip", zips::zip),
     ("server_zip", zips::server_zip),

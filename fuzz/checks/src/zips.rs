@@ -1,10 +1,10 @@
 //! Zips of Concrete ML, and what is in them.
 
 use cipherscore_concrete::batch::max_row_bytes;
-use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::keys::max_evaluation_key_bytes;
 use cipherscore_concrete::processing::parse_processing;
+use cipherscore_concrete::program::{ClientZip, ProgramArtifact};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::specs::ClientSpecs;
@@ -76,7 +76,11 @@ pub(crate) fn sizes(evaluator: &impl Evaluator) {
 pub(crate) fn client_zip(bytes: &[u8]) {
     let [specs, processing] = split(bytes);
     let zip = packed(&[(names::CLIENT_SPECS, specs), (names::PROCESSING, processing)]);
-    let Ok(artifact) = ClientArtifact::open(&zip) else { return };
+    let artifact = match ClientZip::open(&zip) {
+        Ok(ClientZip::Model(artifact)) => artifact,
+        Ok(ClientZip::Program(program)) => return arguments(&program),
+        Err(_) => return,
+    };
     let (_, scores) = artifact.scores();
     for value in [0, 1, -1, i64::MIN, i64::MAX] {
         let integers = vec![value; artifact.output().len()];
@@ -84,6 +88,25 @@ pub(crate) fn client_zip(bytes: &[u8]) {
         assert_eq!(found.expect("the shape fits").len(), scores);
     }
     quantise(artifact.model(), artifact.features());
+}
+
+/// Whatever an argument takes has its shape, and every integer of an output has a value.
+fn arguments(program: &ProgramArtifact) {
+    for argument in program.inputs() {
+        let count = argument.gate.len();
+        for value in [0.0, -0.5, 1e300, f64::NAN] {
+            let Ok(integers) = argument.quantise(&vec![value; count]) else { continue };
+            assert_eq!(integers.len(), count);
+            assert!(value.is_finite());
+        }
+    }
+    for argument in program.outputs() {
+        let count = argument.gate.len();
+        for integer in [0, -1, i64::MIN, i64::MAX] {
+            let reals = argument.dequantise(&vec![integer; count]).expect("the shape fits");
+            assert_eq!(reals.len(), argument.lines() * argument.columns());
+        }
+    }
 }
 
 fn quantise(model: &Model, features: usize) {

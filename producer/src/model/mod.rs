@@ -234,7 +234,7 @@ pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
     let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
     Ok(match kind {
         // Concrete ML's has no manifest.
-        None => match ClientZip::open(zip)? {
+        None => match ClientZip::of(&archive)? {
             ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
             ClientZip::Program(artifact) => {
                 OpenClient::Program(Arc::new(ProgramModel::new(artifact)))

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::Program;
 use crate::framed::{FrameFault, Framed};
 
-/// Version that is written; older ones are still read.
+/// Version that is written, and the only one that is read.
 pub const PROGRAM_FORMAT_VERSION: u16 = 1;
 /// Largest program file, in bytes.
 pub const MAX_PROGRAM_BYTES: usize = 64 << 20;
@@ -34,7 +34,7 @@ pub enum FormatError {
     NotAProgram,
     /// Written by a newer cipherscore.
     #[error(
-        "program format version {0} is newer than this program ({PROGRAM_FORMAT_VERSION}); upgrade it"
+        "program format version {0}, where this program reads version {PROGRAM_FORMAT_VERSION}; take the program that wrote it"
     )]
     UnknownVersion(u16),
     /// Above [`MAX_PROGRAM_BYTES`].
