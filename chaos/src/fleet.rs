@@ -11,6 +11,10 @@ use crate::worker::FOLDER;
 
 /// How much of a worker's output is shown, in characters.
 const SHOWN_CHARACTERS: usize = 4000;
+/// As services are started: without backtraces. The first one that a process prints reads the symbols
+/// of the whole program, which takes 230 MB of memory and keeps them; a poison job that panics would
+/// be all that the memory of a worker shows.
+const BACKTRACES: (&str, &str) = ("RUST_BACKTRACE", "0");
 /// What a worker may take at the end beyond its grace period.
 const END_SLACK: Duration = Duration::from_secs(30);
 
@@ -49,6 +53,7 @@ impl Start {
             ("CIPHERSCORE_BROKER__URL", self.broker_url.as_str()),
             ("CIPHERSCORE_STORE__URL", self.store_url.as_str()),
             (FOLDER, folder),
+            BACKTRACES,
         ];
         Ok(Program::start(&self.program, &arguments, &variables)?)
     }

@@ -51,7 +51,7 @@ impl Scene {
         let services = tokio::task::spawn_blocking(|| Services::start(options)).await;
         let services = services.unwrap().unwrap();
         let program = env!("CARGO_BIN_EXE_cipherscore-chaos").into();
-        let start = how_to_start(program, &folder, &services, 1);
+        let start = how_to_start(program, &folder, &services, 1, 16);
         let load = Arc::new(Load::open(owners, &services).await.unwrap());
         tokio::spawn(load.clone().receive());
         let broker = services.broker().unwrap();
