@@ -31,6 +31,8 @@ pub struct Start {
     pub store_url: String,
     /// Settings, as `worker.slots=2`.
     pub settings: Vec<String>,
+    /// More of their environment.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// All workers of a run.
@@ -55,6 +57,8 @@ impl Start {
             (FOLDER, folder),
             BACKTRACES,
         ];
+        let more = self.variables.iter().map(|(name, value)| (*name, value.as_str()));
+        let variables: Vec<_> = variables.into_iter().chain(more).collect();
         Ok(Program::start(&self.program, &arguments, &variables)?)
     }
 }

@@ -158,6 +158,7 @@ pub fn how_to_start(
             format!("worker.grace_period={}s", GRACE_PERIOD.as_secs()),
             "health.listen=".into(),
         ],
+        variables: Vec::new(),
     }
 }
 
