@@ -87,7 +87,11 @@ async fn jumping_clock(scene: &Scene) {
         // Right again: a jump of a day back.
         (0, LINEAR, (in_time, scores(LINEAR, 2))),
         // Behind: what is too late by the producer's clock has time.
-        (-DAY, LINEAR, (Timestamp::from_millis(in_time.millis() - 2 * 3_600_000), scores(LINEAR, 2))),
+        (
+            -DAY,
+            LINEAR,
+            (Timestamp::from_millis(in_time.millis() - 2 * 3_600_000), scores(LINEAR, 2)),
+        ),
     ] {
         let answered = scene.load.ledger.standing().answered;
         if running == TREE {

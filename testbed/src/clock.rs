@@ -26,7 +26,8 @@ impl Clock {
     pub fn right() -> Result<Self, TestbedError> {
         install::require(PROGRAM, PROGRAM)?;
         let library = find(Path::new(LIBRARIES));
-        let library = library.ok_or(TestbedError::Missing { program: LIBRARY, package: PROGRAM })?;
+        let library =
+            library.ok_or(TestbedError::Missing { program: LIBRARY, package: PROGRAM })?;
         let folder = tempfile::Builder::new().prefix("cipherscore-clock-").tempdir();
         let folder = folder.map_err(io_error("making a folder for a clock"))?;
         let clock = Self { library, folder };

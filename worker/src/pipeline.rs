@@ -76,8 +76,7 @@ pub(crate) async fn run<B: Broker, S: Store>(
     let done = async {
         let stop = Stop::new(job.deadline);
         // A second delivery of a job that runs is settled together with the first.
-        let Some(running) = shared.in_flight.begin(job.name(), &stop, settlement)
-        else {
+        let Some(running) = shared.in_flight.begin(job.name(), &stop, settlement) else {
             return info!("arrived again while it runs");
         };
         shared.begins(&message, &job);

@@ -24,8 +24,9 @@ use crate::window::Window;
 
 /// First pause before a new connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause before a new connection; the broker is back no longer than this before us.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before a new connection; the broker is back no longer than this before us. Jobs are
+/// to flow again within 5 seconds, connecting and subscribing among them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks whether all is well.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to hear that nothing more is taken.

@@ -204,7 +204,8 @@ pub(crate) fn validate(
     if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
         // Hours that nobody waited: one of two clocks is wrong.
         let late = Duration::from_secs(now.left(deadline).as_secs());
-        let reason = format!("its deadline passed in the queue, {late:?} ago by this worker's clock");
+        let reason =
+            format!("its deadline passed in the queue, {late:?} ago by this worker's clock");
         return Err(Failure::refused(ErrorCode::DeadlineExceeded, reason));
     }
     let evaluator = models.get(job.model_id).ok_or_else(|| unknown_model(message, &job))?;
