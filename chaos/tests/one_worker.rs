@@ -8,6 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use cipherscore_chaos::worker::{CRASH_POINTS, trap};
+use cipherscore_common::{JobId, MarkStore};
 use cipherscore_testbed::RabbitMqOptions;
 use support::{LINEAR, LONG, PATIENCE, Scene, TREE, ended, wait};
 
@@ -70,23 +71,33 @@ async fn stop_with_time(scene: &Scene) {
     scene.nothing_is_left().await;
 }
 
-/// What does not fit is left to others when the grace period is over.
+/// What does not fit is left to others when the grace period is over, and hardly blamed for it: the
+/// third worker begins it alone, since it came back twice.
 async fn stop_without_time(scene: &Scene) {
     let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
-    let mut first = scene.worker(&["worker.grace_period=1s"]).await;
-    scene.publish(TREE, LONG).await;
-    wait(|| scene.executions() > before).await;
-    let stopped = Instant::now();
-    first.signal("TERM").unwrap();
-    ended(&mut first).await;
-    println!("grace period of 1 s: ended {:.2?} after SIGTERM", stopped.elapsed());
-    assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
-    assert_eq!(first.exit_code(), Some(0));
-    assert_eq!(scene.load.ledger.standing().answered, answered, "it fitted");
-    let mut second = scene.worker(&[]).await;
+    let job = JobId::random();
+    for stops in 1..=3 {
+        let mut worker = scene.worker(&["worker.grace_period=1s"]).await;
+        if stops == 1 {
+            scene.load.publish_rows(TREE, job, 0, LONG).await.unwrap();
+        }
+        wait(|| scene.executions() == before + stops).await;
+        let stopped = Instant::now();
+        worker.signal("TERM").unwrap();
+        ended(&mut worker).await;
+        println!("grace period of 1 s: ended {:.2?} after SIGTERM", stopped.elapsed());
+        assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
+        assert_eq!(worker.exit_code(), Some(0));
+        assert_eq!(scene.load.ledger.standing().answered, answered, "it fitted");
+    }
+    let (store, tenant) = (scene.services.store().unwrap(), &scene.load.owners()[TREE].tenant);
+    assert_eq!(store.blame(tenant, job, 0).await.unwrap(), 1);
+    let mut last = scene.worker(&[]).await;
     scene.answered(answered + 1).await;
-    assert_eq!(scene.executions(), before + 2);
-    assert!(second.end(PATIENCE).unwrap());
+    assert_eq!(scene.executions(), before + 4);
+    // Evaluated by the last one, it is blamed with as little once more.
+    assert_eq!(store.blame(tenant, job, 0).await.unwrap(), 2);
+    assert!(last.end(PATIENCE).unwrap());
     scene.nothing_is_left().await;
 }
 

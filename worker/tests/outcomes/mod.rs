@@ -199,6 +199,8 @@ pub(crate) async fn poison<V: Services>(services: &V, linear: &Example) {
     }
     assert_dead(&tester.dead().await, &job.to_message(), ErrorCode::Poison);
     assert_eq!(tester.count_dead().await, 0);
+    // It ran alone as well, and its worker has survived it.
+    assert_eq!(tester.store.blame(&tester.tenant, bystander.id, 0).await.unwrap(), 1);
     stop(worker).await;
 }
 
