@@ -11,6 +11,12 @@ use crate::worker::FOLDER;
 
 /// How much of a worker's output is shown, in characters.
 const SHOWN_CHARACTERS: usize = 4000;
+/// As services are started: without backtraces. The first one that a process prints reads the symbols
+/// of the whole program, which takes 230 MB of memory and keeps them; a poison job that panics would
+/// be all that the memory of a worker shows.
+const BACKTRACES: (&str, &str) = ("RUST_BACKTRACE", "0");
+/// How long a worker may take to stand still.
+const STANDSTILL: Duration = Duration::from_millis(10);
 /// What a worker may take at the end beyond its grace period.
 const END_SLACK: Duration = Duration::from_secs(30);
 
@@ -27,6 +33,8 @@ pub struct Start {
     pub store_url: String,
     /// Settings, as `worker.slots=2`.
     pub settings: Vec<String>,
+    /// More of their environment.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// All workers of a run.
@@ -49,7 +57,10 @@ impl Start {
             ("CIPHERSCORE_BROKER__URL", self.broker_url.as_str()),
             ("CIPHERSCORE_STORE__URL", self.store_url.as_str()),
             (FOLDER, folder),
+            BACKTRACES,
         ];
+        let more = self.variables.iter().map(|(name, value)| (*name, value.as_str()));
+        let variables: Vec<_> = variables.into_iter().chain(more).collect();
         Ok(Program::start(&self.program, &arguments, &variables)?)
     }
 }
@@ -81,8 +92,11 @@ impl Fleet {
         self.revive()?;
         let index = random.usize(..self.workers.len());
         let worker = &mut self.workers[index];
-        // It may be dead already.
-        let killed = worker.signal("KILL").is_ok();
+        // It may be dead already, or about to be. One that stands still does not die by itself any
+        // more, so that each death has one cause.
+        let _ = worker.signal("STOP");
+        std::thread::sleep(STANDSTILL);
+        let killed = !worker.has_ended() && worker.signal("KILL").is_ok();
         while !worker.has_ended() {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::broker::amqp::AmqpBroker;
-use cipherscore_common::message::{ErrorCode, Job, Payload, headers};
+use cipherscore_common::message::{ErrorCode, Job, Payload, Timestamp, headers};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{JobId, Lease, RedisStore};
 use cipherscore_producer::client::{
@@ -150,7 +150,22 @@ impl Load {
     ) -> anyhow::Result<()> {
         self.ledger.ask(id, Expected::Scores { owner: index, first, count });
         let payload = self.owners[index].encrypt(first, count)?;
-        self.submit(index, id, count, payload).await
+        self.submit(index, id, count, payload, None).await
+    }
+
+    /// Publishes one job of the first rows of an owner with a deadline, and says what must come of
+    /// it.
+    pub async fn publish_until(
+        &self,
+        index: usize,
+        count: usize,
+        deadline: Timestamp,
+        expected: Expected,
+    ) -> anyhow::Result<()> {
+        let id = JobId::random();
+        self.ledger.ask(id, expected);
+        let payload = self.owners[index].encrypt(0, count)?;
+        self.submit(index, id, count, payload, Some(deadline)).await
     }
 
     async fn publish_poison(&self, index: usize, id: JobId, kind: usize) -> anyhow::Result<()> {
@@ -162,7 +177,7 @@ impl Load {
         self.ledger.ask(id, Expected::Dead(code));
         match code {
             ErrorCode::Malformed => self.publish_malformed(index, id, payload).await,
-            _ => self.submit(index, id, 1, payload.to_vec()).await,
+            _ => self.submit(index, id, 1, payload.to_vec(), None).await,
         }
     }
 
@@ -172,6 +187,7 @@ impl Load {
         id: JobId,
         rows: usize,
         payload: Vec<u8>,
+        deadline: Option<Timestamp>,
     ) -> anyhow::Result<()> {
         let owner = &self.owners[index];
         let request = JobRequest {
@@ -179,7 +195,7 @@ impl Load {
             model_id: owner.model_id,
             key_id: owner.key_id(),
             rows: u32::try_from(rows)?,
-            deadline: None,
+            deadline,
             correlation_id: None,
             payload,
         };

@@ -45,6 +45,10 @@ struct RunOptions {
     /// Jobs that each evaluates at a time.
     #[arg(long, default_value_t = 2)]
     slots: usize,
+    /// Jobs of the linear model that each holds at a time; as many as slots unless told otherwise.
+    /// What it holds may be evaluated and not settled when it dies, so this bounds extra executions.
+    #[arg(long)]
+    prefetch: Option<usize>,
     /// Jobs of a hundred that nobody can do.
     #[arg(long, default_value_t = 1.0)]
     poison: f64,
@@ -92,6 +96,7 @@ fn start(options: &RunOptions) -> anyhow::Result<ExitCode> {
         },
         workers: options.workers,
         slots: options.slots,
+        prefetch: options.prefetch.unwrap_or(options.slots),
         faults,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -7,6 +7,12 @@ use std::time::Duration;
 use crate::ledger::Standing;
 use crate::schedule::Amounts;
 
+/// Memory of a worker with nothing to do, in bytes, the parts of the program that it uses among it:
+/// 20 MB after its start and 31 MB after some hundred jobs, doubled.
+const BASE_MEMORY: u64 = 64 << 20;
+/// Most memory of a job that is held, in bytes: a megabyte in its message, and one in its reply.
+const JOB_MEMORY: u64 = 2 << 20;
+
 /// What became of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
@@ -18,6 +24,8 @@ pub struct Report {
     pub slots: usize,
     /// Deliveries that a worker holds at a time.
     pub prefetch: usize,
+    /// Whether workers hold evaluation keys.
+    pub has_keys: bool,
     /// From the first publication to the last answer.
     pub time: Duration,
     /// What was asked and answered.
@@ -64,8 +72,15 @@ impl Report {
     /// settled: when it dies, and when all of them lose the broker. That is what is in the slots
     /// and, of quick models, what is evaluated and waits for a confirm: at most the prefetch.
     pub fn explained_executions(&self) -> usize {
-        let lost = self.faults.broker_kills + self.faults.disconnections();
+        let lost = self.faults.disconnections();
         self.slots.max(self.prefetch) * (self.deaths + self.workers * lost)
+    }
+
+    /// Most memory that a worker may take, in bytes: what it takes by itself, and each job that it
+    /// holds, with its reply. Keys are bounded by the workers' own account, and nothing is said here.
+    fn most_memory(&self) -> Option<u64> {
+        let held = self.prefetch.max(self.slots) as u64;
+        (!self.has_keys).then_some(BASE_MEMORY + held * JOB_MEMORY)
     }
 
     /// What must not be.
@@ -86,6 +101,11 @@ impl Report {
             format!("{} wrong: {:#?}", standing.wrong, standing.described),
         );
         require(self.dead_wrong.is_empty(), format!("dead letters: {:#?}", self.dead_wrong));
+        let (extra, explained) = (self.extra_executions(), self.explained_executions());
+        require(extra <= explained, format!("{extra} extra executions, {explained} explained"));
+        let taken = self.memory_by_quarter().into_iter().max().unwrap_or_default();
+        let most = self.most_memory().unwrap_or(u64::MAX);
+        require(taken <= most, format!("a worker took {taken} bytes of memory, more than {most}"));
         require(self.left_over == 0, format!("{} messages left over", self.left_over));
         require(self.surprises.is_empty(), format!("surprises: {:#?}", self.surprises));
         found

@@ -35,8 +35,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker may take to begin.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// Deliveries of linear models that a worker holds at a time.
-const LINEAR_PREFETCH: usize = 16;
 /// Returns after which a job is poison. More than workers have unless told otherwise: here one dies
 /// every two seconds, and two of them by chance while the same good job runs alone.
 const MAX_RETURNS: u32 = 6;
@@ -55,18 +53,21 @@ pub struct Plan {
     pub workers: usize,
     /// Jobs that each evaluates at a time.
     pub slots: usize,
+    /// Jobs of a linear model that each holds at a time.
+    pub prefetch: usize,
     /// Which faults.
     pub faults: Amounts,
 }
 
 /// Does it. An error means that nothing is known; what was found is in the report.
 pub async fn run(plan: Plan) -> anyhow::Result<Report> {
-    let Plan { program, owners, pace, workers, slots, faults } = plan;
+    let Plan { program, owners, pace, workers, slots, prefetch, faults } = plan;
+    let has_keys = owners.iter().any(|owner| owner.key.is_some());
     let folder = tempfile::Builder::new().prefix("cipherscore-chaos-").tempdir()?;
     let models = write_models(&folder, &owners)?;
     let services = tokio::task::spawn_blocking(|| Services::start(RabbitMqOptions::default()));
     let services = services.await??;
-    let start = how_to_start(program, &folder, &services, slots);
+    let start = how_to_start(program, &folder, &services, slots, prefetch);
     let broker = services.broker()?;
     let load = Arc::new(Load::open(owners, &services).await?);
     let fleet = Fleet::start(start, workers)?;
@@ -114,7 +115,8 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
         seed: pace.seed,
         workers,
         slots,
-        prefetch: LINEAR_PREFETCH,
+        prefetch,
+        has_keys,
         time,
         rows: load.rows(),
         faults,
@@ -141,6 +143,7 @@ pub fn how_to_start(
     folder: &TempDir,
     services: &Services,
     slots: usize,
+    prefetch: usize,
 ) -> Start {
     Start {
         program,
@@ -150,11 +153,12 @@ pub fn how_to_start(
         settings: vec![
             "worker.threads=1".into(),
             format!("worker.slots={slots}"),
-            format!("worker.linear_prefetch={LINEAR_PREFETCH}"),
+            format!("worker.linear_prefetch={prefetch}"),
             format!("worker.max_returns={MAX_RETURNS}"),
             format!("worker.grace_period={}s", GRACE_PERIOD.as_secs()),
             "health.listen=".into(),
         ],
+        variables: Vec::new(),
     }
 }
 

@@ -105,15 +105,10 @@ impl Amounts {
         *self == Self::default()
     }
 
-    /// How often connections of workers end beside the broker's kills, so that whatever they hold
-    /// comes again.
+    /// How often connections of all workers end, so that whatever they hold comes again. What only
+    /// stands still for some seconds, less than two heartbeats, ends none.
     pub fn disconnections(&self) -> usize {
-        self.cuts
-            + self.midway_cuts
-            + self.freezes
-            + self.broker_closes
-            + self.broker_pauses
-            + self.memory_alarms
+        self.broker_kills + self.cuts + self.broker_closes + self.midway_cuts
     }
 
     fn faults(&self) -> Vec<Fault> {

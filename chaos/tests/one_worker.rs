@@ -3,115 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod support;
+
 use std::time::{Duration, Instant};
 
-use cipherscore_chaos::fleet::Start;
-use cipherscore_chaos::load::Load;
-use cipherscore_chaos::owner::Owner;
-use cipherscore_chaos::run::{expect_consumers, how_to_start, write_models};
-use cipherscore_chaos::services::Services;
-use cipherscore_chaos::worker::{CRASH_POINTS, EXECUTIONS, trap};
-use cipherscore_common::broker::Broker;
-use cipherscore_common::broker::amqp::AmqpBroker;
-use cipherscore_common::topology::{Lane, job_queue};
-use cipherscore_common::{JobId, ModelId};
-use cipherscore_testbed::{Program, RabbitMqOptions};
-use tempfile::TempDir;
+use cipherscore_chaos::worker::{CRASH_POINTS, trap};
+use cipherscore_common::{JobId, MarkStore};
+use cipherscore_testbed::RabbitMqOptions;
+use support::{LINEAR, LONG, PATIENCE, Scene, TREE, ended, wait};
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// What a loaded machine may add to any time.
 const SLACK: Duration = Duration::from_secs(20);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// The data owners, in their order.
-const LINEAR: usize = 0;
-const TREE: usize = 1;
-/// Rows of the tree that take some seconds.
-const LONG: usize = 38;
-
-struct Scene {
-    services: Services,
-    folder: TempDir,
-    models: BTreeSet<ModelId>,
-    broker: AmqpBroker,
-    load: Arc<Load>,
-    start: Start,
-}
-
-impl Scene {
-    async fn new(options: RabbitMqOptions) -> Self {
-        let owners = vec![
-            Owner::open("ann", "breast_cancer_logistic_regression").unwrap(),
-            Owner::open("bob", "iris_decision_tree").unwrap(),
-        ];
-        let folder = tempfile::tempdir().unwrap();
-        let models = write_models(&folder, &owners).unwrap();
-        let services = tokio::task::spawn_blocking(|| Services::start(options)).await;
-        let services = services.unwrap().unwrap();
-        let program = env!("CARGO_BIN_EXE_cipherscore-chaos").into();
-        let start = how_to_start(program, &folder, &services, 1);
-        let load = Arc::new(Load::open(owners, &services).await.unwrap());
-        tokio::spawn(load.clone().receive());
-        let broker = services.broker().unwrap();
-        Self { services, folder, models, broker, load, start }
-    }
-
-    /// A worker that takes jobs, with more settings.
-    async fn worker(&self, settings: &[&str]) -> Program {
-        let mut start = self.start.clone();
-        start.settings.extend(settings.iter().map(ToString::to_string));
-        let worker = start.worker().unwrap();
-        expect_consumers(&self.broker, &self.models, 1).await.unwrap();
-        worker
-    }
-
-    async fn publish(&self, owner: usize, rows: usize) {
-        self.load.publish_rows(owner, JobId::random(), 0, rows).await.unwrap();
-    }
-
-    fn executions(&self) -> u64 {
-        let tally = std::fs::metadata(self.folder.path().join(EXECUTIONS));
-        tally.map_or(0, |tally| tally.len())
-    }
-
-    async fn executions_are(&self, count: u64) {
-        wait(|| self.executions() >= count).await;
-        assert_eq!(self.executions(), count);
-    }
-
-    async fn answered(&self, count: usize) {
-        wait(|| self.load.ledger.standing().answered >= count).await;
-        let standing = self.load.ledger.standing();
-        assert_eq!((standing.answered, standing.wrong, standing.duplicates), (count, 0, 0));
-    }
-
-    /// Nothing waits, nothing is unsettled: the workers' queues are empty without them.
-    async fn nothing_is_left(&self) {
-        for id in &self.models {
-            let queue = job_queue(*id, Lane::Normal);
-            let state = self.broker.queue_state(&queue).await.unwrap().unwrap();
-            assert_eq!((state.messages, state.consumers), (0, 0));
-        }
-    }
-}
-
-async fn wait(is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "it does not happen");
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-}
-
-async fn ended(worker: &mut Program) {
-    let started = Instant::now();
-    while !worker.has_ended() {
-        assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", worker.printed());
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deaths_and_stops() {
@@ -169,23 +71,33 @@ async fn stop_with_time(scene: &Scene) {
     scene.nothing_is_left().await;
 }
 
-/// What does not fit is left to others when the grace period is over.
+/// What does not fit is left to others when the grace period is over, and hardly blamed for it: the
+/// third worker begins it alone, since it came back twice.
 async fn stop_without_time(scene: &Scene) {
     let (before, answered) = (scene.executions(), scene.load.ledger.standing().answered);
-    let mut first = scene.worker(&["worker.grace_period=1s"]).await;
-    scene.publish(TREE, LONG).await;
-    wait(|| scene.executions() > before).await;
-    let stopped = Instant::now();
-    first.signal("TERM").unwrap();
-    ended(&mut first).await;
-    println!("grace period of 1 s: ended {:.2?} after SIGTERM", stopped.elapsed());
-    assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
-    assert_eq!(first.exit_code(), Some(0));
-    assert_eq!(scene.load.ledger.standing().answered, answered, "it fitted");
-    let mut second = scene.worker(&[]).await;
+    let job = JobId::random();
+    for stops in 1..=3 {
+        let mut worker = scene.worker(&["worker.grace_period=1s"]).await;
+        if stops == 1 {
+            scene.load.publish_rows(TREE, job, 0, LONG).await.unwrap();
+        }
+        wait(|| scene.executions() == before + stops).await;
+        let stopped = Instant::now();
+        worker.signal("TERM").unwrap();
+        ended(&mut worker).await;
+        println!("grace period of 1 s: ended {:.2?} after SIGTERM", stopped.elapsed());
+        assert!(stopped.elapsed() < SLACK, "{:?}", stopped.elapsed());
+        assert_eq!(worker.exit_code(), Some(0));
+        assert_eq!(scene.load.ledger.standing().answered, answered, "it fitted");
+    }
+    let (store, tenant) = (scene.services.store().unwrap(), &scene.load.owners()[TREE].tenant);
+    assert_eq!(store.blame(tenant, job, 0).await.unwrap(), 1);
+    let mut last = scene.worker(&[]).await;
     scene.answered(answered + 1).await;
-    assert_eq!(scene.executions(), before + 2);
-    assert!(second.end(PATIENCE).unwrap());
+    assert_eq!(scene.executions(), before + 4);
+    // Evaluated by the last one, it is blamed with as little once more.
+    assert_eq!(store.blame(tenant, job, 0).await.unwrap(), 2);
+    assert!(last.end(PATIENCE).unwrap());
     scene.nothing_is_left().await;
 }
 

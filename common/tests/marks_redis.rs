@@ -54,7 +54,7 @@ async fn names_and_leases_are_the_documented_ones() {
     fixture.store.mark_done(&a, job).await.unwrap();
     fixture.store.mark_cancelled(&a, job).await.unwrap();
     let key = EvaluationKeyId::new(Digest::of(b"key"));
-    assert_eq!(fixture.store.count_alone(&a, job).await.unwrap(), 1);
+    assert_eq!(fixture.store.blame(&a, job, 1).await.unwrap(), 1);
     fixture.store.count_released(&a, key, 7).await.unwrap();
     fixture.store.announce(&presence("w")).await.unwrap();
     let mut keys: Vec<String> = fixture.raw(&["KEYS", "*"]);
@@ -75,7 +75,7 @@ async fn names_and_leases_are_the_documented_ones() {
         let _: u64 = fixture.raw(&["PEXPIRE", &key, "0"]);
     }
     assert_eq!(fixture.store.marks(&a, job).await.unwrap(), Marks::default());
-    assert_eq!(fixture.store.count_alone(&a, job).await.unwrap(), 1);
+    assert_eq!(fixture.store.blame(&a, job, 1).await.unwrap(), 1);
     assert_eq!(fixture.store.released(&a, key).await.unwrap(), 0);
     assert!(fixture.store.workers().await.unwrap().is_empty());
 }

@@ -131,7 +131,8 @@ async fn a_tenant_keeps_its_own_keys_and_rows() {
     let released = EvaluationKeyId::new(Digest::of(b"key"));
     assert_eq!(alice.released(&a, released).await.unwrap(), 0);
     refused(alice.count_released(&a, released, 1).await);
-    refused(alice.count_alone(&a, job).await);
+    refused(alice.blame(&a, job, 1).await);
+    refused(alice.forgive(&a, job, 1).await);
     refused(alice.released(&b, released).await);
     refused(alice.mark_cancelled(&b, job).await);
     refused(alice.marks(&b, job).await);
@@ -168,8 +169,11 @@ async fn a_worker_reads_keys_and_cannot_change_them() {
     assert_eq!(worker.marks(&a, job).await.unwrap(), done);
     assert_eq!(worker.cancelled(&[(a.clone(), job)]).await.unwrap(), [false]);
     refused(worker.mark_cancelled(&a, job).await);
-    assert_eq!(worker.count_alone(&a, job).await.unwrap(), 1);
-    assert_eq!(worker.count_alone(&a, job).await.unwrap(), 2);
+    assert_eq!(worker.blame(&a, job, 8).await.unwrap(), 8);
+    worker.forgive(&a, job, 7).await.unwrap();
+    assert_eq!(worker.blame(&a, job, 8).await.unwrap(), 9);
+    worker.forgive(&a, job, 20).await.unwrap();
+    assert_eq!(worker.blame(&a, job, 8).await.unwrap(), 8);
     let released = EvaluationKeyId::new(Digest::of(b"key"));
     assert_eq!(worker.count_released(&a, released, 5).await.unwrap(), 5);
     worker.announce(&presence("w")).await.unwrap();

@@ -153,8 +153,11 @@ impl NoteFile {
         let text = serde_json::to_vec(note).expect("notes are JSON");
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&text)?;
-        self.file.sync_data()
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        written.inspect_err(|_| {
+            // On a full disk, a part of it: nobody could go on with that, and no job was published.
+            let _ = self.file.set_len(0);
+        })
     }
 
     /// The output is on the disk, or none will come.

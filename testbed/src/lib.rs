@@ -14,6 +14,7 @@
 //! Programs that are missing are installed where we are root and there is `apt-get`, without
 //! starting their services.
 
+mod clock;
 mod fresh;
 mod install;
 mod process;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use clock::Clock;
 pub use program::Program;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};

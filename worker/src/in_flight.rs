@@ -21,6 +21,8 @@ pub(crate) struct InFlight {
 struct Entry {
     stop: Stop,
     settlements: Vec<Settlement>,
+    /// Whether it is blamed for what becomes of this worker.
+    blamed: bool,
 }
 
 /// A job that runs; it leaves the table when this is ended or dropped.
@@ -42,7 +44,7 @@ impl InFlight {
             entry.settlements.push(settlement);
             return None;
         }
-        let entry = Entry { stop: stop.clone(), settlements: vec![settlement] };
+        let entry = Entry { stop: stop.clone(), settlements: vec![settlement], blamed: false };
         jobs.insert(name.clone(), entry);
         Some(Running { table: self.clone(), name: Some(name) })
     }
@@ -55,6 +57,19 @@ impl InFlight {
     /// Which run.
     pub(crate) fn names(&self) -> Vec<Name> {
         self.lock().keys().cloned().collect()
+    }
+
+    /// A job that runs is blamed.
+    pub(crate) fn blame(&self, name: &Name) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            entry.blamed = true;
+        }
+    }
+
+    /// Whether a job was blamed, which it is not any more.
+    pub(crate) fn forgive(&self, name: &Name) -> bool {
+        let mut jobs = self.lock();
+        jobs.get_mut(name).is_some_and(|entry| std::mem::take(&mut entry.blamed))
     }
 
     /// Ends one.

@@ -19,12 +19,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::evaluation::evaluate;
+use crate::in_flight::Name;
 use crate::keys::fetch_key;
 use crate::outbox;
 use crate::settle::settle;
 use crate::shared::Shared;
 use crate::stop::Stop;
-use crate::validate::{Address, ValidJob, address, validate};
+use crate::validate::{Address, BLAME, FORGIVEN, ValidJob, address, validate};
 
 /// Why a job has no outputs, classified where it happens.
 #[derive(Debug)]
@@ -75,14 +76,14 @@ pub(crate) async fn run<B: Broker, S: Store>(
     let done = async {
         let stop = Stop::new(job.deadline);
         // A second delivery of a job that runs is settled together with the first.
-        let Some(running) = shared.in_flight.begin((job.tenant.clone(), job.id), &stop, settlement)
-        else {
+        let Some(running) = shared.in_flight.begin(job.name(), &stop, settlement) else {
             return info!("arrived again while it runs");
         };
         shared.begins(&message, &job);
         // 4. and 5.
         let mut times = Timings::default();
         let outputs = outputs(shared, &job, &stop, &mut times).await;
+        forgive(shared, &job.name()).await;
         let slot = Some(slot).filter(|_| shared.rules.is_suspicious(job.returned));
         fail_point!("after_evaluate");
         // 6. and 7.
@@ -121,7 +122,7 @@ async fn outputs<B: Broker, S: Store>(
     outbox::payload(shared, &job.tenant, outputs, stop).await
 }
 
-/// Counts a job that came back as begun, and refuses one that has ended too many workers.
+/// Blames a job that came back as it is begun, and refuses one that has ended too many workers.
 async fn suspect<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     job: &ValidJob,
@@ -130,18 +131,32 @@ async fn suspect<B: Broker, S: Store>(
     if !shared.rules.is_suspicious(count) {
         return Ok(());
     }
-    let begun = shared.store.count_alone(&job.tenant, job.id).await;
-    let begun = begun.map_err(|error| shared.store_failure(&error))?;
-    match shared.rules.is_poison(count, begun) {
+    let blame = shared.store.blame(&job.tenant, job.id, BLAME).await;
+    let blame = blame.map_err(|error| shared.store_failure(&error))?;
+    let before = blame.saturating_sub(BLAME.into());
+    match shared.rules.is_poison(count, before) {
         true => {
-            let alone = begun - 1;
+            let alone = before / u64::from(BLAME);
             let reason = format!(
                 "it came back {count} times from workers that did not finish it, {alone} times \
                  from such as did nothing else"
             );
             Err(Failure::Broken(Refusal::new(ErrorCode::Poison, reason)))
         }
-        false => Ok(()),
+        false => {
+            shared.in_flight.blame(&job.name());
+            Ok(())
+        }
+    }
+}
+
+/// Takes the blame from a job that this worker has survived, if it has any: its evaluation is over,
+/// or it comes back for another reason.
+pub(crate) async fn forgive<B: Broker, S: Store>(shared: &Shared<B, S>, name: &Name) {
+    if shared.in_flight.forgive(name)
+        && let Err(error) = shared.store.forgive(&name.0, name.1, FORGIVEN).await
+    {
+        debug!(%error, "a job stays blamed");
     }
 }
 

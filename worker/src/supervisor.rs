@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::in_flight::Name;
 use crate::outbox;
 use crate::pipeline;
 use crate::settle::settle;
@@ -23,8 +24,9 @@ use crate::window::Window;
 
 /// First pause before a new connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause before a new connection; the broker is back no longer than this before us.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before a new connection; the broker is back no longer than this before us. Jobs are
+/// to flow again within 5 seconds, connecting and subscribing among them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks whether all is well.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to hear that nothing more is taken.
@@ -75,6 +77,8 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
         };
         has_consumed |= supervisor.shared.services.is_consuming();
         supervisor.shared.services.set_consuming(false);
+        let (shared, blamed) = (supervisor.shared.clone(), supervisor.shared.in_flight.names());
+        supervisor.jobs.spawn(async move { forgive(&shared, blamed).await });
         if started.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
@@ -304,9 +308,20 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         if !finished {
             let left = self.jobs.len();
             warn!(left, "the grace period is over; the broker gives these jobs to other workers");
+            let forgiven = forgive(&self.shared, self.shared.in_flight.names());
+            // A store that is away does not hold up the end.
+            let _ = tokio::time::timeout(LOOK_INTERVAL, forgiven).await;
             self.shared.in_flight.stop_all(StopReason::Shutdown);
             self.shared.abort.cancel();
         }
+    }
+}
+
+/// What runs while the connection or the worker ends in order comes back, and not because the worker
+/// died of it.
+async fn forgive<B: Broker, S: Store>(shared: &Shared<B, S>, running: Vec<Name>) {
+    for name in running {
+        pipeline::forgive(shared, &name).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Step 3: whether a job may be done and can be. Pure: no service is asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cipherscore_common::message::{
     ErrorCode, Job, Message, Outcome, Payload, Refusal, Reply, Timestamp, Timings, TraceParent,
@@ -12,6 +13,7 @@ use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_engine::evaluator::Evaluator;
 use serde::{Deserialize, Serialize};
 
+use crate::in_flight::Name;
 use crate::memory::{Demand, KeyDemand, KeyName};
 use crate::models::Models;
 use crate::pipeline::Failure;
@@ -20,6 +22,13 @@ use crate::pipeline::Failure;
 const ATTEMPTS_WITHOUT_MODEL: u32 = 3;
 /// From how many returns on a delivery runs alone: if it kills its worker, no other job is to blame.
 const SUSPICIOUS_RETURNS: u32 = 2;
+
+/// What a job that is begun alone is blamed with, until it is known that its worker did not die of
+/// the evaluation.
+pub(crate) const BLAME: u32 = 8;
+/// What is taken back then. The rest stays: were a job's reply what ends workers, that would show
+/// too, though later.
+pub(crate) const FORGIVEN: u32 = 7;
 
 /// Who says whose a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,11 +68,11 @@ impl Rules {
     }
 
     /// Whether it is the job that ends the workers. That it came back often says little: whoever
-    /// dies takes along whatever else it held. What counts is how often it was begun alone, this
-    /// time included; a count that the store has lost begins anew.
-    pub(crate) fn is_poison(&self, returned: u32, begun_alone: u64) -> bool {
+    /// dies takes along whatever else it held. What counts is the blame of the times that it was
+    /// begun alone before; what the store has lost begins anew.
+    pub(crate) fn is_poison(&self, returned: u32, blame_before: u64) -> bool {
         let runs_alone = self.max_returns.saturating_sub(SUSPICIOUS_RETURNS).saturating_add(1);
-        returned > self.max_returns && begun_alone > runs_alone.into()
+        returned > self.max_returns && blame_before >= u64::from(runs_alone) * u64::from(BLAME)
     }
 
     /// How often a delivery came back in all. What a worker counted before is believed from
@@ -136,6 +145,11 @@ impl Address {
 }
 
 impl ValidJob {
+    /// As it is called among those that run.
+    pub(crate) fn name(&self) -> Name {
+        (self.tenant.clone(), self.id)
+    }
+
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
@@ -186,11 +200,13 @@ pub(crate) fn validate(
         _ => Failure::Refused(refusal),
     })?;
     authorise(publisher.as_ref(), &job)?;
-    if job.deadline.is_some_and(|deadline| deadline <= Timestamp::now()) {
-        return Err(Failure::refused(
-            ErrorCode::DeadlineExceeded,
-            "its deadline passed in the queue",
-        ));
+    let now = Timestamp::now();
+    if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
+        // Hours that nobody waited: one of two clocks is wrong.
+        let late = Duration::from_secs(now.left(deadline).as_secs());
+        let reason =
+            format!("its deadline passed in the queue, {late:?} ago by this worker's clock");
+        return Err(Failure::refused(ErrorCode::DeadlineExceeded, reason));
     }
     let evaluator = models.get(job.model_id).ok_or_else(|| unknown_model(message, &job))?;
     check_size(&job, &*evaluator, rules)?;

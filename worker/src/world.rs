@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::in_flight::{InFlight, Running};
 use crate::stop::Stop;
-use crate::validate::{Rules, Tenants};
+use crate::validate::{BLAME, FORGIVEN, Rules, Tenants};
 use crate::window::Window;
 
 const WORKERS: usize = 3;
@@ -55,6 +55,8 @@ struct Run {
     stage: Stage,
     alone: bool,
     accused: bool,
+    /// Whether its worker has not survived it yet, as far as the store knows.
+    blamed: bool,
     running: Running,
 }
 
@@ -104,8 +106,9 @@ struct Job {
     poison: bool,
     replies: usize,
     called_poison: bool,
-    /// How often it ran alone when its worker died or was cut off, and not because of it.
-    unlucky: usize,
+    /// The blame of the times that it ran alone and did not end its worker: all of it where the
+    /// worker was killed meanwhile, and what is never forgiven of every other one.
+    unlucky: u64,
     killed: u32,
 }
 
@@ -115,10 +118,19 @@ struct World {
     queue: Arc<Mutex<Queue>>,
     workers: Vec<Worker>,
     done: HashSet<usize>,
-    alone: HashMap<usize, u64>,
+    blame: HashMap<usize, u64>,
     forgotten: u32,
     tags: usize,
     rules: Rules,
+}
+
+/// The worker has survived a run so far.
+fn forgive(blame: &mut HashMap<usize, u64>, job: &mut Job, run: &mut Run) {
+    if std::mem::take(&mut run.blamed) {
+        job.unlucky += u64::from(BLAME - FORGIVEN);
+        let blame = blame.entry(run.job).or_default();
+        *blame = blame.saturating_sub(FORGIVEN.into());
+    }
 }
 
 /// Settles with the modelled broker. The tag of a connection that is gone means nothing.
@@ -165,7 +177,7 @@ impl World {
             queue: Arc::new(Mutex::new(Queue { waiting, unsettled: HashMap::new() })),
             workers: (0..WORKERS).map(|_| Worker::default()).collect(),
             done: HashSet::new(),
-            alone: HashMap::new(),
+            blame: HashMap::new(),
             forgotten: 0,
             tags: 0,
             rules: rules(),
@@ -182,7 +194,7 @@ impl World {
             Event::Forget => {
                 self.forgotten += 1;
                 self.done.clear();
-                self.alone.clear();
+                self.blame.clear();
             }
             Event::PublishAgain(job) => {
                 let job = job % self.jobs.len();
@@ -229,7 +241,8 @@ impl World {
             return;
         };
         assert!(worker.runs.iter().all(|run| run.job != job), "the same job runs twice");
-        let mut run = Run { job, stage: Stage::Begun, alone: false, accused: false, running };
+        let stage = Stage::Begun;
+        let mut run = Run { job, stage, alone: false, accused: false, blamed: false, running };
         if self.done.contains(&job) {
             run.stage = Stage::Marked;
             worker.runs.push(run);
@@ -237,17 +250,18 @@ impl World {
         }
         if self.rules.is_suspicious(returned) {
             run.alone = true;
-            let begun = self.alone.entry(job).or_default();
-            *begun += 1;
-            run.accused = self.rules.is_poison(returned, *begun);
+            let blame = self.blame.entry(job).or_default();
+            run.accused = self.rules.is_poison(returned, *blame);
+            *blame += u64::from(BLAME);
+            run.blamed = !run.accused;
         }
         let accused = run.accused;
         worker.runs.push(run);
         if accused && !self.jobs[job].poison {
-            let alone = |run: &&Run| run.job == job && run.alone && !run.accused;
-            let elsewhere = self.workers.iter().flat_map(|worker| &worker.runs).filter(alone);
-            let excuses = self.jobs[job].unlucky + elsewhere.count();
-            assert!(excuses >= 2, "an innocent job is called poison");
+            let blamed = |run: &&Run| run.job == job && run.blamed;
+            let elsewhere = self.workers.iter().flat_map(|worker| &worker.runs).filter(blamed);
+            let excuses = self.jobs[job].unlucky + elsewhere.count() as u64 * u64::from(BLAME);
+            assert!(excuses >= 2 * u64::from(BLAME), "an innocent job is called poison");
         }
         if self.jobs[job].poison && !accused {
             self.jobs[job].killed += 1;
@@ -266,7 +280,10 @@ impl World {
         let run = &mut worker.runs[position];
         let job = &mut self.jobs[run.job];
         run.stage = match run.stage {
-            Stage::Begun => Stage::Evaluated,
+            Stage::Begun => {
+                forgive(&mut self.blame, job, run);
+                Stage::Evaluated
+            }
             Stage::Evaluated => {
                 job.replies += 1;
                 job.called_poison |= run.accused;
@@ -292,8 +309,10 @@ impl World {
 
     /// The window goes with its connection; what runs goes on.
     fn disconnect(&mut self, index: usize) {
-        self.excuse(index);
         let worker = &mut self.workers[index];
+        for run in &mut worker.runs {
+            forgive(&mut self.blame, &mut self.jobs[run.job], run);
+        }
         worker.window = Window::default();
         self.queue.lock().unwrap().lose(index, worker.connection);
         worker.connection += 1;
@@ -305,8 +324,8 @@ impl World {
     }
 
     fn excuse(&mut self, index: usize) {
-        for run in self.workers[index].runs.iter().filter(|run| run.alone) {
-            self.jobs[run.job].unlucky += 1;
+        for run in self.workers[index].runs.iter().filter(|run| run.blamed) {
+            self.jobs[run.job].unlucky += u64::from(BLAME);
         }
     }
 
@@ -394,5 +413,30 @@ fn bystanders_of_a_killer_are_answered() {
             assert_eq!(job.called_poison, index == position);
         }
         assert_eq!(world.jobs[position].killed, world.rules.max_returns + 1);
+    }
+}
+
+/// Orderly stops, lost connections and deaths after the evaluation say nothing against a job: where a
+/// worker survives it each time, it takes eight times as many to be called poison.
+#[test]
+fn who_is_survived_is_hardly_blamed() {
+    let survivals = u64::from(BLAME) * 2;
+    for (deadly, most) in [(true, 2), (false, survivals)] {
+        let mut world = World::new(&[false]);
+        let mut begun_alone = 0;
+        while !world.jobs[0].called_poison {
+            world.deliver(0);
+            world.begin(0);
+            begun_alone += u64::from(world.workers[0].runs.iter().any(|run| run.blamed));
+            if world.workers[0].runs.iter().any(|run| run.accused) {
+                world.rest();
+            } else if deadly {
+                world.kill(0);
+            } else {
+                world.advance(0, 0);
+                world.kill(0);
+            }
+        }
+        assert_eq!(begun_alone, most);
     }
 }

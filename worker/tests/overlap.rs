@@ -78,8 +78,12 @@ impl MarkStore for Counting {
         self.store.cancelled(jobs).await
     }
 
-    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
-        self.store.count_alone(tenant, job).await
+    async fn blame(&self, tenant: &Tenant, job: JobId, more: u32) -> Result<u64, StoreError> {
+        self.store.blame(tenant, job, more).await
+    }
+
+    async fn forgive(&self, tenant: &Tenant, job: JobId, less: u32) -> Result<(), StoreError> {
+        self.store.forgive(tenant, job, less).await
     }
 
     async fn count_released(

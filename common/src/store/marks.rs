@@ -143,13 +143,23 @@ pub trait MarkStore: Send + Sync {
         jobs: &[(Tenant, JobId)],
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Counts that a job which came back is begun once more, alone; returns how often it was, this
-    /// time included. Forgotten after [`ALONE_LEASE`].
-    fn count_alone(
+    /// Adds to what a job that came back is blamed with, since it is begun once more, alone;
+    /// returns all of it. Forgotten after [`ALONE_LEASE`].
+    fn blame(
         &self,
         tenant: &Tenant,
         job: JobId,
+        more: u32,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Takes back some of it: the worker did not die of the job. Less than nothing is nothing, as
+    /// where the store has forgotten it.
+    fn forgive(
+        &self,
+        tenant: &Tenant,
+        job: JobId,
+        less: u32,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Counts coefficients of hidden replies that were computed under an evaluation key, repeated
     /// ones included; returns how many there were in all. What replies say about a hidden model

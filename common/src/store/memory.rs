@@ -150,12 +150,20 @@ impl MarkStore for MemoryStore {
         Ok(jobs.iter().map(|job| small.cancelled.contains_key(job)).collect())
     }
 
-    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
+    async fn blame(&self, tenant: &Tenant, job: JobId, more: u32) -> Result<u64, StoreError> {
         let (mut small, now) = (self.small(), Instant::now());
         let (count, expires) = small.alone.entry((tenant.clone(), job)).or_insert((0, now));
-        *count += 1;
+        *count = count.saturating_add(more.into());
         *expires = now + ALONE_LEASE;
         Ok(*count)
+    }
+
+    async fn forgive(&self, tenant: &Tenant, job: JobId, less: u32) -> Result<(), StoreError> {
+        if let Some((count, expires)) = self.small().alone.get_mut(&(tenant.clone(), job)) {
+            *count = count.saturating_sub(less.into());
+            *expires = Instant::now() + ALONE_LEASE;
+        }
+        Ok(())
     }
 
     async fn count_released(

@@ -80,8 +80,9 @@ struct Part {
     /// Jobs of it so far, in this run.
     published: u32,
     published_at: Instant,
-    /// When it is given up that they are answered.
-    due: Option<Timestamp>,
+    /// When it is given up that they are answered: by a clock that nobody sets. Were it the time of
+    /// day, a jump of it would have every job published again.
+    due: Option<Instant>,
 }
 
 impl Part {
@@ -90,6 +91,12 @@ impl Part {
         self.jobs.retain(|other| *other != job);
         self.awaited = self.awaited.filter(|awaited| *awaited != job);
     }
+}
+
+/// When a reply to a job with so much time is not waited for any more; never, where that is beyond
+/// what the clock can say.
+fn due_in(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time.saturating_add(REPLY_GRACE))
 }
 
 /// What a task did.
@@ -201,7 +208,6 @@ impl<B: Broker, S: Store> Run<B, S> {
             }
             let confirmed = jobs.last().filter(|job| job.confirmed && !republish);
             unanswered += usize::from(confirmed.is_some());
-            let now = Timestamp::now();
             self.parts.insert(
                 part,
                 Part {
@@ -214,7 +220,7 @@ impl<B: Broker, S: Store> Run<B, S> {
                     // A reply that came in time may have waited in the queue since.
                     due: confirmed
                         .and_then(|job| job.deadline)
-                        .map(|deadline| deadline.max(now).after(REPLY_GRACE)),
+                        .and_then(|deadline| due_in(deadline.left(Timestamp::now()))),
                 },
             );
         }
@@ -283,7 +289,7 @@ impl<B: Broker, S: Store> Run<B, S> {
         entry.awaited = Some(job);
         entry.published += 1;
         entry.published_at = Instant::now();
-        entry.due = deadline.map(|deadline| deadline.after(REPLY_GRACE));
+        entry.due = self.job_deadline.and_then(due_in);
         self.jobs.insert(job, part);
         let (publisher, count) = (Arc::clone(&self.publisher), rows.len() as u64);
         self.tasks.spawn(async move {

@@ -165,6 +165,9 @@ pub(crate) async fn dead_letters<V: Services>(services: &V, linear: &Example) {
     stop(worker).await;
 }
 
+/// What a worker blames a job with that it begins alone.
+const BLAME: u32 = 8;
+
 /// A job that has ended too many workers is not tried again; one that only came back as often,
 /// together with it, is.
 pub(crate) async fn poison<V: Services>(services: &V, linear: &Example) {
@@ -182,7 +185,7 @@ pub(crate) async fn poison<V: Services>(services: &V, linear: &Example) {
             tokio::time::timeout(crate::support::PATIENCE, dies.next()).await.unwrap().unwrap();
         }
         if returned >= 2 {
-            tester.store.count_alone(&tester.tenant, job.id).await.unwrap();
+            tester.store.blame(&tester.tenant, job.id, BLAME).await.unwrap();
         }
     }
     let worker = services.start_worker(|_| ()).await;
@@ -196,6 +199,8 @@ pub(crate) async fn poison<V: Services>(services: &V, linear: &Example) {
     }
     assert_dead(&tester.dead().await, &job.to_message(), ErrorCode::Poison);
     assert_eq!(tester.count_dead().await, 0);
+    // It ran alone as well, and its worker has survived it.
+    assert_eq!(tester.store.blame(&tester.tenant, bystander.id, 0).await.unwrap(), 1);
     stop(worker).await;
 }
 

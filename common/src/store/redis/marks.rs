@@ -65,11 +65,11 @@ impl RedisStore {
     }
 
     /// Adds to a count, and gives it.
-    async fn count(&self, key: String, more: u64, life: Duration) -> Result<u64, StoreError> {
+    async fn count(&self, key: String, more: i64, life: Duration) -> Result<i64, StoreError> {
         let mut commands = pipe();
         commands.cmd("INCRBY").arg(&key).arg(more);
         commands.cmd("EXPIRE").arg(&key).arg(life.as_secs()).ignore();
-        let (count,): (u64,) = self.commands.ask(&commands).await?;
+        let (count,): (i64,) = self.commands.ask(&commands).await?;
         Ok(count)
     }
 }
@@ -104,8 +104,18 @@ impl MarkStore for RedisStore {
         Ok(found)
     }
 
-    async fn count_alone(&self, tenant: &Tenant, job: JobId) -> Result<u64, StoreError> {
-        self.count(alone_key(tenant, job), 1, ALONE_LEASE).await
+    async fn blame(&self, tenant: &Tenant, job: JobId, more: u32) -> Result<u64, StoreError> {
+        let count = self.count(alone_key(tenant, job), more.into(), ALONE_LEASE).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn forgive(&self, tenant: &Tenant, job: JobId, less: u32) -> Result<(), StoreError> {
+        let key = || alone_key(tenant, job);
+        let count = self.count(key(), -i64::from(less), ALONE_LEASE).await?;
+        if count < 0 {
+            self.count(key(), -count, ALONE_LEASE).await?;
+        }
+        Ok(())
     }
 
     async fn count_released(
@@ -115,8 +125,9 @@ impl MarkStore for RedisStore {
         coefficients: u64,
     ) -> Result<u64, StoreError> {
         // Redis counts in 64 bits with sign, and refuses what would go beyond.
-        let coefficients = coefficients.min(MAX_RELEASED);
-        self.count(released_key(tenant, key), coefficients, RELEASED_LEASE).await
+        let coefficients = coefficients.min(MAX_RELEASED).cast_signed();
+        let count = self.count(released_key(tenant, key), coefficients, RELEASED_LEASE).await?;
+        u64::try_from(count).map_err(|_| self.commands.unexpected("not a count"))
     }
 
     async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {

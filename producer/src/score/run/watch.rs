@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use cipherscore_common::Store;
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
-use cipherscore_common::message::Timestamp;
 use tokio::time::Instant;
 
 use super::{Done, Failure, MAX_JOBS_OF_PART, Run, State};
@@ -74,7 +73,7 @@ impl<B: Broker, S: Store> Run<B, S> {
 
     /// Looks for jobs that are overdue, and for a reason when nobody answers.
     pub(super) fn look(&mut self) {
-        let now = Timestamp::now();
+        let now = Instant::now();
         let waiting = || self.parts.iter().filter(|(_, part)| part.state == State::Waiting);
         let overdue = waiting().filter(|(_, part)| part.due.is_some_and(|due| due < now));
         let overdue = overdue.filter_map(|(part, entry)| {
