@@ -16,6 +16,7 @@ from .errors import (
     FleetError,
     KeysError,
     RowsError,
+    UnsupportedModelError,
 )
 from .fleet import Fleet, Job, as_completed
 
@@ -28,6 +29,7 @@ __all__ = [
     "Job",
     "KeysError",
     "RowsError",
+    "UnsupportedModelError",
     "as_completed",
 ]
 

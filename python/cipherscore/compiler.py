@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _linear, _native, _trees
 from ._rows import as_rows
-from .errors import CompileError
+from .errors import CompileError, UnsupportedModelError
 
 Bins = Literal["padded", "used", "full"]
 Ranges = Mapping[str, "tuple[float, float]"]
@@ -75,7 +75,7 @@ def compile_model(
         return _native.compile_file(_lightgbm(model), None, options)
     if library == "sklearn":
         return _sklearn(model, options)
-    raise CompileError(
+    raise UnsupportedModelError(
         f"{type(model).__module__}.{type(model).__qualname__} cannot be compiled. What can be: "
         f"{_SUPPORTED}"
     )
@@ -121,7 +121,12 @@ def _sklearn(model: Any, options: Any) -> _native.Compiled:
     trees, linear = _trees.read(model), _linear.read(model)
     read = trees or linear
     if read is None:
-        return _native.compile_file(_onnx(model), "onnx", options)
+        try:
+            return _native.compile_file(_onnx(model), "onnx", options)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} cannot be compiled ({error}). What can be: {_SUPPORTED}"
+            ) from None
     classes = getattr(model, "classes_", None) if read["probabilities"] else None
     described: Any = {
         "class_name": type(model).__name__,
@@ -142,7 +147,7 @@ def _onnx(model: Any) -> bytes:
     try:
         from skl2onnx import to_onnx
     except ImportError:
-        raise CompileError(
+        raise UnsupportedModelError(
             f"{type(model).__name__} is read by way of ONNX, for which skl2onnx is missing: "
             f"pip install 'cipherscore[sklearn]'. Without it: {_SUPPORTED}"
         ) from None
@@ -154,7 +159,7 @@ def _onnx(model: Any) -> bytes:
     try:
         converted = to_onnx(model, sample, options=options)
     except Exception as error:  # whatever its converters raise
-        raise CompileError(
+        raise UnsupportedModelError(
             f"{type(model).__name__} cannot be converted to ONNX: {error}. What can be compiled: "
             f"{_SUPPORTED}"
         ) from error

@@ -7,6 +7,7 @@ __all__ = [
     "FleetError",
     "KeysError",
     "RowsError",
+    "UnsupportedModelError",
 ]
 
 
@@ -16,6 +17,10 @@ class CipherscoreError(Exception):
 
 class CompileError(CipherscoreError, ValueError):
     """A trained model that cannot be compiled; says what could be."""
+
+
+class UnsupportedModelError(CompileError):
+    """A trained model of a kind that is not read; says what is."""
 
 
 class ArtifactError(CipherscoreError, ValueError):

@@ -59,7 +59,7 @@ pub(crate) fn compile_file(
     let options = options.options().map_err(|failure| failure.into_exception(py))?;
     let hint = format.filter(|format| *format == "onnx").map(|_| Format::Onnx);
     work::run(py, move |_| {
-        let model = read(&model, hint).map_err(Failure::as_class(Class::Compile))?;
+        let model = read(&model, hint).map_err(Failure::as_class(Class::Unsupported))?;
         compile(&model, &options)
     })
 }
@@ -142,7 +142,8 @@ fn compile(model: &TrainedModel, options: &compiler::Options) -> Result<Compiled
             _ => "",
         };
         // Options of the command line are arguments here.
-        let causes = causes(&error).replace("--max-bins", "max_bins=").replace(" (--calibration)", "");
+        let causes =
+            causes(&error).replace("--max-bins", "max_bins=").replace(" (--calibration)", "");
         Failure::new(Class::Compile, causes + advice)
     })
 }

@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 pub(crate) enum Class {
     /// A trained model that cannot be compiled.
     Compile,
+    /// A trained model of a kind that is not read.
+    Unsupported,
     /// A zip that cannot be used.
     Artifact,
     /// Keys.
@@ -25,6 +27,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Self::Compile => "CompileError",
+            Self::Unsupported => "UnsupportedModelError",
             Self::Artifact => "ArtifactError",
             Self::Keys => "KeysError",
             Self::Rows => "RowsError",

@@ -78,7 +78,8 @@ impl Fleet {
             let log = Arc::clone(&said);
             let events = Events::new(move |event| say(&log, event));
             let opened = Stream::open(Arc::new(broker), Arc::new(store), settings.producer, events);
-            let opened = runtime()?.block_on(async { tokio::time::timeout(OPEN_TIMEOUT, opened).await });
+            let opened =
+                runtime()?.block_on(async { tokio::time::timeout(OPEN_TIMEOUT, opened).await });
             let stream = opened.map_err(|_| {
                 let time = OPEN_TIMEOUT.as_secs();
                 Failure::new(Class::Fleet, format!("broker or store do not answer within {time} s"))
@@ -105,8 +106,7 @@ impl Fleet {
         self.start(done, move |scored| async move {
             let Keys { encryption, evaluation } = blocking(keys).await??;
             let target = Target { model_id, key: evaluation };
-            let integers =
-                stream.score(&target, &encryption, rows, rows_per_job, &scored).await?;
+            let integers = stream.score(&target, &encryption, rows, rows_per_job, &scored).await?;
             let scores = blocking(move || scores(encryption.model(), &integers)).await?;
             scores.map(Answer::Scores).map_err(Failure::as_class(Class::Rows))
         })
@@ -190,7 +190,8 @@ impl Fleet {
                 counted.fetch_add(rows, Ordering::Relaxed);
             }
         }));
-        let runtime = runtime().map_err(|failure| Python::attach(|py| failure.into_exception(py)))?;
+        let runtime =
+            runtime().map_err(|failure| Python::attach(|py| failure.into_exception(py)))?;
         let task = runtime.spawn(async move {
             let answer = answer.await;
             // Beside the network's threads: it waits for the interpreter's lock.

@@ -47,8 +47,8 @@ impl Server {
             let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
             let recorder = recorder::command(recorder);
             let opened = open_evaluator(&server_zip, recorder.as_ref(), threads);
-            let Opened { evaluator, cost } = opened
-                .map_err(|error| Failure::new(Class::Artifact, format!("{error:#}")))?;
+            let Opened { evaluator, cost } =
+                opened.map_err(|error| Failure::new(Class::Artifact, format!("{error:#}")))?;
             let shared = Shared { evaluator, kind, prepared: Mutex::default() };
             Ok(Self { shared: Arc::new(shared), bootstraps: cost.bootstraps })
         })

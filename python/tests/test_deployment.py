@@ -180,7 +180,7 @@ def test_pipelines_by_onnx(folder, rows):
 
 def test_thresholds_keep_their_bits(folder):
     """A row beside a threshold, where single precision has no number between."""
-    lower = np.float32(0.1)
+    lower = np.float32(3)
     upper = np.nextafter(lower, np.float32(1))
     features = np.array([[lower], [upper]], dtype=np.float64)
     model = tree.DecisionTreeClassifier().fit(features, [0, 1])

@@ -76,7 +76,8 @@ pub enum BatchArtifactError {
 
 /// What Concrete ML looks at first, and prints when it is not of its own version. Here nothing reads
 /// it.
-const VERSIONS: &[u8] = b"{\"concrete-ml\": \"none, since cipherscore compiled this model: open it with \
+const VERSIONS: &[u8] =
+    b"{\"concrete-ml\": \"none, since cipherscore compiled this model: open it with \
     cipherscore.deployment, not with concrete.ml.deployment\"}\n";
 /// What Concrete ML's client reads before it looks at versions.
 const PROCESSING: &[u8] = b"{}\n";

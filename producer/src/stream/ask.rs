@@ -84,7 +84,10 @@ pub(super) struct Asked<B: Broker, S: Store> {
 
 impl<B: Broker, S: Store> Asked<B, S> {
     /// Waits for the answer. Says why when none comes for a while.
-    pub(super) async fn answer(mut self, deadline: Option<Timestamp>) -> Result<Answer, Unanswered> {
+    pub(super) async fn answer(
+        mut self,
+        deadline: Option<Timestamp>,
+    ) -> Result<Answer, Unanswered> {
         let due = deadline.map(|deadline| deadline.after(REPLY_GRACE));
         loop {
             if lock(&self.shared.ended).is_some() {
