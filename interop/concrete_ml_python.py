@@ -179,8 +179,8 @@ def main() -> int:
     parser.add_argument("folder", nargs="*", type=Path, help="case folders (default: all)")
     parser.add_argument("--both-ways", action="store_true", help="the real server as well")
     options = parser.parse_args()
-    packages = [f"{name} {version(name)}" for name in ("cipherscore", "concrete-ml", "concrete-python")]
-    print(f"{', '.join(packages)}, Python {sys.version.split()[0]}\n")
+    packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
+    print(f"cipherscore {cipherscore.__version__}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
     cases = [Case(folder) for folder in options.folder or default_folders()]
     # Encrypted training is a program, which concrete_ml_training.py is for.
     cases = [case for case in cases if "training" not in case.name]

@@ -59,7 +59,7 @@ def of_probabilities(
     labels: Optional[npt.NDArray[Any]], probabilities: npt.NDArray[np.float64]
 ) -> npt.NDArray[Any]:
     """The most probable class of each row: its label, or its position where no labels are known."""
-    best = np.argmax(probabilities, axis=1)
+    best: npt.NDArray[Any] = np.argmax(probabilities, axis=1)
     if labels is None:
         return best
     if len(labels) != probabilities.shape[1]:
@@ -67,4 +67,5 @@ def of_probabilities(
             f"{FILE} has {len(labels)} labels, and the model {probabilities.shape[1]} classes: it "
             "is of another model"
         )
-    return labels[best]
+    chosen: npt.NDArray[Any] = labels[best]
+    return chosen

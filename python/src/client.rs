@@ -41,7 +41,8 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Keys {
     pub(crate) encryption: Arc<dyn Encryption>,
-    /// None for a model that needs none.
+    /// None for a compiled model that needs none. Concrete's linear models have one without keys in it,
+    /// which their own server wants to see.
     pub(crate) evaluation: Option<(EvaluationKeyId, KeySource)>,
 }
 
@@ -237,7 +238,6 @@ impl Shared {
         let (evaluation, _) = folder.digests()?;
         let model = Arc::clone(&self.model);
         let encryption = folder.encryption(model, || Ok(self.passphrase.clone()))?;
-        let evaluation = evaluation.filter(|_| self.model.interface().needs_key);
         if evaluation.is_none() && self.model.interface().needs_key {
             // Says so.
             folder.evaluation_key()?;
@@ -251,8 +251,7 @@ impl Shared {
         let failed = Failure::as_class(Class::Keys);
         let new = self.model.make_keys(&|| ()).map_err(&failed)?;
         let encryption = Arc::clone(&self.model).with_key(&new.client).map_err(&failed)?;
-        let evaluation = new.evaluation.filter(|_| self.model.interface().needs_key);
-        let evaluation = evaluation.map(|bytes| {
+        let evaluation = new.evaluation.map(|bytes| {
             let id = EvaluationKeyId::new(Digest::of(&bytes));
             (id, KeySource::Bytes(Arc::new(bytes)))
         });

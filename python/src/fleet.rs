@@ -105,7 +105,8 @@ impl Fleet {
         let (rows, keys) = (arrays::rows(&rows).map_err(raised)?, client.keys());
         self.start(done, move |scored| async move {
             let Keys { encryption, evaluation } = blocking(keys).await??;
-            let target = Target { model_id, key: evaluation };
+            let key = evaluation.filter(|_| encryption.model().interface().needs_key);
+            let target = Target { model_id, key };
             let integers = stream.score(&target, &encryption, rows, rows_per_job, &scored).await?;
             let scores = blocking(move || scores(encryption.model(), &integers)).await?;
             scores.map(Answer::Scores).map_err(Failure::as_class(Class::Rows))
