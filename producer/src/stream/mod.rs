@@ -90,6 +90,11 @@ pub struct Target {
     pub key: Option<(EvaluationKeyId, KeySource)>,
 }
 
+/// Makes the payload of a part; each time anew.
+type Make = Arc<dyn Fn() -> Result<Vec<u8>, EncryptionError> + Send + Sync>;
+/// Reads the outputs of a part.
+type Read<T> = Arc<dyn Fn(&[u8]) -> Result<T, EncryptionError> + Send + Sync>;
+
 /// A part of a call: rows as their payload is made, and outputs as they are read.
 struct Part<T> {
     /// Position of its first row.
@@ -97,8 +102,8 @@ struct Part<T> {
     rows: u32,
     /// About.
     payload_bytes: u64,
-    make: Arc<dyn Fn() -> Result<Vec<u8>, EncryptionError> + Send + Sync>,
-    read: Arc<dyn Fn(&[u8]) -> Result<T, EncryptionError> + Send + Sync>,
+    make: Make,
+    read: Read<T>,
 }
 
 /// Connections, and what calls share. Calls run on the runtime in which they are awaited.
