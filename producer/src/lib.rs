@@ -2,7 +2,7 @@
 //!
 //! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
 //! batches of rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a file of any length
-//! through the queue, and goes on where it was interrupted. [`settings`] is `config/producer.toml`.
+//! through the queue, and goes on where it was interrupted; [`stream`] takes rows in memory. [`settings`] is `config/producer.toml`.
 
 pub mod client;
 pub mod events;
@@ -14,3 +14,4 @@ pub mod note;
 pub mod rows;
 pub mod score;
 pub mod settings;
+pub mod stream;

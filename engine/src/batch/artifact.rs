@@ -74,6 +74,14 @@ pub enum BatchArtifactError {
     Inconsistent(String),
 }
 
+/// What Concrete ML looks at first, and prints when it is not of its own version. Here nothing reads
+/// it.
+const VERSIONS: &[u8] =
+    b"{\"concrete-ml\": \"none, since cipherscore compiled this model: open it with \
+    cipherscore.deployment, not with concrete.ml.deployment\"}\n";
+/// What Concrete ML's client reads before it looks at versions.
+const PROCESSING: &[u8] = b"{}\n";
+
 fn inconsistent<T>(what: impl Into<String>) -> Result<T, BatchArtifactError> {
     Err(BatchArtifactError::Inconsistent(what.into()))
 }
@@ -150,6 +158,7 @@ impl BatchServerArtifact {
         let files = [
             (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, specs)?),
             (names::PROGRAM, program.program().to_bytes()?),
+            (names::VERSIONS, VERSIONS.into()),
         ];
         Ok(NativeManifest::seal(kind, None, &files).to_zip()?)
     }
@@ -208,6 +217,8 @@ impl BatchClientArtifact {
             (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, &self.specs)?),
             (names::CLIENT_MODEL, to_json(names::CLIENT_MODEL, &self.model)?),
             (names::REPORT, self.report.clone()),
+            (names::PROCESSING, PROCESSING.into()),
+            (names::VERSIONS, VERSIONS.into()),
         ];
         Ok(NativeManifest::seal(self.kind, Some(self.model_id), &files).to_zip()?)
     }

@@ -38,6 +38,7 @@ use tokio::task::JoinError;
 
 pub use self::input::InputError;
 pub use self::ledger::LedgerError;
+pub(crate) use self::publish::{MAX_PAYLOAD_BYTES, payload_permits};
 pub use self::record::Difference;
 pub use self::size::RowsPerJob;
 
@@ -260,7 +261,7 @@ fn digest(digest: cipherscore_engine::artifact::Digest) -> cipherscore_common::D
 }
 
 /// Runs what computes, or waits for a disk, beside the async runtime.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
     tokio::task::spawn_blocking(work).await

@@ -18,7 +18,7 @@ use crate::model::{Encryption, EncryptionError};
 
 /// Payloads that are in this process at a time, encrypted and not yet at the broker or in the
 /// store, in bytes. A larger one is there alone.
-const MAX_PAYLOAD_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_PAYLOAD_BYTES: u64 = 256 << 20;
 /// Unit in which they are counted, in bytes.
 const PERMIT_BYTES: u64 = 1 << 10;
 
@@ -72,7 +72,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         encryption: Arc<dyn Encryption>,
         ledger: Arc<Ledger>,
     ) -> Self {
-        let payloads = Semaphore::new(permits(MAX_PAYLOAD_BYTES) as usize);
+        let payloads = Semaphore::new(payload_permits(MAX_PAYLOAD_BYTES) as usize);
         Self { client, encryption, ledger, key: None, payloads }
     }
 
@@ -115,7 +115,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         let NewJob { job, part, rows, deadline, key, replaces } = new;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let payload_bytes = self.encryption.model().payload_bytes(count).min(MAX_PAYLOAD_BYTES);
-        let _room = self.payloads.acquire_many(permits(payload_bytes)).await;
+        let _room = self.payloads.acquire_many(payload_permits(payload_bytes)).await;
         let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
         let (deadline_ms, replacing) = (deadline.map(Timestamp::millis), replaces.is_some());
         let encrypt = move || {
@@ -197,7 +197,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
 }
 
 /// At most those of [`MAX_PAYLOAD_BYTES`], which are few.
-fn permits(bytes: u64) -> u32 {
+pub(crate) fn payload_permits(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
 }
 

@@ -1,0 +1,39 @@
+"""Exceptions of this package. Each says what is wrong and what to do about it."""
+
+__all__ = [
+    "ArtifactError",
+    "CipherscoreError",
+    "CompileError",
+    "FleetError",
+    "KeysError",
+    "RowsError",
+    "UnsupportedModelError",
+]
+
+
+class CipherscoreError(Exception):
+    """All of them."""
+
+
+class CompileError(CipherscoreError, ValueError):
+    """A trained model that cannot be compiled; says what could be."""
+
+
+class UnsupportedModelError(CompileError):
+    """A trained model of a kind that is not read; says what is."""
+
+
+class ArtifactError(CipherscoreError, ValueError):
+    """A ``client.zip`` or ``server.zip`` that cannot be used."""
+
+
+class KeysError(CipherscoreError):
+    """Keys that are damaged, encrypted, or of another model."""
+
+
+class RowsError(CipherscoreError, ValueError):
+    """Rows or ciphertexts that a model cannot take."""
+
+
+class FleetError(CipherscoreError, ConnectionError):
+    """Broker, store or workers: away, refused, or without a result."""

@@ -1,0 +1,285 @@
+//! The data owner's side of an artifact.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use age::secrecy::SecretString;
+use cipherscore_common::{Digest, EvaluationKeyId};
+use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::model::ScoreKind;
+use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
+use cipherscore_producer::matrix::Matrix;
+use cipherscore_producer::model::{
+    ClientModel, Encryption, EncryptionError, Interface, open_client, read_rows_file,
+    write_rows_file,
+};
+use cipherscore_producer::stream::KeySource;
+use numpy::{PyArray2, PyReadonlyArray2};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+use rayon::prelude::*;
+
+use crate::failure::{Class, Failure};
+use crate::{arrays, work};
+
+/// A `client.zip`, and its keys as soon as there are any.
+#[pyclass(frozen, module = "cipherscore._native")]
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    model: Arc<dyn ClientModel>,
+    /// None: keys stay in memory.
+    folder: Option<KeyFolder>,
+    passphrase: Option<SecretString>,
+    keys: Mutex<Option<Keys>>,
+}
+
+/// A data owner's keys.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    pub(crate) encryption: Arc<dyn Encryption>,
+    /// None for a compiled model that needs none. Concrete's linear models have one without keys in it,
+    /// which their own server wants to see.
+    pub(crate) evaluation: Option<(EvaluationKeyId, KeySource)>,
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (client_zip, key_dir=None, passphrase=None))]
+    fn new(
+        py: Python<'_>,
+        client_zip: PyBackedBytes,
+        key_dir: Option<PathBuf>,
+        passphrase: Option<String>,
+    ) -> PyResult<Self> {
+        work::run(py, move |_| {
+            let model = open_client(&client_zip).map_err(Failure::as_class(Class::Artifact))?;
+            let shared = Shared {
+                model,
+                folder: key_dir.map(KeyFolder::new),
+                passphrase: passphrase.map(SecretString::from),
+                keys: Mutex::default(),
+            };
+            Ok(Self { shared: Arc::new(shared) })
+        })
+    }
+
+    /// Class of the trained model.
+    #[getter]
+    fn class_name(&self) -> String {
+        self.interface().class_name.clone()
+    }
+
+    /// Which model jobs name, where the `client.zip` says it.
+    #[getter]
+    fn model_id(&self) -> Option<String> {
+        self.shared.model.model_id().map(|id: ModelId| id.to_string())
+    }
+
+    /// Names of the features, in their order.
+    #[getter]
+    fn feature_names(&self) -> Vec<String> {
+        self.interface().features.iter().map(|feature| feature.name.clone()).collect()
+    }
+
+    /// Whether columns are found by their names.
+    #[getter]
+    fn features_are_named(&self) -> bool {
+        self.interface().features.are_named()
+    }
+
+    /// `probabilities`, `predictions` or `outputs`.
+    #[getter]
+    fn score_kind(&self) -> &'static str {
+        match self.interface().score_kind {
+            ScoreKind::Probabilities => "probabilities",
+            ScoreKind::Predictions => "predictions",
+            ScoreKind::Outputs => "outputs",
+        }
+    }
+
+    #[getter]
+    fn needs_key(&self) -> bool {
+        self.interface().needs_key
+    }
+
+    /// Rows that make a good job.
+    #[getter]
+    fn rows_per_job(&self) -> u32 {
+        self.shared.model.rows_per_job(None).get()
+    }
+
+    /// Makes keys, unless there are some; `force` replaces them.
+    fn generate_keys(&self, py: Python<'_>, force: bool) -> PyResult<()> {
+        let shared = Arc::clone(&self.shared);
+        work::run(py, move |_| shared.generate(force).map(drop))
+    }
+
+    /// The serialised evaluation key; none where the model needs none. Makes keys if there are none.
+    fn evaluation_key<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let shared = Arc::clone(&self.shared);
+        let key = work::run(py, move |_| match shared.keys()?.evaluation {
+            None => Ok(None),
+            Some((_, KeySource::Bytes(bytes))) => Ok(Some(bytes)),
+            Some((_, KeySource::Folder(folder))) => Ok(Some(Arc::new(folder.evaluation_key()?))),
+        })?;
+        Ok(key.map(|key| PyBytes::new(py, &key)))
+    }
+
+    /// Encrypts rows: one of a circuit as Concrete serialises it, many as our file of rows.
+    fn encrypt<'py>(
+        &self,
+        py: Python<'py>,
+        rows: PyReadonlyArray2<'_, f64>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let rows = arrays::rows(&rows).map_err(|failure| failure.into_exception(py))?;
+        let shared = Arc::clone(&self.shared);
+        let encrypted = work::run(py, move |_| {
+            let encryption = shared.keys()?.encryption;
+            let file = encrypt(&*encryption, &rows);
+            file.map_err(Failure::as_class(Class::Rows))
+        })?;
+        Ok(PyBytes::new(py, &encrypted))
+    }
+
+    /// Integers of what `encrypt` was evaluated to: a line for each row.
+    fn decrypt<'py>(
+        &self,
+        py: Python<'py>,
+        outputs: PyBackedBytes,
+    ) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let shared = Arc::clone(&self.shared);
+        let integers = work::run(py, move |_| {
+            let encryption = shared.keys()?.encryption;
+            let integers = match read_rows_file(&outputs) {
+                Ok((rows, body)) => encryption.decrypt(body, rows),
+                Err(_) => encryption.decrypt_file(&outputs),
+            };
+            integers.map_err(Failure::as_class(Class::Rows))
+        })?;
+        arrays::array(py, &integers)
+    }
+
+    /// Scores of integers: a line for each row.
+    fn scores<'py>(
+        &self,
+        py: Python<'py>,
+        integers: PyReadonlyArray2<'_, i64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let values: Vec<i64> = integers.as_array().iter().copied().collect();
+        let shared = Arc::clone(&self.shared);
+        let scores = work::run(py, move |_| {
+            let outputs = shared.model.interface().outputs;
+            if values.is_empty() || !values.len().is_multiple_of(outputs) {
+                let message = format!("integers of this model are rows of {outputs}");
+                return Err(Failure::new(Class::Rows, message));
+            }
+            let scores = scores(&*shared.model, &Matrix::new(outputs, values));
+            scores.map_err(Failure::as_class(Class::Rows))
+        })?;
+        arrays::array(py, &scores)
+    }
+
+    /// Whether a `server.zip` has the keys and encodings of this `client.zip`.
+    fn fits(&self, py: Python<'_>, server_zip: PyBackedBytes) -> PyResult<bool> {
+        let shared = Arc::clone(&self.shared);
+        work::run(py, move |_| {
+            shared.model.fits(&server_zip).map_err(Failure::as_class(Class::Artifact))
+        })
+    }
+}
+
+impl Client {
+    fn interface(&self) -> &Interface {
+        self.shared.model.interface()
+    }
+
+    /// Keys, which are made if there are none. Takes time.
+    pub(crate) fn keys(&self) -> impl FnOnce() -> Result<Keys, Failure> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.keys()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Keys>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> Result<Keys, Failure> {
+        self.generate(false)
+    }
+
+    /// The keys that are there, or new ones.
+    fn generate(&self, force: bool) -> Result<Keys, Failure> {
+        let mut keys = self.lock();
+        if let (Some(keys), false) = (&*keys, force) {
+            return Ok(keys.clone());
+        }
+        let new = match &self.folder {
+            Some(folder) => self.in_folder(folder, force)?,
+            None => self.in_memory()?,
+        };
+        Ok(keys.insert(new).clone())
+    }
+
+    fn in_folder(&self, folder: &KeyFolder, force: bool) -> Result<Keys, Failure> {
+        if force || matches!(folder.digests(), Err(KeyFolderError::Missing(_))) {
+            if !force {
+                folder.require_vacant()?;
+            }
+            let new = self.model.make_keys(&|| ()).map_err(Failure::as_class(Class::Keys))?;
+            folder.store(&new, self.passphrase.clone())?;
+        }
+        let (evaluation, _) = folder.digests()?;
+        let model = Arc::clone(&self.model);
+        let encryption = folder.encryption(model, || Ok(self.passphrase.clone()))?;
+        if evaluation.is_none() && self.model.interface().needs_key {
+            // Says so.
+            folder.evaluation_key()?;
+        }
+        let source = KeySource::Folder(folder.clone());
+        let evaluation = evaluation.map(|id| (evaluation_key_id(id), source));
+        Ok(Keys { encryption, evaluation })
+    }
+
+    fn in_memory(&self) -> Result<Keys, Failure> {
+        let failed = Failure::as_class(Class::Keys);
+        let new = self.model.make_keys(&|| ()).map_err(&failed)?;
+        let encryption = Arc::clone(&self.model).with_key(&new.client).map_err(&failed)?;
+        let evaluation = new.evaluation.map(|bytes| {
+            let id = EvaluationKeyId::new(Digest::of(&bytes));
+            (id, KeySource::Bytes(Arc::new(bytes)))
+        });
+        Ok(Keys { encryption, evaluation })
+    }
+}
+
+/// Digests are the same in both crates, which do not know each other.
+fn evaluation_key_id(digest: cipherscore_engine::artifact::Digest) -> EvaluationKeyId {
+    EvaluationKeyId::new(digest.to_string().parse().expect("a digest is written as a digest"))
+}
+
+fn encrypt(encryption: &dyn Encryption, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    encryption.model().check(rows, 1)?;
+    match encryption.model().interface().rows_of_file {
+        Some(most) if rows.len() > most => {
+            Ok(write_rows_file(rows.len(), &encryption.encrypt(rows)?)?)
+        }
+        _ => encryption.encrypt_file(rows),
+    }
+}
+
+/// Scores of all rows.
+pub(crate) fn scores(
+    model: &dyn ClientModel,
+    integers: &Matrix<i64>,
+) -> Result<Matrix<f64>, EncryptionError> {
+    let scores = integers.par_rows().map(|row| model.scores(row));
+    let scores: Vec<_> = scores.collect::<Result<_, _>>()?;
+    Ok(Matrix::new(model.interface().scores, scores.concat()))
+}

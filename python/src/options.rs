@@ -1,0 +1,57 @@
+//! How a model is compiled, as Python says it.
+
+use cipherscore_compiler::{Bins, FeatureRange, Options};
+use numpy::PyReadonlyArray2;
+use pyo3::prelude::*;
+
+use crate::arrays;
+use crate::failure::{Class, Failure};
+
+/// Keyword arguments of the functions that compile.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct CompileOptions<'py> {
+    calibration: Option<PyReadonlyArray2<'py, f64>>,
+    ranges: Option<Vec<(String, f64, f64)>>,
+    bins: String,
+    max_bins: Option<usize>,
+    max_error: f64,
+    hide: bool,
+    log2_p_fail: f64,
+}
+
+impl CompileOptions<'_> {
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let wrong = |message: &str| Err(Failure::new(Class::Compile, message));
+        let bins = match self.bins.as_str() {
+            "padded" => Bins::Padded,
+            "used" => Bins::Used,
+            "full" => Bins::Full,
+            _ => return wrong("bins is one of \"padded\", \"used\" and \"full\""),
+        };
+        if !(self.max_error > 0.0 && self.max_error < 1.0) {
+            return wrong("max_error is a number between 0 and 1");
+        }
+        if !(-1024.0..=-20.0).contains(&self.log2_p_fail) {
+            return wrong("p_fail is a probability from 2**-1024 to 2**-20");
+        }
+        if self.max_bins == Some(0) {
+            return wrong("max_bins is at least 1");
+        }
+        let calibration = self.calibration.as_ref().map(arrays::rows).transpose()?;
+        let range = |(feature, low, high): &(String, f64, f64)| FeatureRange {
+            feature: feature.clone(),
+            low: *low,
+            high: *high,
+        };
+        Ok(Options {
+            calibration: calibration.map(|rows| rows.rows().map(<[f64]>::to_vec).collect()),
+            ranges: self.ranges.as_ref().map(|ranges| ranges.iter().map(range).collect()),
+            bins,
+            max_bins: self.max_bins,
+            max_error: self.max_error,
+            hide: self.hide,
+            log2_p_fail: self.log2_p_fail,
+        })
+    }
+}

@@ -1,0 +1,136 @@
+"""Folders that Concrete ML saved. What Concrete ML computes for their rows lies beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import TESTDATA
+
+from cipherscore import ArtifactError, KeysError, _native
+from cipherscore.deployment import FHEModelClient, FHEModelServer
+
+RAW = platform.machine() == "x86_64" and sys.platform == "linux"
+
+
+def case(name):
+    """Rows of a model, and what Concrete ML decrypts for them."""
+    folder = TESTDATA / "concrete" / name
+    with open(folder / "rows.csv", encoding="utf-8") as file:
+        rows = np.array(list(csv.reader(file))[1:], dtype=np.float64)
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    return folder, rows, np.array(expected["outputs"]), np.array(expected["scores"])
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """A folder whose `server.zip` holds no machine code, which any processor opens."""
+
+    def make(name):
+        server = (TESTDATA / "imported" / f"{name}.zip").read_bytes()
+        (tmp_path / "server.zip").write_bytes(server)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "name", ["linear_regression", "decision_tree_classifier"]
+)
+def test_many_rows(imported, name):
+    folder, rows, outputs, scores = case(name)
+    client, server = FHEModelClient(folder), FHEModelServer(imported(name))
+    keys = client.get_serialized_evaluation_keys()
+    result = server.run(client.quantize_encrypt_serialize(rows), keys)
+    np.testing.assert_array_equal(client.deserialize_decrypt(result), outputs)
+    found = client.deserialize_decrypt_dequantize(result).reshape(scores.shape)
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+
+
+def test_one_row_is_serialised_as_concrete_does(imported):
+    folder, rows, outputs, _ = case("linear_regression")
+    client, server = FHEModelClient(folder), FHEModelServer(imported("linear_regression"))
+    encrypted = client.quantize_encrypt_serialize(rows[:1])
+    # Cap'n Proto: number of segments less one. A file of rows begins with its name.
+    assert encrypted[:4] == bytes(4)
+    assert client.quantize_encrypt_serialize(rows[:2])[:6] == b"CSROWS"
+    result = server.run(encrypted, client.get_serialized_evaluation_keys())
+    np.testing.assert_array_equal(client.deserialize_decrypt(result), outputs[:1])
+
+
+@pytest.mark.skipif(not RAW, reason="machine code for x86-64 Linux")
+def test_a_raw_zip_is_recorded_in_a_locked_child():
+    folder, rows, outputs, _ = case("decision_tree_classifier")
+    try:
+        server = FHEModelServer(folder)
+    except ArtifactError as error:
+        if "illegal instruction" in str(error) or "signal 4" in str(error):
+            pytest.skip("compiled on a processor with instructions that this one lacks")
+        raise
+    client = FHEModelClient(folder)
+    keys = client.get_serialized_evaluation_keys()
+    result = server.run(client.quantize_encrypt_serialize(rows), keys)
+    np.testing.assert_array_equal(client.deserialize_decrypt(result), outputs)
+    assert server.model_id == client.model_id
+
+
+@pytest.mark.skipif(not RAW, reason="there is nothing to record")
+def test_the_recorder_refuses_a_process_with_threads():
+    code = (
+        "import threading, sys\n"
+        "from cipherscore import _native\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "_native.record_and_exit()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "must be alone" in done.stderr
+
+
+def test_a_circuit_that_is_not_compiled_is_refused():
+    with pytest.raises(ArtifactError, match="via_mlir=True"):
+        FHEModelServer(TESTDATA / "concrete" / "via_mlir")
+
+
+def test_the_model_id_is_that_of_the_original_zip(imported):
+    import hashlib
+
+    name = "decision_tree_classifier"
+    original = (TESTDATA / "concrete" / name / "server.zip").read_bytes()
+    expected = hashlib.sha256(original).hexdigest()
+    assert FHEModelClient(TESTDATA / "concrete" / name).model_id == expected
+    imported_zip = (imported(name) / "server.zip").read_bytes()
+    assert _native.server_model_id(imported_zip) == expected
+
+
+def test_keys_of_tfhe_rs_are_refused():
+    with pytest.raises(KeysError, match="TFHE-rs"):
+        FHEModelClient(TESTDATA / "concrete" / "linear_regression").get_serialized_evaluation_keys(
+            include_tfhers_key=True
+        )
+
+
+def test_ctrl_c_ends_a_long_call():
+    """Making these keys takes seconds; the interpreter must not wait for them."""
+    folder = TESTDATA / "concrete" / "decision_tree_classifier"
+    code = (
+        "import os, signal, threading\n"
+        "from cipherscore.deployment import FHEModelClient\n"
+        f"client = FHEModelClient({str(folder)!r})\n"
+        "threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n"
+        "    while True:\n"
+        "        client.generate_private_and_evaluation_keys(force=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "interrupted", done.stderr

@@ -1,0 +1,159 @@
+"""Rows through real RabbitMQ and Redis to a real worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import numpy as np
+import pytest
+from conftest import PATIENCE, TESTDATA, services
+from sklearn import tree
+
+from cipherscore import Fleet, FleetError, RowsError, as_completed
+from cipherscore.deployment import FHEModelClient, FHEModelDev
+
+LABELS = np.array(["stays", "goes"])
+
+
+@pytest.fixture(scope="module")
+def served(workers, rows, tmp_path_factory):
+    """A model with labels that a worker serves, the client of its data owner, and the model."""
+    features, target = rows
+    model = tree.DecisionTreeClassifier(max_depth=3, random_state=0).fit(features, LABELS[target])
+    folder = tmp_path_factory.mktemp("served")
+    FHEModelDev(folder, model).save()
+    workers.serve((folder / "server.zip").read_bytes(), "tree")
+    client = FHEModelClient(folder, folder / "keys")
+    broker, store = services()
+    with Fleet(broker, store) as fleet:
+        workers.until(lambda: fleet.predict(client, features[:1], timeout=PATIENCE))
+    return client, model
+
+
+def test_arrays(fleet, served, rows):
+    client, model = served
+    features, _ = rows
+    np.testing.assert_array_equal(fleet.predict(client, features), model.predict(features))
+    found = fleet.predict_proba(client, features, rows_per_job=150)
+    np.testing.assert_allclose(found, model.predict_proba(features), rtol=0, atol=1e-3)
+
+
+def test_frames(fleet, served, rows):
+    pandas = pytest.importorskip("pandas")
+    client, model = served
+    features, _ = rows
+    frame = pandas.DataFrame(features[:20], index=[f"row {row}" for row in range(20)])
+    labels = fleet.predict(client, frame)
+    assert list(labels.index) == list(frame.index)
+    assert list(labels) == list(model.predict(features[:20]))
+    probabilities = fleet.predict_proba(client, frame)
+    assert list(probabilities.columns) == list(model.classes_)
+    assert list(probabilities.index) == list(frame.index)
+
+
+def test_futures(fleet, served, rows):
+    client, model = served
+    features, _ = rows
+    jobs = {
+        fleet.submit(client, features[start : start + 50], method="predict"): start
+        for start in range(0, 200, 50)
+    }
+    for job in as_completed(jobs, timeout=PATIENCE):
+        start = jobs[job]
+        expected = model.predict(features[start : start + 50])
+        np.testing.assert_array_equal(job.result(), expected)
+        assert job.rows_done == job.rows == 50
+
+
+def test_asyncio(fleet, served, rows):
+    client, model = served
+    features, _ = rows
+
+    async def both():
+        job = fleet.submit(client, features[:10], method="predict")
+        return await asyncio.gather(fleet.predict_async(client, features[10:20]), job)
+
+    later, sooner = asyncio.run(both())
+    np.testing.assert_array_equal(sooner, model.predict(features[:10]))
+    np.testing.assert_array_equal(later, model.predict(features[10:20]))
+
+
+def test_rows_that_cannot_be_taken_cost_nothing(fleet, served, rows):
+    client, _ = served
+    features, _ = rows
+    with pytest.raises(RowsError, match="3 features"):
+        fleet.predict(client, features[:, :3])
+    with pytest.raises(TypeError, match="FHEModelClient"):
+        fleet.predict(object(), features)
+
+
+def test_a_model_without_workers_is_an_error_at_once(fleet, tmp_path, rows):
+    features, target = rows
+    FHEModelDev(tmp_path / "m", tree.DecisionTreeRegressor(max_depth=2).fit(features, target)).save()
+    client = FHEModelClient(tmp_path / "m")
+    with pytest.raises(FleetError, match="no worker has ever served model"):
+        fleet.predict(client, features)
+
+
+def test_a_job_can_be_taken_back(fleet, served, rows):
+    client, _ = served
+    features, _ = rows
+    job = fleet.submit(client, np.tile(features, (50, 1)), rows_per_job=100)
+    assert job.cancel()
+    assert job.cancelled()
+    # The others go on.
+    assert len(fleet.predict(client, features[:5])) == 5
+
+
+def test_time_is_bounded(fleet, served, rows):
+    client, _ = served
+    features, _ = rows
+    with pytest.raises(TimeoutError, match="400 rows"):
+        fleet.predict(client, features, timeout=0)
+
+
+def test_wrong_services_are_errors_that_show_no_password(served):
+    broker, store = services()
+    user, rest = broker.split("@", 1)
+    wrong_broker = f"{user.rsplit(':', 1)[0]}:s3cret-and-wrong@{rest}"
+    password, rest = store.split("@", 1)
+    wrong_store = f"{password.rsplit(':', 1)[0]}:s3cret-and-wrong@{rest}"
+    nobody = "amqp://guest:s3cret-and-wrong@127.0.0.1:9"
+    for urls in [
+        (wrong_broker, store),
+        (broker, wrong_store),
+        (nobody, store),
+        ("s3cret-and-wrong", store),
+        (broker, "s3cret-and-wrong"),
+    ]:
+        with pytest.raises(FleetError) as error:
+            Fleet(*urls)
+        assert "s3cret" not in str(error.value), error.value
+        assert str(error.value)
+
+
+def test_a_closed_fleet_says_so(served, rows):
+    client, _ = served
+    broker, store = services()
+    fleet = Fleet(broker, store)
+    fleet.close()
+    fleet.close()
+    with pytest.raises(FleetError, match="closed"):
+        fleet.predict(client, rows[0])
+
+
+def test_a_folder_of_concrete_ml(fleet, workers, tmp_path):
+    """Our client on a folder of Concrete ML, whose circuit the worker has as data."""
+    from test_concrete import case
+
+    folder, rows, _, scores = case("decision_tree_classifier")
+    shutil.copy(folder / "client.zip", tmp_path / "client.zip")
+    imported = (TESTDATA / "imported" / "decision_tree_classifier.zip").read_bytes()
+    (tmp_path / "server.zip").write_bytes(imported)
+    workers.serve(imported, "concrete")
+    client = FHEModelClient(tmp_path, tmp_path / "keys")
+    found = workers.until(lambda: fleet.predict_proba(client, rows, timeout=PATIENCE))
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+    # Nothing says what the classes are called.
+    np.testing.assert_array_equal(fleet.predict(client, rows), scores.argmax(axis=1))
