@@ -49,9 +49,9 @@ async fn score(
     rows_per_job: u32,
 ) -> Result<Vec<Vec<i64>>, StreamError> {
     let (rows, per_job) = (rows(owner, times), NonZeroU32::new(rows_per_job));
-    let encryption = owner.encryption();
-    let scored = stream.score(&target(owner), &encryption, rows, per_job, &Events::ignored());
-    Ok(scored.await?.rows().map(<[i64]>::to_vec).collect())
+    let (target, encryption, told) = (target(owner), owner.encryption(), Events::ignored());
+    let scored = stream.score(&target, &encryption, rows, per_job, &told).await?;
+    Ok(scored.rows().map(<[i64]>::to_vec).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,8 @@ def as_rows(values: Any, names: Optional[Sequence[str]] = None) -> npt.NDArray[n
     """Return rows as a contiguous array of doubles.
 
     Args:
-        values: An array, a DataFrame or a sparse matrix of shape (rows, features).
+        values: An array, a DataFrame or a sparse matrix of shape (rows, features), or (rows, ..)
+            of a module whose rows have several dimensions.
         names: Names of the features, where the model has some: columns of a DataFrame are put into
             their order.
 
@@ -44,11 +45,12 @@ def as_rows(values: Any, names: Optional[Sequence[str]] = None) -> npt.NDArray[n
         rows = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RowsError(f"rows are numbers, but: {error}") from None
-    if rows.ndim != 2:
+    if rows.ndim < 2:
         raise RowsError(
             f"rows have two dimensions, (rows, features), not {rows.ndim}; a single row x is "
             "x.reshape(1, -1)"
         )
     if rows.shape[0] == 0:
         raise RowsError("there are no rows")
-    return np.ascontiguousarray(rows)
+    # Of a module that takes images, say: its features in row-major order.
+    return np.ascontiguousarray(rows.reshape(len(rows), -1))

@@ -38,7 +38,3 @@ mod _native {
     #[pymodule_export]
     use crate::server::{Server, server_model_id};
 }
-
-/// Version of this module, which is that of the package.
-#[allow(dead_code, reason = "read by the tests of the package")]
-const VERSION: &str = env!("CARGO_PKG_VERSION");
