@@ -28,7 +28,7 @@ const TRAP_PATIENCE: Duration = Duration::from_secs(120);
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// Most bytes that pass before a connection is cut: less than a job of several rows.
+/// Most bytes that pass before a connection is cut: those of a few replies or of many jobs.
 const MAX_MIDWAY_BYTES: u32 = 60_000;
 
 /// Everything that can be broken, and who counts.

@@ -40,9 +40,9 @@ async fn two_thousand_jobs_under_kills_of_everything() {
     assert_eq!(report.standing.asked, 2000);
     assert!(report.deaths >= 20 + report.killed_by_rows, "{} workers died", report.deaths);
     assert!(report.dead.values().sum::<usize>() > 5, "{:?}", report.dead);
-    // None of those that kill was tried without end.
+    // Whatever is called poison has ended as many workers as it may, alone or beside others.
     let poison = report.dead.get("poison").copied().unwrap_or_default();
-    assert!(report.killed_by_rows >= 6 * poison, "{} killed", report.killed_by_rows);
+    assert!(report.killed_by_rows >= 5 * poison, "{} killed", report.killed_by_rows);
 }
 
 /// 300 jobs of two tenants, half of them with bootstraps and an evaluation key in the store.

@@ -107,7 +107,7 @@ async fn a_failure_names_its_rows() {
     };
     let _worker = Worker::start(&services, &owner, refuse).await;
     let stream = open(&services).await;
-    let rows = owner.expected(1).len() as u32;
+    let rows = u32::try_from(owner.expected(1).len()).unwrap();
     let error = score(&stream, &owner, 1, rows - 1).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("rows {rows} to {rows} have no results")), "{error}");
     assert!(error.ends_with("internal: on request"), "{error}");

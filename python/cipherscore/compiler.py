@@ -127,6 +127,8 @@ def _sklearn(model: Any, options: Any) -> _native.Compiled:
             raise UnsupportedModelError(
                 f"{type(model).__name__} cannot be compiled ({error}). What can be: {_SUPPORTED}"
             ) from None
+        except CompileError as error:
+            raise CompileError(f"{type(model).__name__} cannot be compiled: {error}") from None
     classes = getattr(model, "classes_", None) if read["probabilities"] else None
     described: Any = {
         "class_name": type(model).__name__,

@@ -79,16 +79,6 @@ impl Redis {
         self.url_with_password(&self.password)
     }
 
-    /// How to connect by way of another address, such as a [`Relay`](crate::Relay)'s.
-    pub fn url_at(&self, address: SocketAddr) -> String {
-        format!("redis://:{}@{address}", self.password)
-    }
-
-    /// Where the plain port is.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
-    }
-
     /// How to connect with another password.
     pub fn url_with_password(&self, password: &str) -> String {
         format!("redis://:{password}@127.0.0.1:{}", self.port)

@@ -26,8 +26,13 @@ pub(crate) async fn announce<B: Broker, S: Store>(shared: Arc<Shared<B, S>>) {
     let mut store_watch = shared.services.watch_store();
     loop {
         let mut presence = shared.presence();
-        presence.activity.longest_wait_ms = shared.metrics.take_longest_wait_ms();
-        match shared.store.announce(&presence).await {
+        let longest_wait = shared.metrics.take_longest_wait_ms();
+        presence.activity.longest_wait_ms = longest_wait;
+        let announced = shared.store.announce(&presence).await;
+        if announced.is_err() {
+            shared.metrics.keep_longest_wait_ms(longest_wait);
+        }
+        match announced {
             Ok(()) => shared.services.store_is_back(),
             Err(error) if error.class() == ErrorClass::Unavailable => {
                 shared.services.store_is_away(&error.to_string());

@@ -139,13 +139,14 @@ pub(crate) async fn hand_on<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     message: &Message,
     returned: u32,
-) -> Disposition {
+) -> Option<Disposition> {
     let mut again = sent_on(shared, message, RETRY);
     again.set(headers::RETURNED, message.returned_before().saturating_add(returned));
     again.set(RETRY_STEP_HEADER, RetryStep::after(0).name());
-    match shared.broker.publish(&again).await {
-        Ok(()) => Disposition::Ack,
-        Err(_) => Disposition::Requeue,
+    // Given back while the broker takes no messages, it would come at once, and count again.
+    match publish(shared, &again).await? {
+        Ok(()) => Some(Disposition::Ack),
+        Err(_) => Some(Disposition::Requeue),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cipherscore_common::Store;
-use cipherscore_common::broker::{Broker, BrokerError};
+use cipherscore_common::broker::{Broker, BrokerError, QueueState};
 use cipherscore_common::topology::{Lane, Topology, job_queue};
 use tracing::debug;
 
@@ -51,6 +51,21 @@ async fn look_at_queues<B: Broker, S: Store>(shared: &Shared<B, S>) {
     }
 }
 
+/// None for a queue that is not there, or that cannot be asked while others can: one without a
+/// majority of its nodes hides itself only.
+async fn look_at<B: Broker, S: Store>(
+    shared: &Shared<B, S>,
+    queue: &str,
+) -> Result<Option<QueueState>, BrokerError> {
+    match shared.broker.queue_state(queue).await {
+        Err(error) if shared.services.is_consuming() => {
+            debug!(queue, %error, "how full a queue is is not known");
+            Ok(None)
+        }
+        state => state,
+    }
+}
+
 async fn queue_states<B: Broker, S: Store>(
     shared: &Shared<B, S>,
 ) -> Result<QueueStates, BrokerError> {
@@ -58,13 +73,13 @@ async fn queue_states<B: Broker, S: Store>(
     let models = shared.models();
     for id in models.ids().filter(|id| shared.metrics.models.is_named(*id)) {
         for lane in Lane::ALL {
-            if let Some(state) = shared.broker.queue_state(&job_queue(id, lane)).await? {
+            if let Some(state) = look_at(shared, &job_queue(id, lane)).await? {
                 states.jobs.push((id, lane, state));
             }
         }
     }
     for queue in Topology::shared().queues {
-        if let Some(state) = shared.broker.queue_state(&queue.name).await? {
+        if let Some(state) = look_at(shared, &queue.name).await? {
             states.shared.push((queue.name, state));
         }
     }

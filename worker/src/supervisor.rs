@@ -131,14 +131,14 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         loop {
             let begins = !window.is_empty() && !self.shared.services.is_store_away();
             let needed = window.slots_of_next(self.shared.slots, &self.is_here());
-            let needed = u32::try_from(needed).unwrap_or(1);
+            let permits = u32::try_from(needed).unwrap_or(u32::MAX);
             tokio::select! {
                 () = self.drain.cancelled() => {
                     self.end(&mut subscription, window, &taken).await;
                     return Ok(());
                 }
-                slot = self.slots.clone().acquire_many_owned(needed), if begins => {
-                    let delivery = window.take(&self.is_here());
+                slot = self.slots.clone().acquire_many_owned(permits), if begins => {
+                    let delivery = window.take(needed, self.shared.slots, &self.is_here());
                     if let (Ok(slot), Some(delivery)) = (slot, delivery) {
                         self.begin(delivery, slot);
                     }
@@ -193,6 +193,8 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
     /// Whether there are queues of a model. One that the broker refuses is left out, and does not
     /// hold up the others.
     async fn declare_model(&self, id: ModelId) -> Result<bool, BrokerError> {
+        // One after the other may take long, and is no standstill.
+        self.shared.services.tick();
         let topology = Topology::of_model(id);
         match self.shared.broker.declare(&topology, self.consumption.declare).await {
             Ok(()) => Ok(true),
@@ -233,6 +235,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
             }
         }
         for queue in taken.extract_if(.., |id| models.get(*id).is_none()).flat_map(queues_of) {
+            self.shared.services.tick();
             subscription.stop(&queue).await?;
         }
         Ok(())
@@ -286,8 +289,8 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         let shared = self.shared.clone();
         self.jobs.spawn(async move {
             let Delivery { message, returned, settlement, .. } = delivery;
-            let disposition = outbox::hand_on(&shared, &message, returned).await;
-            settle(Some(disposition), vec![settlement]).await;
+            let ending = outbox::hand_on(&shared, &message, returned).await;
+            settle(ending, vec![settlement]).await;
         });
     }
 

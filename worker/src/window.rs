@@ -59,9 +59,18 @@ impl Window {
         }
     }
 
-    /// Takes the next one: urgent ones first, then those whose key is here, then the oldest.
-    pub(crate) fn take(&mut self, is_here: IsHere<'_>) -> Option<Delivery> {
+    /// Takes the next one: urgent ones first, then those whose key is here, then the oldest. None if
+    /// `held` slots are too few for it: which one is next may change while slots are waited for.
+    pub(crate) fn take(
+        &mut self,
+        held: usize,
+        all: usize,
+        is_here: IsHere<'_>,
+    ) -> Option<Delivery> {
         let index = self.next(is_here)?;
+        if self.waiting[index].suspicious && held < all {
+            return None;
+        }
         self.waiting[..index].iter_mut().for_each(|earlier| earlier.overtaken += 1);
         let delivery = self.waiting.remove(index).delivery;
         self.bytes -= delivery.message.body.len();
@@ -129,7 +138,7 @@ mod tests {
 
     fn order(window: &mut Window, is_here: IsHere<'_>) -> String {
         let name = |delivery: Delivery| delivery.message.message_id.unwrap_or_default();
-        std::iter::from_fn(|| window.take(is_here).map(name)).collect()
+        std::iter::from_fn(|| window.take(1, 1, is_here).map(name)).collect()
     }
 
     #[test]
@@ -152,7 +161,7 @@ mod tests {
         window.push(delivery("old", Lane::Normal, Some(2), 0), &rules());
         for taken in 0.. {
             window.push(delivery("new", Lane::Normal, Some(1), 0), &rules());
-            if window.take(&is_here).unwrap().message.message_id.as_deref() == Some("old") {
+            if window.take(1, 1, &is_here).unwrap().message.message_id.as_deref() == Some("old") {
                 assert_eq!(taken, MOST_OVERTAKEN);
                 break;
             }

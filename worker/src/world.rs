@@ -3,12 +3,13 @@
 //! jobs, the window and the rules are the worker's own; broker and store are modelled as RabbitMQ's
 //! quorum queues and Redis behave.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use cipherscore_common::broker::{Delivery, Disposition, Settle, Settled, Settlement, Settling};
-use cipherscore_common::message::Message;
-use cipherscore_common::{JobId, Tenant};
+use cipherscore_common::message::{Message, headers};
+use cipherscore_common::{Digest, JobId, Tenant};
 use proptest::prelude::*;
 
 use crate::in_flight::{InFlight, Running};
@@ -218,20 +219,23 @@ impl World {
         let tag = (index, worker.connection, self.tags);
         queue.unsettled.insert(tag, (job, returned));
         let id = self.jobs[job].id;
-        let message = Message { message_id: Some(id.to_string()), ..Message::default() };
+        let mut message = Message { message_id: Some(id.to_string()), ..Message::default() };
+        message.set(headers::KEY_ID, Digest::of(id.to_string().as_bytes()).to_string());
         let settlement = Settlement::new(Tag(self.queue.clone(), tag));
         let delivery = Delivery { message, queue: String::new(), returned, settlement };
         worker.window.push(delivery, &self.rules);
     }
 
     fn begin(&mut self, index: usize) {
-        let nowhere: &dyn Fn(&str, _) -> bool = &|_, _| false;
+        // Keys come and go all the time, also while slots are waited for.
+        let here = Cell::new(false);
+        let changing: &dyn Fn(&str, _) -> bool = &|_, _| here.replace(!here.get());
         let worker = &mut self.workers[index];
-        let needed = worker.window.slots_of_next(SLOTS, nowhere);
+        let needed = worker.window.slots_of_next(SLOTS, changing);
         if worker.slots_in_use() + needed > SLOTS {
             return;
         }
-        let Some(delivery) = worker.window.take(nowhere) else { return };
+        let Some(delivery) = worker.window.take(needed, SLOTS, changing) else { return };
         let Delivery { message, returned, settlement, .. } = delivery;
         let id = message.job_id().unwrap();
         let job = self.by_id[&id];

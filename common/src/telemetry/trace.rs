@@ -42,34 +42,29 @@ pub fn send(message: &Message) -> Span {
 
 /// A job at a worker, from its beginning to the word to the broker.
 pub fn process(message: &Message, worker: &str) -> Span {
-    let span = info_span!(
-        target: TARGET,
-        parent: None,
-        "process",
-        otel.kind = "consumer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "process",
-        messaging.destination.name = message.routing_key,
-        messaging.message.id = message.message_id,
-        messaging.message.body.size = message.body.len(),
-        cipherscore.worker = worker,
-    );
-    follow(&span, message);
+    let span = taken("process", message);
+    span.record("cipherscore.worker", worker);
     span
 }
 
 /// A reply at its producer, until it is handed out.
 pub fn receive(message: &Message) -> Span {
+    taken("receive", message)
+}
+
+fn taken(operation: &'static str, message: &Message) -> Span {
     let span = info_span!(
         target: TARGET,
         parent: None,
-        "receive",
+        "take",
+        otel.name = operation,
         otel.kind = "consumer",
         messaging.system = "rabbitmq",
-        messaging.operation.type = "receive",
+        messaging.operation.type = operation,
         messaging.destination.name = message.routing_key,
         messaging.message.id = message.message_id,
         messaging.message.body.size = message.body.len(),
+        cipherscore.worker = tracing::field::Empty,
     );
     follow(&span, message);
     span

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{JobQueueLabels, QueueLabel};
-use super::{Metrics, add, time};
+use super::{Metrics, add, add_in};
 use crate::shared::Shared;
 
 /// How full queues were when they were last looked at.
@@ -42,49 +42,61 @@ pub(crate) struct Gauges {
     queues: Mutex<QueueStates>,
 }
 
-fn bytes(registry: &mut Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
-    gauge
-}
-
 impl Gauges {
     pub(super) fn new(r: &mut Registry) -> Self {
         let plain = Gauge::default;
         Self {
-            started: time(r, "start_timestamp", "When the worker started, since 1970", plain),
-            slots: add(r, "slots", "Jobs that are evaluated at a time, at most", plain),
-            slots_busy: add(r, "slots_busy", "Slots that are taken", plain),
+            started: add_in(
+                r,
+                Unit::Seconds,
+                "start_timestamp",
+                "When the worker started, since 1970",
+                plain(),
+            ),
+            slots: add(r, "slots", "Jobs that are evaluated at a add_in, at most", plain()),
+            slots_busy: add(r, "slots_busy", "Slots that are taken", plain()),
             jobs: add(
                 r,
                 "jobs_running",
                 "Jobs from their beginning to the word to the broker",
-                plain,
+                plain(),
             ),
-            models: add(r, "models", "Models that are loaded", plain),
-            consuming: add(r, "consuming", "1 while messages are taken from queues", plain),
-            store_up: add(r, "store_up", "1 while the store answers", plain),
-            memory_limit: bytes(r, "memory_limit", "Memory for keys and running jobs"),
-            memory_used: bytes(r, "memory_used", "Memory of keys and running jobs, as admitted"),
-            key_cache: bytes(r, "key_cache", "Memory of prepared keys"),
-            keys: add(r, "key_cache_keys", "Prepared keys", plain),
+            models: add(r, "models", "Models that are loaded", plain()),
+            consuming: add(r, "consuming", "1 while messages are taken from queues", plain()),
+            store_up: add(r, "store_up", "1 while the store answers", plain()),
+            memory_limit: add_in(
+                r,
+                Unit::Bytes,
+                "memory_limit",
+                "Memory for keys and running jobs",
+                plain(),
+            ),
+            memory_used: add_in(
+                r,
+                Unit::Bytes,
+                "memory_used",
+                "Memory of keys and running jobs, as admitted",
+                plain(),
+            ),
+            key_cache: add_in(r, Unit::Bytes, "key_cache", "Memory of prepared keys", plain()),
+            keys: add(r, "key_cache_keys", "Prepared keys", plain()),
             job_messages: add(
                 r,
                 "job_queue_messages",
                 "Jobs that wait at the broker, by model and lane",
-                Family::default,
+                Family::default(),
             ),
             job_consumers: add(
                 r,
                 "job_queue_consumers",
                 "Consumers of a model's queue",
-                Family::default,
+                Family::default(),
             ),
             messages: add(
                 r,
                 "shared_queue_messages",
                 "Messages of a queue that all share: dead letters, retries, replies without owner",
-                Family::default,
+                Family::default(),
             ),
             queues: Mutex::default(),
         }

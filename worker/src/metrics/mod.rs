@@ -85,27 +85,15 @@ fn long() -> Histogram {
     Histogram::new(exponential_buckets(1e-3, 4.0, 15))
 }
 
-/// Registers a metric.
-fn add<M: Metric + Clone>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    metric: impl FnOnce() -> M,
-) -> M {
-    let metric = metric();
-    registry.register(name, help, metric.clone());
+/// Registers a metric without a unit.
+fn add<M: Metric + Clone>(r: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    r.register(name, help, metric.clone());
     metric
 }
 
-/// Registers a metric in seconds.
-fn time<M: Metric + Clone>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    metric: impl FnOnce() -> M,
-) -> M {
-    let metric = metric();
-    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+/// Registers a metric in a unit.
+fn add_in<M: Metric + Clone>(r: &mut Registry, unit: Unit, name: &str, help: &str, metric: M) -> M {
+    r.register_with_unit(name, help, unit, metric.clone());
     metric
 }
 
@@ -126,68 +114,93 @@ impl Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
         r.register("build", "Version of the program", Info::new(vec![("version", VERSION)]));
-        add(r, "key_cache_hits", "Jobs whose key was here", || keys.hits.clone());
-        add(r, "key_cache_misses", "Jobs whose key was not here", || keys.misses.clone());
+        add(r, "key_cache_hits", "Jobs whose key was here", keys.hits.clone());
+        add(r, "key_cache_misses", "Jobs whose key was not here", keys.misses.clone());
         let help = "Keys that gave their place to others";
-        add(r, "key_cache_evictions", help, || keys.evictions.clone());
+        add(r, "key_cache_evictions", help, keys.evictions.clone());
         Self {
             models: ModelLabels::default(),
-            jobs: add(r, "jobs", "Jobs that ended here, by outcome", Family::default),
-            rows: add(r, "rows", "Rows that were evaluated", Family::default),
+            jobs: add(r, "jobs", "Jobs that ended here, by outcome", Family::default()),
+            rows: add(r, "rows", "Rows that were evaluated", Family::default()),
             released: add(
                 r,
                 "released_coefficients",
                 "Coefficients of replies that hide a model, repeated ones included",
-                Family::default,
+                Family::default(),
             ),
-            queue_wait: time(r, "queue_wait", "From publishing a job to its beginning", long),
-            key_fetch: time(r, "key_fetch", "Reading an evaluation key from the store", short),
-            key_preparation: time(r, "key_preparation", "Checking and preparing it", short),
-            evaluation: time(
+            queue_wait: add_in(
                 r,
+                Unit::Seconds,
+                "queue_wait",
+                "From publishing a job to its beginning",
+                long(),
+            ),
+            key_fetch: add_in(
+                r,
+                Unit::Seconds,
+                "key_fetch",
+                "Reading an evaluation key from the store",
+                short(),
+            ),
+            key_preparation: add_in(
+                r,
+                Unit::Seconds,
+                "key_preparation",
+                "Checking and preparing it",
+                short(),
+            ),
+            evaluation: add_in(
+                r,
+                Unit::Seconds,
                 "evaluation",
                 "Evaluating a job, with reading its rows from the store",
-                || Family::new_with_constructor(short as _),
+                Family::new_with_constructor(short as _),
             ),
-            confirm: time(r, "confirm", "Until the broker confirmed a message", || {
-                Family::new_with_constructor(short as _)
-            }),
+            confirm: add_in(
+                r,
+                Unit::Seconds,
+                "confirm",
+                "Until the broker confirmed a message",
+                Family::new_with_constructor(short as _),
+            ),
             publish_errors: add(
                 r,
                 "publish_errors",
                 "Messages that the broker did not confirm",
-                Family::default,
+                Family::default(),
             ),
-            deliveries: add(r, "deliveries", "Deliveries of jobs", Counter::default),
+            deliveries: add(r, "deliveries", "Deliveries of jobs", Counter::default()),
             redeliveries: add(
                 r,
                 "redeliveries",
                 "Deliveries of jobs that were delivered before",
-                Counter::default,
+                Counter::default(),
             ),
             reconnects: add(
                 r,
                 "broker_reconnects",
                 "Times that consuming began again after it had ended",
-                Counter::default,
+                Counter::default(),
             ),
             store_outages: add(
                 r,
                 "store_outages",
                 "Times that the store was found out of reach",
-                Counter::default,
+                Counter::default(),
             ),
-            blocked: time(
+            blocked: add_in(
                 r,
+                Unit::Seconds,
                 "broker_blocked",
                 "Time in which the broker took no messages, short of memory or disk",
-                Counter::default,
+                Counter::default(),
             ),
-            last_delivery: time(
+            last_delivery: add_in(
                 r,
+                Unit::Seconds,
                 "last_delivery_timestamp",
                 "Last delivery, since 1970; 0 before the first",
-                Gauge::default,
+                Gauge::default(),
             ),
             gauges: Gauges::new(r),
             longest_wait_ms: AtomicU64::new(0),
@@ -241,6 +254,12 @@ impl Metrics {
     /// asked last, in milliseconds.
     pub(crate) fn take_longest_wait_ms(&self) -> Option<u64> {
         self.longest_wait_ms.swap(0, Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// What was taken, and nobody heard of.
+    pub(crate) fn keep_longest_wait_ms(&self, wait_ms: Option<u64>) {
+        let kept = wait_ms.map_or(0, |wait_ms| wait_ms.saturating_add(1));
+        self.longest_wait_ms.fetch_max(kept, Ordering::Relaxed);
     }
 
     /// Rows of all models.

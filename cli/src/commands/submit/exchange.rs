@@ -142,7 +142,12 @@ impl<'a, B: Broker, S: Store> Exchange<'a, B, S> {
                 return Ok(());
             }
             Answer::Failed { code, reason } => {
-                let passes = matches!(code, ErrorCode::BlobMissing | ErrorCode::KeyMissing);
+                let passes = match code {
+                    ErrorCode::BlobMissing => true,
+                    // Only a key that is there can be sent once more.
+                    ErrorCode::KeyMissing => self.key_id.is_some(),
+                    _ => false,
+                };
                 (format!("{code}: {reason}"), passes)
             }
             Answer::Lost { reason } => (reason, true),
