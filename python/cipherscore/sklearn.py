@@ -136,7 +136,7 @@ class _Scorer:
         return {"files": self._files, "keys": self._keys}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["files"], state["keys"])  # type: ignore[misc]
+        _Scorer.__init__(self, state["files"], state["keys"])
 
 
 _FLEETS: dict[tuple[Any, ...], Fleet] = {}
@@ -162,7 +162,7 @@ def _check_classes(y: Any, weights: Any) -> None:
         raise ValueError("there is nothing to classify: sample_weight leaves rows of one class")
 
 
-class _Encrypted(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class _Encrypted(MetaEstimatorMixin, BaseEstimator):
     """What classifier and regressor share."""
 
     def __init__(
@@ -373,7 +373,7 @@ _PARAMETERS = """
 """
 
 
-class EncryptedClassifier(ClassifierMixin, _Encrypted):  # type: ignore[misc]
+class EncryptedClassifier(ClassifierMixin, _Encrypted):
     __doc__ = f"""A classifier that predicts on encrypted rows.
 {_PARAMETERS}    classes_ : array
         Labels, in the order of the probabilities.
@@ -415,7 +415,7 @@ class EncryptedClassifier(ClassifierMixin, _Encrypted):  # type: ignore[misc]
         return found
 
 
-class EncryptedRegressor(RegressorMixin, _Encrypted):  # type: ignore[misc]
+class EncryptedRegressor(RegressorMixin, _Encrypted):
     __doc__ = f"""A regressor that predicts on encrypted rows.
 {_PARAMETERS}"""
 

@@ -24,19 +24,34 @@ pub(crate) fn require(
     program: &'static str,
     package: &'static str,
 ) -> Result<PathBuf, TestbedError> {
+    find_or_install(program, package, || find_program(program))
+}
+
+/// Finds something that is installed, and installs its package if it must: where we are root and
+/// there is `apt-get`, without starting services.
+///
+/// # Errors
+///
+/// `program`, as it is called to the user, is not there, and cannot be installed.
+pub fn find_or_install<T>(
+    program: &'static str,
+    package: &'static str,
+    find: impl Fn() -> Option<T>,
+) -> Result<T, TestbedError> {
     let missing = TestbedError::Missing { program, package };
-    if let Some(path) = find_program(program) {
-        return Ok(path);
+    if let Some(found) = find() {
+        return Ok(found);
     }
     if !is_root() || find_program("apt-get").is_none() {
         return Err(missing);
     }
     let lock = File::create(LOCK).map_err(io_error("locking the installation"))?;
     lock.lock().map_err(io_error("locking the installation"))?;
-    if find_program(program).is_none() {
-        install(package)?;
+    if let Some(found) = find() {
+        return Ok(found);
     }
-    find_program(program).ok_or(missing)
+    install(package)?;
+    find().ok_or(missing)
 }
 
 fn install(package: &'static str) -> Result<(), TestbedError> {

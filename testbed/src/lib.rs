@@ -28,6 +28,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use install::find_or_install;
 pub use program::Program;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};

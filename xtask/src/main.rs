@@ -1,7 +1,8 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask check`, `cargo xtask chaos`,
-//! `cargo xtask fuzz`, `cargo xtask services`.
+//! Development tasks: `cargo xtask test`, `cargo xtask python`, `cargo xtask check`, `cargo xtask
+//! chaos`, `cargo xtask fuzz`, `cargo xtask services`.
 
 mod fuzz;
+mod python;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,10 @@ use cipherscore_testbed::{RabbitMq, Redis};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  test [ARGUMENTS]   all tests, on the one optimised profile; ARGUMENTS go to cargo test
+  test [ARGUMENTS]   all tests, on the one optimised profile, and those of the Python package; with
+                     ARGUMENTS, which go to cargo test, only what they choose
+  python [ARGUMENTS] build the wheel, install it into a private virtual environment (target/python)
+                     and run the tests of the Python package; ARGUMENTS go to pytest
   check              dependency direction, and where unsafe code may be
   chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
                      print the figures: --jobs N --minutes M --seed S, --help for all
@@ -22,6 +26,9 @@ usage: cargo xtask TASK
   services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
                      CIPHERSCORE_BROKER__URL and CIPHERSCORE_STORE__URL (workers), and in
                      CIPHERSCORE_BROKER_URL and CIPHERSCORE_REDIS_URL (the other commands)";
+
+/// The extension module of the Python package, which nothing may depend on.
+const PYTHON_MODULE: &str = "cipherscore-python";
 
 /// What a crate must not depend on, directly or not.
 const FORBIDDEN: &[(&str, &[&str])] = &[
@@ -104,6 +111,12 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("cipherscore", &["cipherscore-chaos", "fail"]),
+    // What is loaded into an interpreter: no command line, and nothing that starts or installs
+    // servers.
+    (
+        PYTHON_MODULE,
+        &["cipherscore-testbed", "cipherscore-chaos", "cipherscore-bench", "cipherscore", "fail"],
+    ),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
@@ -114,6 +127,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.split_first() {
         Some((task, rest)) if task == "test" => test(rest),
+        Some((task, rest)) if task == "python" => python::test(&root(), rest),
         Some((task, [])) if task == "check" => check(),
         Some((task, rest)) if task == "fuzz" => fuzz::fuzz(&root(), rest),
         Some((task, rest)) if task == "chaos" => chaos(rest),
@@ -136,6 +150,9 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         .args(arguments)
         .status()?;
     ensure!(status.success(), "tests failed");
+    if arguments.is_empty() {
+        python::test(&root(), &[])?;
+    }
     Ok(())
 }
 
@@ -150,9 +167,14 @@ fn chaos(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 fn services(program: &str, arguments: &[String]) -> anyhow::Result<()> {
+    beside_services(Command::new(program).args(arguments))
+}
+
+/// Runs a command with the URLs of a private RabbitMQ and Redis in its environment.
+fn beside_services(command: &mut Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let (redis, rabbitmq) = (Redis::start()?, RabbitMq::start()?);
-    let status = Command::new(program)
-        .args(arguments)
+    let status = command
         .envs([
             ("CIPHERSCORE_BROKER__URL", rabbitmq.url()),
             ("CIPHERSCORE_BROKER_URL", rabbitmq.url()),
@@ -160,7 +182,7 @@ fn services(program: &str, arguments: &[String]) -> anyhow::Result<()> {
             ("CIPHERSCORE_REDIS_URL", redis.url()),
         ])
         .status()
-        .with_context(|| program.to_owned())?;
+        .with_context(|| program.clone())?;
     ensure!(status.success(), "{program} ended with {status}");
     Ok(())
 }
@@ -173,6 +195,8 @@ fn check() -> anyhow::Result<()> {
             ensure!(!found.contains(*name), "{package} must not depend on {name}");
         }
     }
+    let dependants = tree(&["--workspace", "--edges", "all", "--invert", PYTHON_MODULE])?;
+    ensure!(dependants.len() == 1, "nothing may depend on {PYTHON_MODULE}: {dependants:?}");
     let mut sources = Vec::new();
     collect_sources(&root(), &mut sources)?;
     for source in sources {
@@ -189,14 +213,21 @@ fn check() -> anyhow::Result<()> {
 
 /// Names of all crates that a package is built from.
 fn dependencies(package: &str) -> anyhow::Result<BTreeSet<String>> {
+    let mut found = tree(&["--edges", "normal", "--package", package])?;
+    found.remove(package);
+    Ok(found)
+}
+
+/// Names that `cargo tree` prints, with the package that was asked for.
+fn tree(arguments: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--package", package])
+        .args(["tree", "--locked", "--prefix", "none"])
+        .args(arguments)
         .output()?;
     ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
-    // The package itself comes first.
-    Ok(text.lines().skip(1).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+    Ok(text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
 }
 
 fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) -> anyhow::Result<()> {
