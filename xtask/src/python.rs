@@ -24,6 +24,8 @@ const NEWEST_MINOR: u32 = 14;
 const PROBE: &str = "import ensurepip, sys, venv; print(*sys.version_info[:2])";
 /// Of the wheel: CPython 3.9 and everything newer.
 const LIBRARY: &str = "_native.abi3.so";
+/// What pytest runs, from the root of the repository, unless arguments name some of it.
+const TESTS: &str = "python/tests";
 /// Makes a skipped test a failure: see `python/tests/conftest.py`.
 const NO_SKIPS: (&str, &str) = ("CIPHERSCORE_TESTS", "complete");
 /// On a busy machine threads of a library that wait for each other take longer than one.
@@ -37,12 +39,15 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
     let wheel = wheel(root, &folder, &venv)?;
     let pip = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall"];
     run(python(&venv).args(pip).arg(&wheel))?;
-    // Not `python -m pytest`, which would find the package in the source tree, without its library.
+    let chosen = arguments.iter().any(|argument| argument.starts_with(TESTS));
+    // Neither in `python/` nor as `python -m pytest`: they would find the package in the source
+    // tree, without its library.
     crate::beside_services(
         Command::new(venv.join("bin/pytest"))
-            .current_dir(root.join("python"))
+            .current_dir(root)
             .args(["-p", "no:cacheprovider"])
             .args(arguments)
+            .args((!chosen).then_some(TESTS))
             .env(NO_SKIPS.0, NO_SKIPS.1)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(ONE_THREAD),
