@@ -399,9 +399,10 @@ class EncryptedClassifier(ClassifierMixin, _Encrypted):
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Probabilities of the classes, of shape (rows, classes)."""
         # Sums of rounded leaves may be a little less than 0 or more than 1, which metrics refuse.
-        probabilities = np.clip(self._scores(X), 0.0, 1.0)
+        probabilities: npt.NDArray[np.float64] = np.clip(self._scores(X), 0.0, 1.0)
         sums = probabilities.sum(axis=1, keepdims=True)
-        return np.divide(probabilities, sums, out=probabilities, where=sums > 0)
+        np.divide(probabilities, sums, out=probabilities, where=sums > 0)
+        return probabilities
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Logarithms of the probabilities, of shape (rows, classes)."""
