@@ -40,6 +40,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._rows import is_frame
 from .compiler import Bins, Ranges
 from .deployment import FHEModelClient, FHEModelDev, FHEModelServer
 from .errors import CompileError, FleetError
@@ -226,7 +227,11 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
             )
             if is_classifier(self):
                 _check_classes(y, fit_params.get("sample_weight"))
-            self.estimator_ = clone(self.estimator).fit(rows, y, **fit_params)
+            named = rows
+            if hasattr(self, "feature_names_in_") and is_frame(X):
+                # With the names that reports and ranges use.
+                named = type(X)(rows, index=X.index, columns=self.feature_names_in_)
+            self.estimator_ = clone(self.estimator).fit(named, y, **fit_params)
         self._compile(rows)
         return self
 
@@ -240,21 +245,9 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
                 setattr(self, name, value)
 
     def _compile(self, rows: npt.NDArray[np.float64]) -> None:
-        ranges = self.ranges
-        if self.outside == "clip":
-            names = getattr(self.estimator_, "feature_names_in_", None)
-            if names is None:
-                names = [f"f{at}" for at in range(rows.shape[1])]
-            if ranges is None:
-                low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
-                margin = _MARGIN * (high - low)
-                ends = zip((low - margin).tolist(), (high + margin).tolist())
-                ranges = {str(name): pair for name, pair in zip(names, ends)}
-            anything = (-np.inf, np.inf)
-            self._limits = np.array([ranges.get(str(name), anything) for name in names]).T
         options = {
             "calibration": rows if self.calibrate else None,
-            "ranges": ranges,
+            "ranges": self.ranges,
             "bins": self.bins,
             "max_bins": self.max_bins,
             "max_error": self.max_error,
@@ -268,11 +261,22 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
                 f"{type(self.estimator_).__name__} compiles to a model without {kind}, which "
                 f"{type(self).__name__} needs"
             )
+        if self.outside == "clip":
+            self._limits = self._clip_limits(rows, scorer.client.client.feature_names)
         if self.models_dir is not None:
             scorer.serve(Path(self.models_dir))
         self._scorer = scorer
         self.report_ = scorer.report
         self.model_id_ = scorer.client.model_id
+
+    def _clip_limits(self, rows: npt.NDArray[np.float64], names: list[str]) -> Any:
+        """Smallest and largest values that a compiled linear model takes."""
+        if self.ranges is None:
+            low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
+            margin = (high - low) * _MARGIN
+            return low - margin, high + margin
+        anything = (-np.inf, np.inf)
+        return np.array([self.ranges.get(name, anything) for name in names]).T
 
     def _finite(self) -> Any:
         return "allow-nan" if get_tags(self.estimator).input_tags.allow_nan else True
@@ -350,8 +354,9 @@ _PARAMETERS = """
         Whether the rows of ``fit`` are the calibration: linear models need them, or ``ranges``;
         with them, thresholds of trees are hidden among decoys.
     ranges : mapping or None
-        Smallest and largest value of a linear model's features, by name (``f0``, ``f1``, ..); by
-        default those of the rows of ``fit``, and a tenth of their width beyond.
+        Smallest and largest value of a linear model's features, by the names of columns
+        (of arrays ``f0``, ``f1``, ..); by default those of the rows of ``fit``, and a tenth of their
+        width beyond.
     outside : "raise" or "clip"
         What becomes of a value of a linear model that is outside of its range: an error, or the end
         of the range. Trees take any value.

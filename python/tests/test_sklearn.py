@@ -152,6 +152,25 @@ def test_values_outside_of_ranges():
     np.testing.assert_allclose(found, expected, rtol=0, atol=10 * MAX_ERROR * np.ptp(expected))
 
 
+def test_columns_keep_their_names():
+    data = load_iris(as_frame=True)
+    names = list(data.data.columns)
+    model = EncryptedClassifier(TREE).fit(data.data, data.target)
+    assert {each["feature"] for each in model.report_["features"]} <= set(names)
+    assert list(model.estimator_.feature_names_in_) == names
+    ranges = {name: (0.0, 10.0) for name in names}
+    for outside in ("raise", "clip"):
+        linear = EncryptedRegressor(linear_model.Ridge(), ranges=ranges, outside=outside)
+        found = linear.fit(data.data, data.target).predict(data.data)
+        np.testing.assert_allclose(found, linear.estimator_.predict(data.data), rtol=0, atol=0.02)
+    pipeline = make_pipeline(StandardScaler(), linear_model.LogisticRegression())
+    fitted = pipeline.fit(data.data, data.target)
+    frozen = EncryptedClassifier(FrozenEstimator(fitted), outside="clip").fit(data.data)
+    wider = data.data * 1.5
+    assert frozen.predict_proba(wider).shape == (150, 3)
+    assert (frozen.predict(data.data) == fitted.predict(data.data)).mean() > 0.98
+
+
 def test_missing_values_where_the_estimator_takes_them():
     rows, labels = load_iris(return_X_y=True)
     rows[::7, 2] = np.nan
