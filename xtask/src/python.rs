@@ -121,7 +121,7 @@ fn build(root: &Path) -> anyhow::Result<()> {
         "--workspace",
         "--locked",
         "--lib",
-        "--bins",
+        "--bin=cipherscore-worker",
         "--tests",
     ]))
 }
