@@ -24,6 +24,9 @@ const NEWEST_MINOR: u32 = 14;
 const PROBE: &str = "import ensurepip, sys, venv; print(*sys.version_info[:2])";
 /// Of the wheel: CPython 3.9 and everything newer.
 const LIBRARY: &str = "_native.abi3.so";
+/// A small test program. With one among what is built, features of dependencies are those of
+/// `cargo test`, so that nothing is compiled twice.
+const A_TEST: &str = "--test=relay";
 /// What pytest runs, from the root of the repository, unless arguments name some of it.
 const TESTS: &str = "python/tests";
 /// Makes a skipped test a failure: see `python/tests/conftest.py`.
@@ -112,8 +115,7 @@ fn environment(root: &Path, venv: &Path) -> anyhow::Result<PathBuf> {
     Ok(venv.to_owned())
 }
 
-/// The library and the worker program. With tests among what is built, features are those of
-/// `cargo test`, so that nothing is compiled twice.
+/// The library and the worker program.
 fn build(root: &Path) -> anyhow::Result<()> {
     run(Command::new(env!("CARGO")).current_dir(root).args([
         "build",
@@ -122,7 +124,7 @@ fn build(root: &Path) -> anyhow::Result<()> {
         "--locked",
         "--lib",
         "--bin=cipherscore-worker",
-        "--tests",
+        A_TEST,
     ]))
 }
 
