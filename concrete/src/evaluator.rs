@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_engine::artifact::{Digest, ModelId};
-use cipherscore_engine::ciphertext::Ciphertexts;
+use cipherscore_engine::ciphertext::{Ciphertexts, StoredCiphertexts};
 use cipherscore_engine::circuit::{
     Cost, Footprint, InvalidCircuit, Rows, ValidCircuit, evaluate_linear, evaluate_rows,
 };
@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::batch::{self, BatchError, BatchReader, Row};
 use crate::keys::{max_evaluation_key_bytes, read_evaluation_keys};
 use crate::server::ServerArtifact;
-use crate::values::{read_value, write_value};
+use crate::values::{read_stored_value, write_value};
 
 /// Rows of a circuit with bootstraps that wait to be evaluated together, at most. Fewer of them are at
 /// work at a time; between two such groups threads run out of work.
@@ -86,13 +86,17 @@ impl CircuitEvaluator {
     }
 
     /// Decodes one row.
-    fn read_row(&self, row: &Row, stop: Stop<'_>) -> Result<Vec<Ciphertexts>, EvaluationError> {
+    fn read_row(
+        &self,
+        row: &Row,
+        stop: Stop<'_>,
+    ) -> Result<Vec<StoredCiphertexts>, EvaluationError> {
         if stop() {
             return Err(EvaluationError::Stopped);
         }
         let mut inputs = Vec::with_capacity(row.len());
         for (index, (gate, value)) in self.signature().inputs.iter().zip(row).enumerate() {
-            let input = read_value(gate, value);
+            let input = read_stored_value(gate, value);
             let shape = |error| EvaluationError::Shape(format!("value {index}: {error}"));
             inputs.push(input.map_err(shape)?);
         }
@@ -158,7 +162,8 @@ impl Rows for Group<'_> {
     fn inputs(&self, row: usize) -> Result<Cow<'_, [Ciphertexts]>, EvaluationError> {
         let bytes = self.rows[row].lock().unwrap_or_else(PoisonError::into_inner).take();
         let inputs = self.evaluator.read_row(&bytes.unwrap_or_default(), self.stop);
-        Ok(inputs.map_err(|error| of_row(self.first + row, error))?.into())
+        let inputs = inputs.map_err(|error| of_row(self.first + row, error))?;
+        Ok(inputs.into_iter().map(StoredCiphertexts::expand).collect::<Vec<_>>().into())
     }
 
     fn outputs(&self, row: usize, outputs: Vec<Ciphertexts>) {

@@ -1,6 +1,6 @@
 //! Ciphertexts on the wire: one Cap'n Proto `Value` for each input and output.
 
-use cipherscore_engine::ciphertext::Ciphertexts;
+use cipherscore_engine::ciphertext::{Ciphertexts, StoredCiphertexts};
 use cipherscore_engine::parameters::{Compression, Gate};
 
 use crate::concrete_capnp::{
@@ -53,9 +53,16 @@ pub fn write_value(gate: &Gate, compression: Compression, words: &[u64]) -> Vec<
 
 /// Reads the ciphertexts of a gate, in either form, and expands them.
 ///
+/// The same as [`read_stored_value`] otherwise.
+pub fn read_value(gate: &Gate, bytes: &[u8]) -> Result<Ciphertexts, WireError> {
+    read_stored_value(gate, bytes).map(StoredCiphertexts::expand)
+}
+
+/// Reads the ciphertexts of a gate as they are stored.
+///
 /// An uncompressed value is accepted where a seeded one is specified, as Concrete does: that is
 /// how an output becomes the next input.
-pub fn read_value(gate: &Gate, bytes: &[u8]) -> Result<Ciphertexts, WireError> {
+pub fn read_stored_value(gate: &Gate, bytes: &[u8]) -> Result<StoredCiphertexts, WireError> {
     let message = read_message(WHAT, bytes)?;
     let value: value::Reader<'_> = message.get_root()?;
     let type_info::LweCiphertext(lwe) =
@@ -69,10 +76,7 @@ pub fn read_value(gate: &Gate, bytes: &[u8]) -> Result<Ciphertexts, WireError> {
     EXPECT.shape("concrete shape", lwe.get_concrete_shape()?, &stored)?;
     check_storage(value.get_raw_info()?, &stored)?;
     let words = EXPECT.words(value.get_payload()?, stored.iter().product())?;
-    Ok(match compression {
-        Compression::None => Ciphertexts::new(gate.lwe_dimension, words),
-        Compression::Seed => Ciphertexts::decompress(gate.lwe_dimension, &words),
-    })
+    Ok(StoredCiphertexts::new(gate.lwe_dimension, compression, words))
 }
 
 /// Length of the longest value of a gate that Concrete or we write, in either form.

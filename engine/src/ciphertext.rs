@@ -67,10 +67,8 @@ impl Ciphertexts {
         assert!(rest.is_empty(), "not whole seeded ciphertexts");
         let size = lwe_dimension + 1;
         let mut words = vec![0u64; seeded.len() * size];
-        for (output, &[low, high, body]) in words.chunks_exact_mut(size).zip(seeded) {
-            let (mask, output_body) = output.split_at_mut(lwe_dimension);
-            mask::expand(Seed([low, high]), 0, mask);
-            output_body[0] = body;
+        for (output, seeded) in words.chunks_exact_mut(size).zip(seeded) {
+            expand(seeded, output);
         }
         Self { lwe_dimension, words }
     }
@@ -100,6 +98,77 @@ impl Ciphertexts {
     pub fn words(&self) -> &[u64] {
         &self.words
     }
+}
+
+/// LWE ciphertexts as they travel: whole, or each of them as the seed of its mask and its body.
+#[derive(Clone)]
+pub struct StoredCiphertexts {
+    lwe_dimension: usize,
+    compression: Compression,
+    words: Vec<u64>,
+}
+
+impl StoredCiphertexts {
+    /// Takes `lwe_dimension + 1` words for each ciphertext, or [`SEEDED_WORDS`].
+    ///
+    /// # Panics
+    ///
+    /// If the words are not a whole number of ciphertexts.
+    pub fn new(lwe_dimension: usize, compression: Compression, words: Vec<u64>) -> Self {
+        let stored = Self { lwe_dimension, compression, words };
+        assert!(stored.words.len().is_multiple_of(stored.words_of_one()), "not whole ciphertexts");
+        stored
+    }
+
+    fn words_of_one(&self) -> usize {
+        match self.compression {
+            Compression::None => self.lwe_dimension + 1,
+            Compression::Seed => SEEDED_WORDS,
+        }
+    }
+
+    /// Number of ciphertexts.
+    pub fn len(&self) -> usize {
+        self.words.len() / self.words_of_one()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Dimension of the key that they are under.
+    pub fn lwe_dimension(&self) -> usize {
+        self.lwe_dimension
+    }
+
+    /// One ciphertext, in `buffer` if it has to be expanded.
+    pub fn get<'a>(&'a self, index: usize, buffer: &'a mut Vec<u64>) -> &'a [u64] {
+        let stored = &self.words[index * self.words_of_one()..][..self.words_of_one()];
+        match self.compression {
+            Compression::None => stored,
+            Compression::Seed => {
+                buffer.resize(self.lwe_dimension + 1, 0);
+                expand(stored, buffer);
+                buffer
+            }
+        }
+    }
+
+    /// All of them, expanded.
+    pub fn expand(self) -> Ciphertexts {
+        match self.compression {
+            Compression::None => Ciphertexts::new(self.lwe_dimension, self.words),
+            Compression::Seed => Ciphertexts::decompress(self.lwe_dimension, &self.words),
+        }
+    }
+}
+
+/// Expands one seeded ciphertext.
+fn expand(seeded: &[u64], output: &mut [u64]) {
+    let (body, mask) = output.split_last_mut().expect("a ciphertext has a body");
+    mask::expand(Seed([seeded[0], seeded[1]]), 0, mask);
+    *body = seeded[2];
 }
 
 impl fmt::Debug for Ciphertexts {

@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ciphertext::Ciphertexts;
+    use crate::ciphertext::{Ciphertexts, StoredCiphertexts};
     use crate::circuit::{EvaluateError, MAX_ROWS_BYTES, Term, evaluate_linear};
     use crate::evaluation_keys::MAX_BATCH;
     use crate::parameters::{
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn only_linear_circuits_are_evaluated_without_keys() {
         let words: Vec<u64> = (0..2 * (BIG as u64 + 1)).collect();
-        let inputs = [Ciphertexts::new(BIG, words.clone())];
+        let inputs = [StoredCiphertexts::new(BIG, Compression::None, words.clone())];
         let found = evaluate_linear(&valid(vec![input(0), input(1)], &[1]), &inputs).unwrap();
         assert_eq!(found, [Ciphertexts::new(BIG, words[BIG + 1..].to_vec())]);
         let circuit = valid(vec![input(0), switch(&[0]), bootstrap(1)], &[2]);

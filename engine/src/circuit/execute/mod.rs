@@ -134,9 +134,10 @@ impl Rows for OneRow<'_> {
     }
 }
 
+/// Inputs are told by how many ciphertexts they have, and of which LWE dimension.
 pub(super) fn check_inputs(
     circuit: &ValidCircuit,
-    inputs: &[Ciphertexts],
+    inputs: impl ExactSizeIterator<Item = (usize, usize)>,
 ) -> Result<(), EvaluateError> {
     let gates = &circuit.signature().inputs;
     if gates.len() != inputs.len() {
@@ -148,10 +149,10 @@ pub(super) fn check_inputs(
     }
     let describe = |count, dimension| format!("{count} ciphertexts of LWE dimension {dimension}");
     for (index, (gate, input)) in gates.iter().zip(inputs).enumerate() {
-        if (gate.len(), gate.lwe_dimension) != (input.len(), input.lwe_dimension()) {
+        if (gate.len(), gate.lwe_dimension) != input {
             return Err(EvaluateError::Input {
                 input: index,
-                found: describe(input.len(), input.lwe_dimension()),
+                found: describe(input.0, input.1),
                 expected: describe(gate.len(), gate.lwe_dimension),
             });
         }

@@ -170,7 +170,8 @@ impl<'a, R: Rows> Run<'a, R> {
 
     fn begin(&self, row: usize) {
         let inputs = self.rows.inputs(row).and_then(|inputs| {
-            check_inputs(self.circuit, &inputs)?;
+            let shapes = inputs.iter().map(|input| (input.len(), input.lwe_dimension()));
+            check_inputs(self.circuit, shapes)?;
             Ok(inputs)
         });
         let inputs = match inputs {
