@@ -15,8 +15,6 @@ const SHOWN_CHARACTERS: usize = 4000;
 /// of the whole program, which takes 230 MB of memory and keeps them; a poison job that panics would
 /// be all that the memory of a worker shows.
 const BACKTRACES: (&str, &str) = ("RUST_BACKTRACE", "0");
-/// How long a worker may take to stand still.
-const STANDSTILL: Duration = Duration::from_millis(10);
 /// What a worker may take at the end beyond its grace period.
 const END_SLACK: Duration = Duration::from_secs(30);
 
@@ -92,11 +90,8 @@ impl Fleet {
         self.revive()?;
         let index = random.usize(..self.workers.len());
         let worker = &mut self.workers[index];
-        // It may be dead already, or about to be. One that stands still does not die by itself any
-        // more, so that each death has one cause.
-        let _ = worker.signal("STOP");
-        std::thread::sleep(STANDSTILL);
-        let killed = !worker.has_ended() && worker.signal("KILL").is_ok();
+        // It may be dead already.
+        let killed = worker.signal("KILL").is_ok();
         while !worker.has_ended() {
             std::thread::sleep(Duration::from_millis(1));
         }
