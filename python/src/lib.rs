@@ -1,13 +1,13 @@
 //! The extension module `cipherscore._native`: bytes and arrays of numbers in and out, for the Python
 //! package around it.
 //!
-//! * [`compile`]: trained models to artifacts.
-//! * [`client`]: the data owner's side of an artifact.
-//! * [`server`]: evaluation in this process.
-//! * [`fleet`]: rows through the queue.
-//! * [`recorder`]: the child process in which machine code of a raw `server.zip` is recorded.
+//! * `compile`: trained models to artifacts.
+//! * `client`: the data owner's side of an artifact.
+//! * `server`: evaluation in this process.
+//! * `fleet`: rows through the queue.
+//! * `recorder`: the child process in which machine code of a raw `server.zip` is recorded.
 //!
-//! Whatever takes time runs in a thread of its own ([`work`]): the interpreter's lock is free, and
+//! Whatever takes time runs in a thread of its own (`work`): the interpreter's lock is free, and
 //! Ctrl-C ends the call.
 
 mod arrays;
