@@ -66,6 +66,8 @@ class Workers:
             pytest.skip(f"{program} is not built: cargo build --release --workspace")
         command = [program, "start", "--models", self.models]
         command += ["--set", "health.listen=", "--set", "worker.name=python-tests"]
+        # Tests wait for models.
+        command += ["--set", "models.reload_interval=1s"]
         broker, store = services()
         variables = {"CIPHERSCORE_BROKER__URL": broker, "CIPHERSCORE_STORE__URL": store}
         with open(self.log, "wb") as log:
