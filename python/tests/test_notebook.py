@@ -6,12 +6,11 @@ import pytest
 from conftest import PATIENCE, REPOSITORY, services
 
 NOTEBOOK = REPOSITORY / "examples" / "python" / "encrypted_scoring.ipynb"
-nbformat = pytest.importorskip("nbformat")
 
 
 def run(monkeypatch, models=None):
     """Texts and the number of pictures that the notebook shows."""
-    client = pytest.importorskip("nbclient")
+    client, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("xgboost")
     if models is None:
         for name in ("CIPHERSCORE_BROKER_URL", "CIPHERSCORE_REDIS_URL"):
@@ -42,6 +41,7 @@ def test_the_notebook_through_a_fleet(monkeypatch, workers):
 
 
 def test_the_notebook_is_kept_without_outputs():
+    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
     nbformat.validate(notebook)
