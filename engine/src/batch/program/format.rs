@@ -32,7 +32,7 @@ pub enum FormatError {
     /// Other bytes.
     #[error("not a program file")]
     NotAProgram,
-    /// Written by a newer cipherscore.
+    /// Of another version.
     #[error(
         "program format version {0}, where this program reads version {PROGRAM_FORMAT_VERSION}; take the program that wrote it"
     )]
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn trailing_bytes_other_magic_and_newer_versions_are_refused() {
+    fn trailing_bytes_other_magic_and_other_versions_are_refused() {
         let changed = |at: usize, value: u8| {
             let mut bytes = GOLDEN.to_vec();
             bytes[at] = value;
             Program::from_bytes(&bytes).unwrap_err().to_string()
         };
         assert_eq!(changed(0, b'X'), "not a program file");
-        assert!(changed(8, 2).contains("version 2 is newer"));
+        assert!(changed(8, 2).contains("version 2, where this program reads version 1"));
         let mut longer = GOLDEN.to_vec();
         longer.push(0);
         assert!(Program::from_bytes(&longer).unwrap_err().to_string().contains("1 bytes too many"));
