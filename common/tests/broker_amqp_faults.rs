@@ -91,7 +91,7 @@ async fn a_crash_is_an_error_to_all_and_over_after_the_restart() {
 /// In whatever moment a connection ends, nobody waits for ever for a word to be told.
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_end_when_their_connection_is_cut_beneath_them() {
-    const ROUNDS: u32 = 60;
+    const ROUNDS: u32 = 30;
     const MESSAGES: u16 = 40;
     let node = RabbitMq::start().unwrap();
     let (direct, model) = with_model(&node).await;
@@ -114,7 +114,7 @@ async fn acks_end_when_their_connection_is_cut_beneath_them() {
         for delivery in deliveries {
             settling.spawn(timeout(PATIENCE, ack(delivery)));
         }
-        std::thread::sleep(Duration::from_micros(25) * round);
+        std::thread::sleep(Duration::from_micros(50) * round);
         relay.cut();
         while let Some(settled) = settling.join_next().await {
             let settled = settled.unwrap().expect("an ack that never ends");

@@ -123,6 +123,8 @@ struct World {
     blame: HashMap<usize, u64>,
     forgotten: u32,
     tags: usize,
+    /// Whether keys come and go.
+    keys_change: bool,
     rules: Rules,
 }
 
@@ -182,6 +184,7 @@ impl World {
             blame: HashMap::new(),
             forgotten: 0,
             tags: 0,
+            keys_change: true,
             rules: rules(),
         }
     }
@@ -228,9 +231,9 @@ impl World {
     }
 
     fn begin(&mut self, index: usize) {
-        // Keys come and go all the time, also while slots are waited for.
-        let here = Cell::new(false);
-        let changing: &dyn Fn(&str, _) -> bool = &|_, _| here.replace(!here.get());
+        // Keys may come and go all the time, also while slots are waited for.
+        let (keys_change, here) = (self.keys_change, Cell::new(false));
+        let changing: &dyn Fn(&str, _) -> bool = &|_, _| keys_change && here.replace(!here.get());
         let worker = &mut self.workers[index];
         let needed = worker.window.slots_of_next(SLOTS, changing);
         if worker.slots_in_use() + needed > SLOTS {
@@ -352,6 +355,7 @@ impl World {
 
     /// Lets everything come to rest, with nothing going wrong any more but what poison does.
     fn rest(&mut self) {
+        self.keys_change = false;
         for step in 0..MOST_STEPS {
             let index = step % WORKERS;
             self.deliver(index);
