@@ -111,6 +111,8 @@ struct Job {
     /// The blame of the times that it ran alone and did not end its worker: all of it where the
     /// worker was killed meanwhile, and what is never forgiven of every other one.
     unlucky: u64,
+    /// Whether it was to be called poison.
+    accused: bool,
     killed: u32,
 }
 
@@ -171,6 +173,7 @@ impl World {
             replies: 0,
             called_poison: false,
             unlucky: 0,
+            accused: false,
             killed: 0,
         };
         let jobs: Vec<_> = poison.iter().map(job).collect();
@@ -265,7 +268,10 @@ impl World {
         }
         let accused = run.accused;
         worker.runs.push(run);
-        if accused && !self.jobs[job].poison {
+        // A worker that was to call it poison may die before; then it is called so again.
+        let again = self.jobs[job].accused;
+        self.jobs[job].accused |= accused;
+        if accused && !self.jobs[job].poison && !again {
             let blamed = |run: &&Run| run.job == job && run.blamed;
             let elsewhere = self.workers.iter().flat_map(|worker| &worker.runs).filter(blamed);
             let excuses = self.jobs[job].unlucky + elsewhere.count() as u64 * u64::from(BLAME);
