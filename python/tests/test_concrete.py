@@ -120,6 +120,8 @@ def test_ctrl_c_ends_a_long_call():
     folder = TESTDATA / "concrete" / "decision_tree_classifier"
     code = (
         "import os, signal, threading\n"
+        # Whoever runs the tests in the background has made the signal one that is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from cipherscore.deployment import FHEModelClient\n"
         f"client = FHEModelClient({str(folder)!r})\n"
         "threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
