@@ -1,16 +1,19 @@
 //! The data owner's side: the key folder, rows in, jobs out, replies in, scores out.
 //!
 //! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
-//! batches of rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a file of any length
-//! through the queue, and goes on where it was interrupted; [`stream`] takes rows in memory. [`settings`] is `config/producer.toml`.
+//! batches of rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
+//! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
+//! in memory. [`settings`] is `config/producer.toml`.
 
 pub mod client;
+pub mod evaluation_keys;
 pub mod events;
 pub mod files;
 pub mod key_folder;
 pub mod matrix;
 pub mod model;
 pub mod note;
+mod parts;
 pub mod rows;
 pub mod score;
 pub mod settings;

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{BlobName, BlobStore, Digest, EvaluationKeyId, MarkStore};
+use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::EncryptionError;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
-use cipherscore_producer::stream::{KeySource, Stream, StreamError, Target};
+use cipherscore_producer::stream::{Stream, StreamError, Target};
 use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, serve, until};
 
 type Connections =

@@ -7,13 +7,13 @@ use age::secrecy::SecretString;
 use cipherscore_common::{Digest, EvaluationKeyId};
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
     ClientModel, Encryption, EncryptionError, Interface, open_client, read_rows_file,
     write_rows_file,
 };
-use cipherscore_producer::stream::KeySource;
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;

@@ -38,18 +38,19 @@ use tokio::task::JoinError;
 
 pub use self::input::InputError;
 pub use self::ledger::LedgerError;
-pub(crate) use self::publish::{MAX_PAYLOAD_BYTES, payload_permits};
 pub use self::record::Difference;
 pub use self::size::RowsPerJob;
 
 use self::ledger::Ledger;
-use self::publish::{KeyStep, Publisher};
+use self::publish::Publisher;
 use self::record::{FORMAT_VERSION, Header};
 use self::run::{Run, Totals};
 use crate::client::{Client, ClientError};
+use crate::evaluation_keys::{KeySource, KeyStep};
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
 use crate::model::{Encryption, EncryptionError};
+use crate::parts::blocking;
 use crate::rows::{Columns, ExtraColumns, ScoreError as WriteError};
 use crate::settings::ProducerSection;
 
@@ -200,9 +201,11 @@ pub async fn score<B: Broker, S: Store>(
         false => None,
     };
     let key_id = key_id.map(|key| EvaluationKeyId::new(digest(key)));
-    let publisher = Publisher::new(client, Arc::clone(&encryption), Arc::clone(&ledger));
-    let publisher = Arc::new(publisher.with_key(key_id, keys, settings.key_lease));
-    publisher.prepare_key(KeyStep::Ensure(tokio::time::Instant::now())).await?;
+    let key = key_id.map(|id| (id, KeySource::Folder(keys)));
+    let ours = Arc::clone(&encryption);
+    let publisher = Publisher::new(client, ours, Arc::clone(&ledger), key, settings.key_lease);
+    let publisher = Arc::new(publisher);
+    publisher.prepare_key(KeyStep::Once).await?;
 
     let in_flight = size::in_flight(&settings, encryption.model(), ledger.header().rows_per_job);
     let run = Run::new(publisher, past, in_flight, settings.job_deadline(), events);
@@ -258,11 +261,4 @@ pub fn unique_client(prefix: &str) -> String {
 /// Digests are the same in both crates, which do not know each other.
 fn digest(digest: cipherscore_engine::artifact::Digest) -> cipherscore_common::Digest {
     digest.to_string().parse().expect("a digest is written as a digest")
-}
-
-/// Runs what computes, or waits for a disk, beside the async runtime.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, JoinError> {
-    tokio::task::spawn_blocking(work).await
 }

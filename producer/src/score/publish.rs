@@ -4,38 +4,19 @@ use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
-use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, Store};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use cipherscore_common::{EvaluationKeyId, JobId, Lease, Store};
 
+use super::ScoreError;
 use super::ledger::Ledger;
 use super::record::Record;
-use super::{ScoreError, blocking};
 use crate::client::{Client, JobRequest, Received};
-use crate::key_folder::KeyFolder;
+use crate::evaluation_keys::{EvaluationKeys, KeySource, KeyStep};
 use crate::matrix::Matrix;
 use crate::model::{Encryption, EncryptionError};
-
-/// Payloads that are in this process at a time, encrypted and not yet at the broker or in the
-/// store, in bytes. A larger one is there alone.
-pub(crate) const MAX_PAYLOAD_BYTES: u64 = 256 << 20;
-/// Unit in which they are counted, in bytes.
-const PERMIT_BYTES: u64 = 1 << 10;
+use crate::parts::{PayloadRoom, blocking};
 
 /// Rows of a part. Shared with the task that encrypts them.
 pub(super) type Rows = Arc<Matrix<f64>>;
-
-/// What to do about the evaluation key before a job is published. Each names the time at which
-/// it was needed: jobs that miss the key at the same time put it back once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyStep {
-    /// It is there.
-    None,
-    /// Put it there unless it is.
-    Ensure(Instant),
-    /// What is there is something else.
-    Replace(Instant),
-}
 
 /// A job that is to be made of a part.
 pub(super) struct NewJob<B: Broker, S: Store> {
@@ -53,17 +34,9 @@ pub(super) struct Publisher<B, S> {
     pub(super) client: Client<B, S>,
     pub(super) encryption: Arc<dyn Encryption>,
     pub(super) ledger: Arc<Ledger>,
-    key: Option<Key>,
-    /// Of [`MAX_PAYLOAD_BYTES`], by [`PERMIT_BYTES`].
-    payloads: Semaphore,
-}
-
-struct Key {
-    id: EvaluationKeyId,
-    folder: KeyFolder,
-    lease: Lease,
-    /// When it was put into the store.
-    put: Mutex<Option<Instant>>,
+    key: Option<(EvaluationKeyId, KeySource)>,
+    keys: EvaluationKeys<B, S>,
+    payloads: PayloadRoom,
 }
 
 impl<B: Broker, S: Store> Publisher<B, S> {
@@ -71,42 +44,16 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         client: Client<B, S>,
         encryption: Arc<dyn Encryption>,
         ledger: Arc<Ledger>,
-    ) -> Self {
-        let payloads = Semaphore::new(payload_permits(MAX_PAYLOAD_BYTES) as usize);
-        Self { client, encryption, ledger, key: None, payloads }
-    }
-
-    /// Names the key that jobs need, if they need one.
-    pub(super) fn with_key(
-        self,
-        id: Option<EvaluationKeyId>,
-        folder: KeyFolder,
+        key: Option<(EvaluationKeyId, KeySource)>,
         lease: Lease,
     ) -> Self {
-        let key = id.map(|id| Key { id, folder, lease, put: Mutex::default() });
-        Self { key, ..self }
+        let keys = EvaluationKeys::new(client.clone(), lease);
+        Self { client, encryption, ledger, key, keys, payloads: PayloadRoom::new() }
     }
 
-    /// Sees to the evaluation key, which is read from its folder and not kept.
+    /// Sees to the evaluation key, if jobs need one.
     pub(super) async fn prepare_key(&self, step: KeyStep) -> Result<(), ScoreError> {
-        let (Some(key), KeyStep::Ensure(needed) | KeyStep::Replace(needed)) = (&self.key, step)
-        else {
-            return Ok(());
-        };
-        let mut put = key.put.lock().await;
-        if put.is_some_and(|put| put > needed) {
-            return Ok(());
-        }
-        let (folder, tenant) = (key.folder.clone(), self.client.tenant().clone());
-        let read =
-            move || Ok::<_, ScoreError>(Blob::evaluation_key(&tenant, folder.evaluation_key()?)?);
-        let blob = blocking(read).await??;
-        match step {
-            KeyStep::Replace(_) => self.client.replace_key(&blob, key.lease).await?,
-            _ => self.client.ensure_key(&blob, key.lease).await.map(|_| ())?,
-        }
-        *put = Some(Instant::now());
-        Ok(())
+        self.keys.prepare(self.key.as_ref(), step).await
     }
 
     /// Encrypts and publishes. Returns when the broker has the job, or false when another job
@@ -114,8 +61,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
     pub(super) async fn publish(&self, new: NewJob<B, S>) -> Result<bool, ScoreError> {
         let NewJob { job, part, rows, deadline, key, replaces } = new;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let payload_bytes = self.encryption.model().payload_bytes(count).min(MAX_PAYLOAD_BYTES);
-        let _room = self.payloads.acquire_many(payload_permits(payload_bytes)).await;
+        let _room = self.payloads.take(self.encryption.model().payload_bytes(count)).await;
         let (encryption, ledger) = (Arc::clone(&self.encryption), Arc::clone(&self.ledger));
         let (deadline_ms, replacing) = (deadline.map(Timestamp::millis), replaces.is_some());
         let encrypt = move || {
@@ -142,7 +88,7 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         let request = JobRequest {
             id: job,
             model_id: self.ledger.header().model_id,
-            key_id: self.key.as_ref().map(|key| key.id),
+            key_id: self.key.as_ref().map(|(id, _)| *id),
             rows: count,
             deadline,
             correlation_id: None,
@@ -194,11 +140,6 @@ impl<B: Broker, S: Store> Publisher<B, S> {
         }
         Ok(())
     }
-}
-
-/// At most those of [`MAX_PAYLOAD_BYTES`], which are few.
-pub(crate) fn payload_permits(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Outputs that are not what the model gives.

@@ -9,24 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
-use cipherscore_common::message::{ErrorCode, Timestamp};
+use cipherscore_common::message::Timestamp;
 use cipherscore_common::{JobId, Store};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::replies::ReplyTask;
+use super::ScoreError;
 use super::input::{Input, InputError};
 use super::past::{Parts, Past};
-use super::publish::{KeyStep, NewJob, Publisher, Rows, Unreadable};
-use super::{ScoreError, blocking};
+use super::publish::{NewJob, Publisher, Rows, Unreadable};
 use crate::client::{Answer, InFlight, Received};
+use crate::evaluation_keys::KeyStep;
 use crate::events::{Event, Events};
+use crate::parts::{MAX_JOBS_OF_PART, blocking, due_in, remedy};
 use crate::rows::ExtraColumns;
 
-/// Jobs that are made of one part, at most.
-const MAX_JOBS_OF_PART: u32 = 3;
-/// How long after its deadline a reply may still come.
-const REPLY_GRACE: Duration = Duration::from_secs(30);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -80,8 +78,7 @@ struct Part {
     /// Jobs of it so far, in this run.
     published: u32,
     published_at: Instant,
-    /// When it is given up that they are answered: by a clock that nobody sets. Were it the time of
-    /// day, a jump of it would have every job published again.
+    /// When it is given up that they are answered.
     due: Option<Instant>,
 }
 
@@ -91,12 +88,6 @@ impl Part {
         self.jobs.retain(|other| *other != job);
         self.awaited = self.awaited.filter(|awaited| *awaited != job);
     }
-}
-
-/// When a reply to a job with so much time is not waited for any more; never, where that is beyond
-/// what the clock can say.
-fn due_in(time: Duration) -> Option<Instant> {
-    Instant::now().checked_add(time.saturating_add(REPLY_GRACE))
 }
 
 /// What a task did.
@@ -267,7 +258,7 @@ impl<B: Broker, S: Store> Run<B, S> {
         });
         entry.rows = Some(rows);
         if entry.state == State::Unread {
-            self.publish(part, KeyStep::None, None);
+            self.publish(part, KeyStep::Once, None);
         }
         Ok(Ok(()))
     }
@@ -334,19 +325,12 @@ impl<B: Broker, S: Store> Run<B, S> {
                 });
             }
             Answer::Failed { code, reason } => {
-                let needed = entry.published_at;
-                let remedy = match code {
-                    ErrorCode::BlobMissing | ErrorCode::DeadlineExceeded => Some(KeyStep::None),
-                    ErrorCode::KeyMissing => Some(KeyStep::Ensure(needed)),
-                    // Of the payload or of the key: the code does not tell.
-                    ErrorCode::WrongDigest => Some(KeyStep::Replace(needed)),
-                    _ => None,
-                };
+                let remedy = remedy(code, entry.published_at);
                 self.without(part, remedy, format!("{code}: {reason}"), received);
             }
             Answer::Lost { reason } => {
                 let reason = format!("the outputs are lost: {reason}");
-                self.without(part, Some(KeyStep::None), reason, received);
+                self.without(part, Some(KeyStep::Once), reason, received);
             }
         }
     }

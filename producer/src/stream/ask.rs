@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use cipherscore_common::broker::{Broker, QueueState};
-use cipherscore_common::message::Timestamp;
+use cipherscore_common::broker::Broker;
 use cipherscore_common::{JobId, ModelId, Store};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -14,11 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::{Answer, Client, ClientError, JobRequest, Received};
 use crate::events::{Event, Events};
-
-/// How long after its deadline a reply may still come.
-const REPLY_GRACE: Duration = Duration::from_secs(30);
-/// After what silence the queue is looked at.
-const SILENCE: Duration = Duration::from_secs(10);
+use crate::parts::{SILENCE, reason_of_silence};
 
 /// Why a job has no answer.
 pub(super) enum Unanswered {
@@ -84,17 +78,14 @@ pub(super) struct Asked<B: Broker, S: Store> {
 
 impl<B: Broker, S: Store> Asked<B, S> {
     /// Waits for the answer. Says why when none comes for a while.
-    pub(super) async fn answer(
-        mut self,
-        deadline: Option<Timestamp>,
-    ) -> Result<Answer, Unanswered> {
-        let due = deadline.map(|deadline| deadline.after(REPLY_GRACE));
+    pub(super) async fn answer(mut self, due: Option<Instant>) -> Result<Answer, Unanswered> {
         loop {
             if lock(&self.shared.ended).is_some() {
                 // Its sender is gone or will never be used.
                 return Err(Unanswered::Ended(self.shared.why_it_ended()));
             }
-            let patience = due.map_or(SILENCE, |due| due.left(Timestamp::now()).min(SILENCE));
+            let left = |due: Instant| due.saturating_duration_since(Instant::now());
+            let patience = due.map_or(SILENCE, |due| left(due).min(SILENCE));
             match timeout(patience, &mut self.answer).await {
                 Ok(Ok(mut received)) => {
                     let answer = received.take_answer();
@@ -102,7 +93,7 @@ impl<B: Broker, S: Store> Asked<B, S> {
                     return Ok(answer);
                 }
                 Ok(Err(_)) => return Err(Unanswered::Ended(self.shared.why_it_ended())),
-                Err(_) if due.is_some_and(|due| due <= Timestamp::now()) => {
+                Err(_) if due.is_some_and(|due| due <= Instant::now()) => {
                     return Err(Unanswered::TooLate);
                 }
                 Err(_) => self.shared.look(self.model_id).await,
@@ -169,14 +160,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
             }
             *heard = Instant::now();
         }
-        let reason = match self.client.queue_state(model_id).await {
-            Ok(Some(QueueState { consumers: 0, messages })) => {
-                format!("no worker takes jobs of model {model_id}, and {messages} wait")
-            }
-            Ok(None) => format!("the queue of model {model_id} is gone"),
-            // Workers are at work, or it is known already that the broker is away.
-            Ok(Some(_)) | Err(_) => return,
-        };
+        let state = self.client.queue_state(model_id).await;
+        let reason = reason_of_silence(format_args!("model {model_id}"), state);
+        let Some(reason) = reason else { return };
         self.events.tell(Event::Waiting { reason, again_in: SILENCE });
     }
 }

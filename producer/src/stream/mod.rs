@@ -10,13 +10,12 @@
 //! evaluation keys are in the store.
 
 mod ask;
-mod keys;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::{ErrorCode, Timestamp};
+use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::ReplyQueue;
 use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
 use thiserror::Error;
@@ -25,17 +24,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use self::ask::{Asking, Unanswered};
-use self::keys::{Keys, Step};
 use crate::client::{Answer, Client, ClientError, JobRequest};
+use crate::evaluation_keys::{EvaluationKeys, KeySource, KeyStep};
 use crate::events::{Event, Events};
-use crate::key_folder::{KeyFolder, KeyFolderError};
+use crate::key_folder::KeyFolderError;
 use crate::matrix::Matrix;
 use crate::model::{Encryption, EncryptionError};
-use crate::score::{MAX_PAYLOAD_BYTES, blocking, payload_permits, unique_client};
+use crate::parts::{MAX_JOBS_OF_PART, PayloadRoom, blocking, due_in, remedy};
+use crate::score::unique_client;
 use crate::settings::ProducerSection;
-
-/// Jobs that are made of one part, at most.
-const MAX_JOBS_OF_PART: u32 = 3;
 
 /// Why a call has no results.
 #[derive(Debug, Error)]
@@ -72,15 +69,6 @@ pub enum StreamError {
     Stopped(#[from] JoinError),
 }
 
-/// Where an evaluation key is until it is in the store.
-#[derive(Debug, Clone)]
-pub enum KeySource {
-    /// In a folder, from which it is read when it is needed.
-    Folder(KeyFolder),
-    /// In memory.
-    Bytes(Arc<Vec<u8>>),
-}
-
 /// Which model jobs name, and with which key it is evaluated.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -113,12 +101,12 @@ pub struct Stream<B: Broker, S: Store> {
 
 struct Shared<B: Broker, S: Store> {
     asking: Asking<B, S>,
-    keys: Keys<B, S>,
+    keys: EvaluationKeys<B, S>,
     settings: ProducerSection,
     /// Jobs of all calls.
     in_flight: Semaphore,
     /// Payloads that are encrypted and not yet at the broker or in the store.
-    payloads: Semaphore,
+    payloads: PayloadRoom,
     events: Events,
 }
 
@@ -139,9 +127,9 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let client = Client::open(broker, store, queue, options, events.clone()).await?;
         let shared = Shared {
             asking: Asking::start(client.clone(), events.clone()),
-            keys: Keys::new(client, settings.key_lease),
+            keys: EvaluationKeys::new(client, settings.key_lease),
             in_flight: Semaphore::new(settings.in_flight.get().into()),
-            payloads: Semaphore::new(payload_permits(MAX_PAYLOAD_BYTES) as usize),
+            payloads: PayloadRoom::new(),
             settings,
             events,
         };
@@ -245,7 +233,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
         scored: &Events,
     ) -> Result<T, StreamError> {
         let _room = self.in_flight.acquire().await;
-        let mut step = Step::Once;
+        let mut step = KeyStep::Once;
         let mut jobs = 0;
         loop {
             let published = Instant::now();
@@ -259,16 +247,16 @@ impl<B: Broker, S: Store> Shared<B, S> {
                             scored.tell(Event::Scored { rows: part.rows.into() });
                             return Ok(result);
                         }
-                        Err(error) => (error.to_string(), Some(Step::Once)),
+                        Err(error) => (error.to_string(), Some(KeyStep::Once)),
                     }
                 }
                 Some(Answer::Failed { code, reason }) => {
                     (format!("{code}: {reason}"), remedy(code, published))
                 }
                 Some(Answer::Lost { reason }) => {
-                    (format!("the outputs are lost: {reason}"), Some(Step::Once))
+                    (format!("the outputs are lost: {reason}"), Some(KeyStep::Once))
                 }
-                None => ("not answered by its deadline".into(), Some(Step::Once)),
+                None => ("not answered by its deadline".into(), Some(KeyStep::Once)),
             };
             match next {
                 Some(next) if jobs < MAX_JOBS_OF_PART => {
@@ -288,16 +276,17 @@ impl<B: Broker, S: Store> Shared<B, S> {
         &self,
         target: &Target,
         part: &Part<T>,
-        step: Step,
+        step: KeyStep,
     ) -> Result<(JobId, Option<Answer>), StreamError> {
         let id = JobId::random();
-        let deadline = self.settings.job_deadline().map(|time| Timestamp::now().after(time));
-        let room = payload_permits(part.payload_bytes.min(MAX_PAYLOAD_BYTES));
-        let room = self.payloads.acquire_many(room).await;
+        let time = self.settings.job_deadline();
+        let deadline = time.map(|time| Timestamp::now().after(time));
+        let due = time.and_then(due_in);
+        let room = self.payloads.take(part.payload_bytes).await;
         let make = Arc::clone(&part.make);
         let (payload, ()) = tokio::try_join!(
-            async { Ok(blocking(move || make()).await??) },
-            self.keys.prepare(target.key.as_ref(), step),
+            async { Ok::<_, StreamError>(blocking(move || make()).await??) },
+            self.keys.prepare::<StreamError>(target.key.as_ref(), step),
         )?;
         let request = JobRequest {
             id,
@@ -310,21 +299,10 @@ impl<B: Broker, S: Store> Shared<B, S> {
         };
         let asked = self.asking.publish(request).await?;
         drop(room);
-        match asked.answer(deadline).await {
+        match asked.answer(due).await {
             Ok(answer) => Ok((id, Some(answer))),
             Err(Unanswered::TooLate) => Ok((id, None)),
             Err(Unanswered::Ended(reason)) => Err(StreamError::Ended(reason)),
         }
-    }
-}
-
-/// What a new job may be tried with, after one that ended so.
-fn remedy(code: ErrorCode, published: Instant) -> Option<Step> {
-    match code {
-        ErrorCode::BlobMissing | ErrorCode::DeadlineExceeded => Some(Step::Once),
-        ErrorCode::KeyMissing => Some(Step::Ensure(published)),
-        // Of the payload or of the key: the code does not tell.
-        ErrorCode::WrongDigest => Some(Step::Replace(published)),
-        _ => None,
     }
 }

@@ -1,20 +1,17 @@
 //! What the tasks of a run did, deadlines, and silence.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cipherscore_common::Store;
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
 use tokio::time::Instant;
 
-use super::{Done, Failure, MAX_JOBS_OF_PART, Run, State};
+use super::{Done, Failure, Run, State};
+use crate::evaluation_keys::KeyStep;
 use crate::events::Event;
+use crate::parts::{MAX_JOBS_OF_PART, SILENCE, blocking, reason_of_silence};
 use crate::score::input::InputError;
-use crate::score::publish::KeyStep;
-use crate::score::{MAX_FAILED_JOBS, ScoreError, blocking};
-
-/// After what silence the queue is looked at.
-const SILENCE: Duration = Duration::from_secs(10);
+use crate::score::{MAX_FAILED_JOBS, ScoreError};
 
 impl<B: Broker, S: Store> Run<B, S> {
     /// Takes note of what a task did.
@@ -40,7 +37,7 @@ impl<B: Broker, S: Store> Run<B, S> {
                     entry.state = State::Waiting;
                 }
                 let reason = unreadable.error.to_string();
-                self.without(part, Some(KeyStep::None), reason, unreadable.received);
+                self.without(part, Some(KeyStep::Once), reason, unreadable.received);
             }
             Done::Failed { part, failure } => {
                 let rows = self.end(part);
@@ -87,7 +84,7 @@ impl<B: Broker, S: Store> Run<B, S> {
             if published < MAX_JOBS_OF_PART {
                 self.outcome.totals.published_again += 1;
                 self.events.tell(Event::PublishedAgain { reason });
-                self.publish(part, KeyStep::None, None);
+                self.publish(part, KeyStep::Once, None);
             } else {
                 self.fail(part, Failure { job, reason }, None);
             }
@@ -103,14 +100,7 @@ impl<B: Broker, S: Store> Run<B, S> {
     }
 
     fn tell_silence(&mut self, state: Result<Option<QueueState>, BrokerError>) {
-        let reason = match state {
-            Ok(Some(QueueState { consumers: 0, messages })) => {
-                format!("no worker takes jobs of this model, and {messages} wait")
-            }
-            Ok(None) => "the queue of this model is gone".into(),
-            // Workers are at work, or it is known already that the broker is away.
-            Ok(Some(_)) | Err(_) => return,
-        };
+        let Some(reason) = reason_of_silence("this model", state) else { return };
         self.silent = true;
         self.events.tell(Event::Waiting { reason, again_in: SILENCE });
     }

@@ -4,18 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{Blob, EvaluationKeyId, Lease, Store};
+use cipherscore_common::{Blob, EvaluationKeyId, Lease, Store, StoreError};
 use tokio::sync::Mutex;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::{KeySource, StreamError};
-use crate::client::Client;
-use crate::score::blocking;
+use crate::client::{Client, ClientError};
+use crate::key_folder::{KeyFolder, KeyFolderError};
+use crate::parts::blocking;
+
+/// Where an evaluation key is until it is in the store. It is read when it is needed, and not kept.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// In a folder.
+    Folder(KeyFolder),
+    /// In memory.
+    Bytes(Arc<Vec<u8>>),
+}
 
 /// What to do about the evaluation key before a job is published. The times are those at which a job
 /// was published that missed it: jobs that miss the key at the same time put it back once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum KeyStep {
     /// Put it there, unless this process has done so.
     Once,
     /// It is gone.
@@ -25,43 +35,47 @@ pub(super) enum Step {
 }
 
 /// What this process has put into the store.
-pub(super) struct Keys<B: Broker, S: Store> {
+pub(crate) struct EvaluationKeys<B, S> {
     client: Client<B, S>,
     lease: Lease,
     put: Mutex<HashMap<EvaluationKeyId, Instant>>,
 }
 
-impl<B: Broker, S: Store> Keys<B, S> {
-    pub(super) fn new(client: Client<B, S>, lease: Lease) -> Self {
+impl<B: Broker, S: Store> EvaluationKeys<B, S> {
+    pub(crate) fn new(client: Client<B, S>, lease: Lease) -> Self {
         Self { client, lease, put: Mutex::default() }
     }
 
     /// Sees to a key. Who comes while it is being put waits, and does not put it again.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare<E>(
         &self,
         key: Option<&(EvaluationKeyId, KeySource)>,
-        step: Step,
-    ) -> Result<(), StreamError> {
+        step: KeyStep,
+    ) -> Result<(), E>
+    where
+        E: From<ClientError> + From<KeyFolderError> + From<StoreError> + From<JoinError>,
+    {
         let Some((id, source)) = key else { return Ok(()) };
         let mut put = self.put.lock().await;
         let done = put.get(id).is_some_and(|put| match step {
-            Step::Once => true,
-            Step::Ensure(missed) | Step::Replace(missed) => *put > missed,
+            KeyStep::Once => true,
+            KeyStep::Ensure(missed) | KeyStep::Replace(missed) => *put > missed,
         });
         if done {
             return Ok(());
         }
-        let (tenant, source) = (self.client.tenant().clone(), source.clone());
+        let (source, tenant) = (source.clone(), self.client.tenant().clone());
+        // Many megabytes are read and digested.
         let read = move || {
             let bytes = match source {
                 KeySource::Folder(folder) => folder.evaluation_key()?,
                 KeySource::Bytes(bytes) => Arc::unwrap_or_clone(bytes),
             };
-            Ok::<_, StreamError>(Blob::evaluation_key(&tenant, bytes)?)
+            Ok::<_, KeyFolderError>(Blob::evaluation_key(&tenant, bytes))
         };
-        let blob = blocking(read).await??;
+        let blob = blocking(read).await???;
         match step {
-            Step::Replace(_) => self.client.replace_key(&blob, self.lease).await?,
+            KeyStep::Replace(_) => self.client.replace_key(&blob, self.lease).await?,
             _ => self.client.ensure_key(&blob, self.lease).await.map(drop)?,
         }
         put.insert(*id, Instant::now());
