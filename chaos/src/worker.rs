@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use cipherscore_concrete::artifact::open_evaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
-use cipherscore_worker::artifact::open_evaluator;
 use cipherscore_worker::command::{Options, start_with};
 use rustix::process::{Signal, getpid, kill_process};
 

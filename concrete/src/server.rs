@@ -91,8 +91,7 @@ impl ServerArtifact {
         let specs = ClientSpecs::parse(&specs_json)?;
         let (origin, model_id, p_error, circuit) = match archive.get(names::CIRCUIT) {
             Some(circuit) => {
-                let manifest = archive.require(names::MANIFEST)?;
-                let manifest = Manifest::parse(manifest, circuit, &specs_json)?;
+                let manifest = read_manifest(&archive, circuit)?;
                 let circuit = Circuit::from_bytes(circuit)?;
                 (Origin::Imported, manifest.model_id, manifest.p_error, circuit)
             }
@@ -145,6 +144,12 @@ fn reported_p_error(archive: &Archive) -> Option<f64> {
     let feedback = archive.get(names::COMPILATION_FEEDBACK)?;
     let Feedback { p_error } = serde_json::from_slice(feedback).ok()?;
     (p_error > 0.0 && p_error < 1.0).then_some(p_error)
+}
+
+/// Of an imported artifact.
+pub(crate) fn read_manifest(archive: &Archive, circuit: &[u8]) -> Result<Manifest, ServerZipError> {
+    let specs = archive.require(names::CLIENT_SPECS)?;
+    Ok(Manifest::parse(archive.require(names::MANIFEST)?, circuit, specs)?)
 }
 
 fn record_raw(

@@ -5,11 +5,11 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id, open_evaluator};
 use cipherscore_concrete::batch::{split_values, write_batch};
-use cipherscore_engine::artifact::{Archive, Digest, Manifest, ModelId, names};
+use cipherscore_engine::artifact::{Archive, Digest};
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
-use cipherscore_worker::artifact::{ArtifactKind, Opened, open_evaluator};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -47,8 +47,7 @@ impl Server {
             let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
             let recorder = recorder::command(recorder);
             let opened = open_evaluator(&server_zip, recorder.as_ref(), threads);
-            let Opened { evaluator, cost } =
-                opened.map_err(|error| Failure::new(Class::Artifact, format!("{error:#}")))?;
+            let Opened { evaluator, cost } = opened.map_err(Failure::as_class(Class::Artifact))?;
             let shared = Shared { evaluator, kind, prepared: Mutex::default() };
             Ok(Self { shared: Arc::new(shared), bootstraps: cost.bootstraps })
         })
@@ -148,17 +147,7 @@ impl Shared {
 #[pyfunction]
 pub(crate) fn server_model_id(py: Python<'_>, server_zip: PyBackedBytes) -> PyResult<String> {
     work::run(py, move |_| {
-        let artifact = Failure::as_class(Class::Artifact);
-        let archive = Archive::read(&server_zip).map_err(&artifact)?;
-        let id: ModelId = match archive.get(names::CIRCUIT) {
-            None => Digest::of(&server_zip),
-            Some(circuit) => {
-                let specs = archive.require(names::CLIENT_SPECS).map_err(&artifact)?;
-                let manifest = archive.require(names::MANIFEST).map_err(&artifact)?;
-                let manifest = Manifest::parse(manifest, circuit, specs);
-                manifest.map_err(Failure::as_class(Class::Artifact))?.model_id
-            }
-        };
+        let id = model_id(&server_zip).map_err(Failure::as_class(Class::Artifact))?;
         Ok(id.to_string())
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::config::{Section, load};
+use cipherscore_common::config::load;
 use cipherscore_common::{RedisConfig, RedisStore};
 use cipherscore_producer::settings::ProducerSettings;
 use pyo3::prelude::*;
@@ -56,17 +56,10 @@ pub(crate) fn broker(settings: &ProducerSettings) -> Result<AmqpBroker, Failure>
         let message = "which broker? Give amqp_url, or set CIPHERSCORE_BROKER_URL";
         return Err(Failure::new(Class::Fleet, message));
     }
-    let url = service.resolve_url(Section::Broker).map_err(wrong)?;
-    let mut config = AmqpConfig::parse(url.expose())
+    let config = AmqpConfig::from_settings(service)
         .map_err(wrong)?
         .with_name("cipherscore-python")
         .with_confirm_timeout(settings.producer.confirm_timeout);
-    if let Some(file) = &service.ca_file {
-        config = config.with_authority(file).map_err(wrong)?;
-    }
-    if let (Some(certificate), Some(key)) = (&service.certificate_file, &service.key_file) {
-        config = config.with_client_certificate(certificate, key).map_err(wrong)?;
-    }
     AmqpBroker::new(config).map_err(wrong)
 }
 

@@ -4,7 +4,6 @@
 //! * `pipeline`: the way of a job, step by step. Read it first.
 //! * `supervisor`: consuming, slots, reconnecting, stopping.
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
-//! * [`artifact`]: what it evaluates.
 //! * `memory`, `in_flight`, `window`, `models`, `full_queues`: what is kept meanwhile.
 //! * `metrics`, `health`, `pulse`, `watched`, `queues`: how it is watched.
 //! * [`config`], [`command`]: how it is started.
@@ -12,7 +11,6 @@
 #[macro_use]
 mod fail_point;
 
-pub mod artifact;
 pub mod command;
 mod compute;
 pub mod config;

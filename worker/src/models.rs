@@ -8,12 +8,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use cipherscore_common::{BlobName, BlobReader, ModelId, Store, Tenant};
+use cipherscore_concrete::artifact::open_evaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::evaluator::Evaluator;
 use tracing::{error, info};
-
-use crate::artifact::open_evaluator;
 
 /// Name of a model's file inside a folder of its own.
 const SERVER_ZIP: &str = "server.zip";

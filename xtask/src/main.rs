@@ -111,11 +111,18 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("cipherscore", &["cipherscore-chaos", "fail"]),
-    // What is loaded into an interpreter: no command line, and nothing that starts or installs
-    // servers.
+    // What is loaded into an interpreter: no worker, no command line, and nothing that starts or
+    // installs servers.
     (
         PYTHON_MODULE,
-        &["cipherscore-testbed", "cipherscore-chaos", "cipherscore-bench", "cipherscore", "fail"],
+        &[
+            "cipherscore-worker",
+            "cipherscore-testbed",
+            "cipherscore-chaos",
+            "cipherscore-bench",
+            "cipherscore",
+            "fail",
+        ],
     ),
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use cipherscore_concrete::artifact::{ArtifactKind, Opened};
 use cipherscore_concrete::keys::read_evaluation_keys;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::{read_value, write_value};
@@ -15,7 +16,6 @@ use cipherscore_engine::evaluation_keys::PreparedKeys;
 use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
-use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::Args;
 use serde::Serialize;
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use cipherscore_concrete::artifact::ArtifactKind;
 use cipherscore_concrete::server::Origin;
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, ModelId};
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_worker::artifact::ArtifactKind;
 use clap::Args;
 use serde::Serialize;
 

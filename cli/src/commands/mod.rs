@@ -28,13 +28,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use cipherscore_concrete::artifact::{Opened, open_evaluator};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{ClientModel, OpenClient, open_client, open_model_or_program};
 use cipherscore_producer::rows::ExtraColumns;
-use cipherscore_worker::artifact::{Opened, open_evaluator};
 use clap::Args;
 use serde::Serialize;
 

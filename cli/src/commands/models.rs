@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
+use cipherscore_concrete::artifact::{ArtifactKind, Opened};
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
-use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::{Args, Subcommand};
 
 use super::store::{Listed, StoreOptions, push, report_list, wait};

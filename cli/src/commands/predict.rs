@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use cipherscore_concrete::artifact::Opened;
 use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
@@ -13,7 +14,6 @@ use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption};
 use cipherscore_producer::rows::{Columns, RowReader, ScoreWriter};
-use cipherscore_worker::artifact::Opened;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::ensure;
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
-use cipherscore_engine::artifact::{Archive, Digest, MAX_ZIP_BYTES};
+use cipherscore_concrete::artifact::{ArtifactKind, model_id};
+use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::Columns;
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
-use cipherscore_worker::artifact::{ArtifactKind, Opened};
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -177,14 +177,11 @@ impl Score {
 fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     require_one_model(client, path, &zip)?;
-    let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
-        ArtifactKind::Raw => (Digest::of(&zip), None),
-        _ => {
-            let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
-            (evaluator.model_id(), Some(cost.bootstraps))
-        }
+    let bootstraps = match ArtifactKind::of(&Archive::read(&zip)?) {
+        ArtifactKind::Raw => None,
+        _ => Some(read_evaluator(path, &zip)?.cost.bootstraps),
     };
-    Ok((id.to_string().parse()?, bootstraps))
+    Ok((model_id(&zip)?.to_string().parse()?, bootstraps))
 }
 
 /// None when it was interrupted.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::config::{LogFormat, Section};
+use cipherscore_common::config::LogFormat;
 use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError, telemetry};
 use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
@@ -80,19 +80,8 @@ fn open_broker(settings: &ProducerSettings) -> anyhow::Result<AmqpBroker> {
              CIPHERSCORE_BROKER_URL or CIPHERSCORE_BROKER_URL_FILE, or name it in --config FILE"
         );
     }
-    let url = service.resolve_url(Section::Broker)?;
-    let mut config = AmqpConfig::parse(url.expose())?
+    let config = AmqpConfig::from_settings(service)?
         .with_name("cipherscore")
         .with_confirm_timeout(settings.producer.confirm_timeout);
-    if let Some(file) = &service.ca_file {
-        config = config.with_authority(file)?;
-    }
-    ensure!(
-        service.certificate_file.is_some() == service.key_file.is_some(),
-        "broker.certificate_file and broker.key_file are given together"
-    );
-    if let (Some(certificate), Some(key)) = (&service.certificate_file, &service.key_file) {
-        config = config.with_client_certificate(certificate, key)?;
-    }
     AmqpBroker::new(config).context("broker")
 }

@@ -6,8 +6,8 @@ mod circuit;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cipherscore_concrete::artifact::ArtifactKind;
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
-use cipherscore_worker::artifact::ArtifactKind;
 use clap::Args;
 use serde::Serialize;
 
