@@ -121,10 +121,7 @@ impl StoredCiphertexts {
     }
 
     fn words_of_one(&self) -> usize {
-        match self.compression {
-            Compression::None => self.lwe_dimension + 1,
-            Compression::Seed => SEEDED_WORDS,
-        }
+        self.compression.words_per_ciphertext(self.lwe_dimension)
     }
 
     /// Number of ciphertexts.
@@ -180,10 +177,17 @@ impl fmt::Debug for Ciphertexts {
 impl Gate {
     /// Words in which one of this gate's ciphertexts travels in the given form.
     pub fn words_per_ciphertext(&self, compression: Compression) -> usize {
-        match compression {
+        compression.words_per_ciphertext(self.lwe_dimension)
+    }
+}
+
+impl Compression {
+    /// Words in which one ciphertext of this LWE dimension travels.
+    fn words_per_ciphertext(self, lwe_dimension: usize) -> usize {
+        match self {
             // Asked before a stranger's dimension is checked, so that it must not overflow.
-            Compression::None => self.lwe_dimension.saturating_add(1),
-            Compression::Seed => SEEDED_WORDS,
+            Self::None => lwe_dimension.saturating_add(1),
+            Self::Seed => SEEDED_WORDS,
         }
     }
 }
