@@ -15,6 +15,7 @@ from .errors import (
     CompileError,
     FleetError,
     KeysError,
+    NotServedError,
     RowsError,
     UnsupportedModelError,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "FleetError",
     "Job",
     "KeysError",
+    "NotServedError",
     "RowsError",
     "UnsupportedModelError",
     "as_completed",

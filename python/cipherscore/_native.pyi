@@ -7,6 +7,8 @@ import numpy.typing as npt
 _Floats = npt.NDArray[np.float64]
 _Integers = npt.NDArray[np.int64]
 
+RANGE_MARGIN: float
+
 class _Options(TypedDict):
     calibration: Optional[_Floats]
     ranges: Optional[list[tuple[str, float, float]]]

@@ -70,11 +70,10 @@ class RemoteClient:
         executor: Executor,
         evaluate: Callable[[Optional[bytes], list[bytes], Done], None],
         finished: Done,
-        rows_per_job: Optional[int],
+        rows_per_job: int,
     ) -> None:
         """Encrypt rows job by job, and decrypt what comes back; in the executor's thread."""
-        count = rows_per_job or self.rows_per_job
-        starts = range(0, len(rows), count)
+        starts = range(0, len(rows), rows_per_job)
         parts: list[Any] = [None] * len(starts)
         left = [len(starts)]
 
@@ -98,7 +97,7 @@ class RemoteClient:
                 return
             try:
                 start = starts[number]
-                values = self._encrypt(rows[start : start + count])
+                values = self._encrypt(rows[start : start + rows_per_job])
                 key = self._evaluation_key()
                 evaluate(key, values, lambda result, error: answered(number, result, error))
                 # Behind what waits to be decrypted.

@@ -6,6 +6,7 @@ __all__ = [
     "CompileError",
     "FleetError",
     "KeysError",
+    "NotServedError",
     "RowsError",
     "UnsupportedModelError",
 ]
@@ -37,3 +38,7 @@ class RowsError(CipherscoreError, ValueError):
 
 class FleetError(CipherscoreError, ConnectionError):
     """Broker, store or workers: away, refused, or without a result."""
+
+
+class NotServedError(FleetError):
+    """A model that no worker has ever had; one that is about to open it may have it soon."""

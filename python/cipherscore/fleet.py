@@ -250,15 +250,16 @@ class Fleet:
         job = Job(len(rows))
         executor = self._executor
 
+        count = rows_per_job or remote.rows_per_job
+
         def evaluate(key: Optional[bytes], values: list[bytes], done: Callable[..., None]) -> None:
-            count = rows_per_job or remote.rows_per_job
             job._add(self._native.evaluate(remote.model_id, key, values, count, done))
 
         def finished(scores: Any, error: Optional[BaseException]) -> None:
             self._log()
             finish(job, lambda: results.of_scores(scores), error)
 
-        executor.submit(remote.score, rows, job, executor, evaluate, finished, rows_per_job)
+        executor.submit(remote.score, rows, job, executor, evaluate, finished, count)
         return job
 
     def _wait(self, job: Job, timeout: Optional[float], progress: Optional[bool]) -> Any:

@@ -35,11 +35,12 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from . import _native
 from ._rows import is_frame
 from ._scorer import Scorer, environment_fleet
 from .compiler import Bins, Ranges
 from .deployment import FHEModelClient
-from .errors import CompileError, FleetError
+from .errors import CompileError, NotServedError
 from .fleet import Fleet
 
 __all__ = ["EncryptedClassifier", "EncryptedRegressor"]
@@ -47,11 +48,6 @@ __all__ = ["EncryptedClassifier", "EncryptedRegressor"]
 _PathLike = Union[str, "os.PathLike[str]"]
 _Self = TypeVar("_Self", bound="_Encrypted")
 
-# How much wider than the rows of `fit` ranges are made, on either side, as a part of their width:
-# as wide as the compiler makes them.
-_MARGIN = 0.1
-# What a client of the queue says of a model without workers.
-_NOT_SERVED = "no worker has ever served model"
 # Pause between two attempts to reach a model that workers are about to open, in seconds.
 _PAUSE = 0.2
 
@@ -175,7 +171,7 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
         """Smallest and largest values that a compiled linear model takes."""
         if self.ranges is None:
             low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
-            margin = (high - low) * _MARGIN
+            margin = (high - low) * _native.RANGE_MARGIN
             return low - margin, high + margin
         anything = (-np.inf, np.inf)
         return np.array([self.ranges.get(name, anything) for name in names]).T
@@ -202,10 +198,9 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
         while True:
             try:
                 return np.asarray(score(self._scorer.client, rows))
-            except FleetError as error:
+            except NotServedError:
                 # Workers look into their folder of models from time to time.
-                awaited = self.models_dir is not None and _NOT_SERVED in str(error)
-                if not awaited or time.monotonic() > deadline:
+                if self.models_dir is None or time.monotonic() > deadline:
                     raise
             time.sleep(_PAUSE)
 

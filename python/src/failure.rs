@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use cipherscore_producer::client::ClientError;
 use cipherscore_producer::key_folder::KeyFolderError;
 use cipherscore_producer::stream::StreamError;
 use pyo3::prelude::*;
@@ -21,6 +22,8 @@ pub(crate) enum Class {
     Rows,
     /// Broker, store or workers.
     Fleet,
+    /// A model that no worker has ever had.
+    NotServed,
 }
 
 impl Class {
@@ -32,6 +35,7 @@ impl Class {
             Self::Keys => "KeysError",
             Self::Rows => "RowsError",
             Self::Fleet => "FleetError",
+            Self::NotServed => "NotServedError",
         }
     }
 }
@@ -92,6 +96,9 @@ impl From<StreamError> for Failure {
         match error {
             StreamError::Keys(error) => error.into(),
             StreamError::Encryption(error) => Self::of(Class::Rows, &error),
+            StreamError::Client(error @ ClientError::NoQueue { .. }) => {
+                Self::of(Class::NotServed, &error)
+            }
             other => Self::of(Class::Fleet, &other),
         }
     }

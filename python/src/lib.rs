@@ -37,4 +37,8 @@ mod _native {
     use crate::recorder::record_and_exit;
     #[pymodule_export]
     use crate::server::{Server, server_model_id};
+
+    /// How far beyond the calibration rows linear models take values, as a part of their width.
+    #[pymodule_export]
+    const RANGE_MARGIN: f64 = cipherscore_compiler::ranges::RANGE_MARGIN;
 }

@@ -89,15 +89,15 @@ class Workers:
 
     def until(self, attempt):
         """Repeat what needs the queue of a model, until a worker has made it."""
-        from cipherscore import FleetError
+        from cipherscore import NotServedError
 
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return attempt()
-            except FleetError as error:
+            except NotServedError:
                 assert self.process.poll() is None, self.log.read_text()
-                if "no worker has ever served" not in str(error) or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise
             time.sleep(0.2)
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import PATIENCE, TESTDATA, services
 from sklearn import tree
 
-from cipherscore import Fleet, FleetError, RowsError, as_completed
+from cipherscore import Fleet, FleetError, NotServedError, RowsError, as_completed
 from cipherscore.deployment import FHEModelClient, FHEModelDev
 
 LABELS = np.array(["stays", "goes"])
@@ -92,7 +92,7 @@ def test_a_model_without_workers_is_an_error_at_once(fleet, tmp_path, rows):
     features, target = rows
     FHEModelDev(tmp_path / "m", tree.DecisionTreeRegressor(max_depth=2).fit(features, target)).save()
     client = FHEModelClient(tmp_path / "m")
-    with pytest.raises(FleetError, match="no worker has ever served model"):
+    with pytest.raises(NotServedError, match="no worker has ever served model"):
         fleet.predict(client, features)
 
 
