@@ -83,17 +83,20 @@ pub(crate) async fn reload<B: Broker, S: Store>(
     loop {
         tokio::time::sleep(interval).await;
         let (loader, folder, before) = (loader.clone(), folder.clone(), shared.models());
-        let read = move || -> anyhow::Result<Option<Models>> {
+        let read = move || -> anyhow::Result<(Models, bool)> {
             let models = loader.reload(&folder, &before)?;
-            Ok((!models.ids().eq(before.ids())).then_some(models))
+            let others = !models.ids().eq(before.ids());
+            Ok((models, others))
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(Some(models))) => {
-                info!(models = models.ids().count(), "the models changed");
+            Ok(Ok((models, others))) => {
+                let count = models.ids().count();
                 shared.replace_models(models);
-                changed.notify_one();
+                if others {
+                    info!(models = count, "the models changed");
+                    changed.notify_one();
+                }
             }
-            Ok(Ok(None)) => {}
             Ok(Err(error)) => error!("the models cannot be read: {error:#}"),
             Err(error) => error!(%error, "the models could not be read"),
         }

@@ -1,6 +1,6 @@
 //! The models of a worker: from a folder, and from the store by their ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,33 +20,23 @@ const SERVER_ZIP: &str = "server.zip";
 /// Models by id.
 #[derive(Clone, Default)]
 pub(crate) struct Models {
-    by_id: BTreeMap<ModelId, Loaded>,
-}
-
-#[derive(Clone)]
-struct Loaded {
-    evaluator: Arc<dyn Evaluator>,
-    from: Origin,
-}
-
-/// Where a model came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Origin {
-    File(FileState),
-    Store,
+    by_id: BTreeMap<ModelId, Arc<dyn Evaluator>>,
+    /// What files of the folder hold. Several may hold the same model.
+    files: BTreeMap<PathBuf, (FileState, ModelId)>,
+    /// Those that stay whatever is in the folder.
+    kept: BTreeSet<ModelId>,
 }
 
 /// What tells one content of a file from another without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
-    path: PathBuf,
     modified: SystemTime,
     bytes: u64,
 }
 
 impl Models {
     pub(crate) fn get(&self, id: ModelId) -> Option<Arc<dyn Evaluator>> {
-        self.by_id.get(&id).map(|loaded| loaded.evaluator.clone())
+        self.by_id.get(&id).cloned()
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = ModelId> {
@@ -57,30 +47,37 @@ impl Models {
         self.by_id.is_empty()
     }
 
-    /// Adds a model.
+    /// Adds a model that is not of the folder.
     pub(crate) fn insert(&mut self, evaluator: Arc<dyn Evaluator>) -> anyhow::Result<ModelId> {
-        self.add(evaluator, Origin::Store)
-    }
-
-    fn add(&mut self, evaluator: Arc<dyn Evaluator>, from: Origin) -> anyhow::Result<ModelId> {
-        // The engine's digest and the queue's are different types of the same text.
-        let id = evaluator.model_id().to_string().parse()?;
-        self.by_id.insert(id, Loaded { evaluator, from });
+        let id = id_of(&*evaluator)?;
+        self.by_id.insert(id, evaluator);
+        self.kept.insert(id);
         Ok(id)
     }
 
-    fn of_path(&self, path: &Path) -> Option<(ModelId, Loaded)> {
-        let is_it =
-            |loaded: &Loaded| matches!(&loaded.from, Origin::File(file) if file.path == path);
-        let found = self.by_id.iter().find(|(_, loaded)| is_it(loaded));
-        found.map(|(id, loaded)| (*id, loaded.clone()))
+    fn insert_file(&mut self, path: PathBuf, file: File) {
+        let File { state, id, evaluator } = file;
+        self.by_id.insert(id, evaluator);
+        self.files.insert(path, (state, id));
     }
 
-    fn of_file(&self, state: &FileState) -> Option<(ModelId, Loaded)> {
-        let is_it = |loaded: &Loaded| matches!(&loaded.from, Origin::File(file) if file == state);
-        let found = self.by_id.iter().find(|(_, loaded)| is_it(loaded));
-        found.map(|(id, loaded)| (*id, loaded.clone()))
+    /// What a file held, whatever it holds now.
+    fn file(&self, path: &Path) -> Option<File> {
+        let (state, id) = *self.files.get(path)?;
+        Some(File { state, id, evaluator: self.get(id)? })
     }
+}
+
+/// A file of the folder, opened.
+struct File {
+    state: FileState,
+    id: ModelId,
+    evaluator: Arc<dyn Evaluator>,
+}
+
+/// The engine's digest and the queue's are different types of the same text.
+fn id_of(evaluator: &dyn Evaluator) -> anyhow::Result<ModelId> {
+    Ok(evaluator.model_id().to_string().parse()?)
 }
 
 /// Opens models. Raw zips are recorded in the locked child process.
@@ -93,41 +90,41 @@ pub(crate) struct Loader {
 impl Loader {
     /// Opens all models of a folder: files that end in `.zip`, and `server.zip` in folders below
     /// it.
-    pub(crate) fn load(&self, folder: &Path, models: &mut Models) -> anyhow::Result<()> {
+    pub(crate) fn load(&self, folder: &Path) -> anyhow::Result<Models> {
+        let mut models = Models::default();
         for path in candidates(folder).with_context(|| folder.display().to_string())? {
-            let (id, loaded) = self.file(&path, models)?;
-            models.by_id.insert(id, loaded);
+            let file = self.open(&path, &models)?;
+            models.insert_file(path, file);
         }
-        Ok(())
+        Ok(models)
     }
 
-    /// The models of the folder as it is now, with those of the store. A file that cannot be used
-    /// is only said: a worker does not stop for it.
+    /// The models of the folder as it is now, with those that are not of it. A file that cannot be
+    /// used is only said: a worker does not stop for it.
     pub(crate) fn reload(&self, folder: &Path, before: &Models) -> anyhow::Result<Models> {
         let mut models = before.clone();
-        models.by_id.retain(|_, loaded| loaded.from == Origin::Store);
+        models.by_id.retain(|id, _| before.kept.contains(id));
+        models.files.clear();
         for path in candidates(folder).with_context(|| folder.display().to_string())? {
-            match self.file(&path, before) {
-                Ok((id, loaded)) => {
-                    models.by_id.insert(id, loaded);
-                }
+            let file = self.open(&path, before).or_else(|error| {
+                error!("a model cannot be used: {error:#}");
                 // Half written, perhaps: what there was at this place stays until it can be opened.
-                Err(error) => {
-                    error!("a model cannot be used: {error:#}");
-                    models.by_id.extend(before.of_path(&path));
-                }
+                before.file(&path).ok_or(error)
+            });
+            if let Ok(file) = file {
+                models.insert_file(path, file);
             }
         }
         Ok(models)
     }
 
     /// Opens a file, unless it is as it was before.
-    fn file(&self, path: &Path, before: &Models) -> anyhow::Result<(ModelId, Loaded)> {
+    fn open(&self, path: &Path, before: &Models) -> anyhow::Result<File> {
         let name = || path.display().to_string();
         let metadata = path.metadata().with_context(name)?;
         let modified = metadata.modified().with_context(name)?;
-        let state = FileState { path: path.to_owned(), modified, bytes: metadata.len() };
-        if let Some(unchanged) = before.of_file(&state) {
+        let state = FileState { modified, bytes: metadata.len() };
+        if let Some(unchanged) = before.file(path).filter(|file| file.state == state) {
             return Ok(unchanged);
         }
         ensure!(
@@ -138,10 +135,9 @@ impl Loader {
         let zip = std::fs::read(path).with_context(name)?;
         let opened = open_evaluator(&zip, Some(&self.recorder), self.threads);
         let evaluator = opened.with_context(name)?.evaluator;
-        let mut one = Models::default();
-        let id = one.add(evaluator, Origin::File(state))?;
+        let id = id_of(&*evaluator)?;
         info!(model = %id, file = name(), "model opened");
-        one.by_id.pop_first().context("a model was added")
+        Ok(File { state, id, evaluator: before.get(id).unwrap_or(evaluator) })
     }
 
     /// Fetches a model from the store and opens it. Machine code from the store is not run, not
@@ -181,4 +177,68 @@ fn candidates(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const EXAMPLE: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/breast_cancer_logistic_regression");
+
+    fn loader() -> Loader {
+        Loader { recorder: RecorderCommand::new("", Vec::new()), threads: NonZeroUsize::MIN }
+    }
+
+    fn states(models: &Models) -> Vec<FileState> {
+        models.files.values().map(|(state, _)| *state).collect()
+    }
+
+    #[test]
+    fn files_of_one_model_are_opened_once_each_time_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let zip = Path::new(EXAMPLE).join(SERVER_ZIP);
+        let [first, second] = ["a.zip", "b.zip"].map(|name| folder.path().join(name));
+        for path in [&first, &second] {
+            fs::copy(&zip, path).unwrap();
+        }
+        let loaded = loader().load(folder.path()).unwrap();
+        let (ids, at_first) = (Vec::from_iter(loaded.ids()), states(&loaded));
+        assert_eq!((ids.len(), at_first.len()), (1, 2));
+
+        let touched = fs::File::open(&second).unwrap();
+        touched.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let reloaded = loader().reload(folder.path(), &loaded).unwrap();
+        assert_eq!(states(&reloaded)[0], at_first[0]);
+        assert_eq!(states(&reloaded)[1].modified, SystemTime::UNIX_EPOCH);
+        let same = Arc::ptr_eq(&loaded.get(ids[0]).unwrap(), &reloaded.get(ids[0]).unwrap());
+        assert!(same, "a job would find another evaluator of the same model");
+
+        // Were a file that is as it was read again, it could not be opened now.
+        for path in [&first, &second] {
+            let was = path.metadata().unwrap();
+            fs::write(path, vec![0; usize::try_from(was.len()).unwrap()]).unwrap();
+            fs::File::open(path).unwrap().set_modified(was.modified().unwrap()).unwrap();
+        }
+        fs::remove_file(&first).unwrap();
+        let left = loader().reload(folder.path(), &reloaded).unwrap();
+        assert_eq!(Vec::from_iter(left.ids()), ids);
+        assert_eq!(states(&left), states(&reloaded)[1..]);
+        fs::remove_file(&second).unwrap();
+        assert!(loader().reload(folder.path(), &left).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_file_held_stays_while_it_cannot_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.zip");
+        fs::copy(Path::new(EXAMPLE).join(SERVER_ZIP), &path).unwrap();
+        let loaded = loader().load(folder.path()).unwrap();
+        fs::write(&path, b"half of a zip").unwrap();
+        let reloaded = loader().reload(folder.path(), &loaded).unwrap();
+        assert!(reloaded.ids().eq(loaded.ids()));
+        assert!(loader().load(folder.path()).is_err());
+    }
 }

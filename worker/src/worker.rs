@@ -182,11 +182,7 @@ async fn load<S: Store>(
     let mut models = Models::default();
     if let Some(folder) = config.models.folder.clone() {
         let loader = loader.clone();
-        let read = move || {
-            let mut models = Models::default();
-            loader.load(&folder, &mut models).map(|()| models)
-        };
-        models = tokio::task::spawn_blocking(read).await??;
+        models = tokio::task::spawn_blocking(move || loader.load(&folder)).await??;
     }
     for id in &config.models.ids {
         models.insert(loader.fetch(store, &config.models.tenant, *id).await?)?;
