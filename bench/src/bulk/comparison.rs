@@ -21,9 +21,9 @@ impl Comparison {
     pub(super) fn of(subject: &Subject, rows_per_second: f64) -> Option<Self> {
         let (constructor, circuit_seconds_per_row, server_seconds_per_row) =
             match subject.counterpart? {
-                Counterpart::Xgb50x4 => ("XGBClassifier(n_estimators=50, max_depth=4)", 3.09, 13.6),
-                Counterpart::Tree5 => ("DecisionTreeClassifier(max_depth=5)", 0.438, 1.94),
-                Counterpart::Linear => ("LogisticRegression(n_bits=8)", 0.000_247, 0.003_92),
+                Counterpart::Xgb50x4 => ("XGBClassifier(n_estimators=50, max_depth=4)", 2.54, 15.2),
+                Counterpart::Tree5 => ("DecisionTreeClassifier(max_depth=5)", 0.316, 2.77),
+                Counterpart::Linear => ("LogisticRegression(n_bits=8)", 0.000_207, 0.004_64),
             };
         Some(Self {
             model: subject.name,
