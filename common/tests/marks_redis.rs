@@ -8,36 +8,12 @@ use std::time::Duration;
 
 use cipherscore_common::{
     ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, Digest, EvaluationKeyId, JobId, MAX_PRESENCE_BYTES,
-    MarkStore, Marks, PRESENCE_LEASE, RELEASED_LEASE, RedisConfig, RedisStore, StoreError,
+    MarkStore, Marks, PRESENCE_LEASE, RELEASED_LEASE, RedisStore, StoreError,
 };
-use cipherscore_testbed::Redis;
-use redis::{Connection, FromRedisValue};
+use support::private_redis::{Fixture, store};
 use support::{presence, tenant};
 
-/// A private Redis, and a look at what it holds.
-struct Fixture {
-    server: Redis,
-    store: RedisStore,
-    raw: Connection,
-}
-
-fn store(url: &str) -> RedisStore {
-    RedisStore::new(&RedisConfig::parse(url).unwrap()).unwrap()
-}
-
 impl Fixture {
-    fn new() -> Self {
-        let server = Redis::start().unwrap();
-        let raw = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        Self { store: store(&server.url()), server, raw }
-    }
-
-    fn raw<T: FromRedisValue>(&mut self, command: &[&str]) -> T {
-        let mut words = redis::cmd(command[0]);
-        words.arg(&command[1..]);
-        words.query(&mut self.raw).unwrap()
-    }
-
     /// The store by a user of these rights only.
     fn store_of(&mut self, user: &str, rights: &str) -> RedisStore {
         let rule = ["ACL", "SETUSER", user, "reset", "on", ">pw", "-@all"];

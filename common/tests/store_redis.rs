@@ -9,40 +9,16 @@ use std::time::{Duration, Instant};
 
 use cipherscore_common::{
     Blob, BlobKind, BlobStore, CHUNK_BYTES, CHUNK_GRACE, ErrorClass, Lease, ModelId, Put,
-    RedisConfig, RedisStore, StoreError, UPLOAD_LEASE,
+    StoreError, UPLOAD_LEASE,
 };
-use cipherscore_testbed::Redis;
-use redis::{Connection, FromRedisValue};
+use support::private_redis::{Fixture, store};
 use support::{bytes, key, lease, read, tenant};
 
 /// More than a connection and its replacement may take, on a machine that is busy; less than
 /// eight that wait one after the other.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A private Redis, the store in it, and a look at what it holds.
-struct Fixture {
-    server: Redis,
-    store: RedisStore,
-    raw: Connection,
-}
-
-fn store(url: &str) -> RedisStore {
-    RedisStore::new(&RedisConfig::parse(url).unwrap()).unwrap()
-}
-
 impl Fixture {
-    fn new() -> Self {
-        let server = Redis::start().unwrap();
-        let raw = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        Self { store: store(&server.url()), server, raw }
-    }
-
-    fn raw<T: FromRedisValue>(&mut self, command: &[&str]) -> T {
-        let mut words = redis::cmd(command[0]);
-        words.arg(&command[1..]);
-        words.query(&mut self.raw).unwrap()
-    }
-
     fn keys(&mut self) -> Vec<String> {
         self.raw(&["KEYS", "cs:*"])
     }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses its part of this")]
 
+pub(crate) mod private_redis;
+
 use cipherscore_common::{
     Activity, Blob, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Lease, ModelId, Presence,
     StoreError, Tenant,
