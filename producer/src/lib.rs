@@ -3,7 +3,8 @@
 //! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
 //! batches of rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
 //! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
-//! in memory. [`settings`] is `config/producer.toml`.
+//! in memory; [`evaluation_keys`] puts keys into the store for both. [`settings`] is
+//! `config/producer.toml`.
 
 pub mod client;
 pub mod evaluation_keys;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::ensure;
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
-use cipherscore_concrete::artifact::{ArtifactKind, model_id};
+use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id};
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::key_folder::KeyFolder;
@@ -177,11 +177,14 @@ impl Score {
 fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     require_one_model(client, path, &zip)?;
-    let bootstraps = match ArtifactKind::of(&Archive::read(&zip)?) {
-        ArtifactKind::Raw => None,
-        _ => Some(read_evaluator(path, &zip)?.cost.bootstraps),
+    let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
+        ArtifactKind::Raw => (model_id(&zip)?, None),
+        _ => {
+            let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
+            (evaluator.model_id(), Some(cost.bootstraps))
+        }
     };
-    Ok((model_id(&zip)?.to_string().parse()?, bootstraps))
+    Ok((id.to_string().parse()?, bootstraps))
 }
 
 /// None when it was interrupted.
