@@ -12,7 +12,7 @@ use amqp::{
 };
 use cipherscore_common::ModelId;
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::broker::{Broker, BrokerError, Settled, Subscription};
+use cipherscore_common::broker::{Broker, BrokerError, Delivery, Settled, Subscription};
 use cipherscore_testbed::{RabbitMq, Relay};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -98,8 +98,7 @@ async fn acks_end_when_their_connection_is_cut_beneath_them() {
     let relay = Relay::start(node.address()).unwrap();
     let config = AmqpConfig::parse(&node.url_at(relay.address())).unwrap();
     let broker = AmqpBroker::new(config).unwrap();
-    let mut told = 0;
-    for round in 0..ROUNDS {
+    let deliveries = async || {
         for _ in 0..MESSAGES {
             direct.publish(&message(model)).await.unwrap();
         }
@@ -110,20 +109,34 @@ async fn acks_end_when_their_connection_is_cut_beneath_them() {
         for _ in 0..MESSAGES {
             deliveries.push(next(&mut subscription).await);
         }
-        let mut settling = JoinSet::new();
-        for delivery in deliveries {
-            settling.spawn(timeout(PATIENCE, ack(delivery)));
-        }
-        std::thread::sleep(Duration::from_micros(50) * round);
+        (subscription, deliveries)
+    };
+    let settle = |deliveries: Vec<Delivery>| -> JoinSet<_> {
+        deliveries.into_iter().map(|delivery| timeout(PATIENCE, ack(delivery))).collect()
+    };
+    let settled = async |settling: JoinSet<_>| {
+        let settled = settling.join_all().await;
+        settled.into_iter().collect::<Result<Vec<_>, _>>().expect("an ack that never ends")
+    };
+
+    // How long it takes undisturbed, so that the cuts fall beneath it on any machine.
+    let (subscription, unsettled) = deliveries().await;
+    let began = Instant::now();
+    assert_eq!(settled(settle(unsettled)).await, [Settled::Told; MESSAGES as usize]);
+    let undisturbed = began.elapsed();
+    drop(subscription);
+    for round in 0..ROUNDS {
+        let (mut subscription, unsettled) = deliveries().await;
+        let settling = settle(unsettled);
+        std::thread::sleep(undisturbed * round / ROUNDS);
         relay.cut();
-        while let Some(settled) = settling.join_next().await {
-            let settled = settled.unwrap().expect("an ack that never ends");
-            told += u32::from(settled == Settled::Told);
-        }
+        settled(settling).await;
         end(&mut subscription).await;
     }
-    // Some were cut off, and some were not.
-    assert!((1..ROUNDS * u32::from(MESSAGES)).contains(&told), "{told}");
+    let (mut subscription, unsettled) = deliveries().await;
+    relay.cut();
+    end(&mut subscription).await;
+    assert_eq!(settled(settle(unsettled)).await, [Settled::ComesAgain; MESSAGES as usize]);
 }
 
 #[tokio::test]
@@ -179,15 +192,15 @@ async fn under_a_memory_alarm_publishing_waits_in_vain_and_settling_goes_on() {
             tokio::spawn(async move { broker.publish(&large).await })
         });
         for published in Vec::from_iter(publishing) {
-            let error = published.await.unwrap().unwrap_err();
-            assert!(matches!(error, BrokerError::Unconfirmed { .. }), "{error}");
+            // Who gives up first ends the connection beneath those who give up a moment later.
+            assert_temporary(&published.await.unwrap().unwrap_err());
         }
         assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
         assert_eq!(ack(next(&mut subscription).await).await, Settled::Told);
     }
-    // Somebody who gives up in the middle of it harms nobody.
+    // Somebody who gives up in the middle of it, if not earlier, harms nobody.
     let given_up = tokio::time::timeout(Duration::from_millis(50), broker.publish(&large)).await;
-    assert!(given_up.is_err());
+    assert!(!matches!(given_up, Ok(Ok(()))), "{given_up:?}");
     assert!(broker.queue_state(&normal(model, 1).queue).await.unwrap().is_some());
 
     node.set_memory_alarm(false).unwrap();

@@ -4,7 +4,7 @@ mod configuration;
 mod log_in;
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -192,7 +192,12 @@ impl RabbitMq {
         let process = WatchedProcess::start(&server).map_err(io_error("starting RabbitMQ"))?;
         let process = self.process.insert(process);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.amqp));
-        let question = || log_in::log_in(address, Self::USER, &self.password);
+        let tls = self.options.tls.as_ref().map(|_| (Ipv4Addr::LOCALHOST, self.ports.tls));
+        let question = || {
+            log_in::log_in(address, Self::USER, &self.password)?;
+            // It begins to listen on one port after the other.
+            tls.map_or(Ok(()), |tls| TcpStream::connect(tls).map(drop))
+        };
         match process.answers(START_TIMEOUT, question) {
             true => Ok(()),
             false => {

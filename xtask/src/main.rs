@@ -151,16 +151,15 @@ fn main() -> ExitCode {
 }
 
 fn test(arguments: &[String]) -> anyhow::Result<()> {
+    // One run names all that fails.
     let status = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["test", "--release", "--workspace", "--locked"])
+        .args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"])
         .args(arguments)
         .status()?;
+    let python = if arguments.is_empty() { python::test(&root(), &[]) } else { Ok(()) };
     ensure!(status.success(), "tests failed");
-    if arguments.is_empty() {
-        python::test(&root(), &[])?;
-    }
-    Ok(())
+    python
 }
 
 fn chaos(arguments: &[String]) -> anyhow::Result<()> {
