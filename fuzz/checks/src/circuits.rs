@@ -13,14 +13,16 @@ use crate::frames::choice;
 const VARIANCE: f64 = 1e-9;
 const BIG: usize = 32;
 const SMALL: usize = 4;
+/// Bits of the integers of inputs.
+const WIDTH: u32 = 4;
 
-fn gate(shape: &[usize]) -> Gate {
+fn gate(shape: &[usize], signed: bool) -> Gate {
     Gate {
         shape: shape.into(),
         key: 0,
         lwe_dimension: BIG,
         variance: VARIANCE,
-        encoding: Encoding { width: 4, signed: false },
+        encoding: Encoding { width: WIDTH, signed },
         compression: Compression::Seed,
     }
 }
@@ -47,7 +49,11 @@ pub(crate) fn signature(outputs: usize) -> Signature {
             variance: VARIANCE,
         }],
     };
-    Signature { keyset, inputs: vec![gate(&[2]), gate(&[])], outputs: vec![gate(&[]); outputs] }
+    Signature {
+        keyset,
+        inputs: vec![gate(&[2], true), gate(&[], false)],
+        outputs: vec![gate(&[], false); outputs],
+    }
 }
 
 static SIGNATURES: LazyLock<[Arc<Signature>; 3]> =
@@ -67,7 +73,10 @@ pub(crate) fn circuit(bytes: &[u8]) {
     valid.footprint();
     let optimised = valid.optimise().expect("a valid circuit stays valid");
     optimised.footprint();
-    assert_eq!(interpret(&optimised), interpret(&valid), "optimising changes the outputs");
+    for shift in 0..3 {
+        let (before, after) = (interpret(&valid, shift), interpret(&optimised, shift));
+        assert_eq!(after, before, "optimising changes the outputs");
+    }
     let (before, after) = (valid.circuit().cost(), optimised.circuit().cost());
     assert!(after.bootstraps <= before.bootstraps && after.keyswitches <= before.keyswitches);
     let twice = optimised.optimise().expect("an optimised circuit stays valid");
@@ -75,14 +84,16 @@ pub(crate) fn circuit(bytes: &[u8]) {
 }
 
 /// What the outputs are when ciphertexts are their phases, without noise. Inputs are different
-/// numbers, so that exchanged roots are seen.
-fn interpret(circuit: &ValidCircuit) -> Vec<Vec<u64>> {
-    let circuit = circuit.circuit();
+/// integers, so that exchanged roots are seen.
+fn interpret(circuit: &ValidCircuit, shift: u64) -> Vec<Vec<u64>> {
+    let (circuit, inputs) = (circuit.circuit(), &circuit.signature().inputs);
     let mut phases: Vec<u64> = Vec::with_capacity(circuit.roots.len());
     for root in &circuit.roots {
         phases.push(match root {
             Root::Input { argument, index } => {
-                (u64::from(*argument) << 32 | u64::from(*index)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                let integer = 5 * (2 * u64::from(*argument) + u64::from(*index) + shift);
+                let least = u64::from(inputs[*argument as usize].encoding.signed) << (WIDTH - 1);
+                (integer % (1 << WIDTH)).wrapping_sub(least) << (63 - WIDTH)
             }
             Root::Keyswitch { input, .. } => phase(input, &phases),
             Root::Bootstrap { input, table, .. } => {

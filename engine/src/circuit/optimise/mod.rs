@@ -1,6 +1,6 @@
 //! Makes a circuit cheaper without changing what it computes.
 //!
-//! One forward pass and one sweep back:
+//! First, what is the same for all ciphertexts whatever: one forward pass and one sweep back.
 //!
 //! * **Folding.** A keyswitch or bootstrap of a trivial ciphertext (known phase, zero mask) is
 //!   itself trivial: no noise is involved, so the result is a constant known beforehand.
@@ -15,9 +15,30 @@
 //!   noise of one was the negated noise of the other before they were merged.
 //! * **Dead roots** (and tables) that no output depends on are dropped. A table of zeros gives an
 //!   exact trivial zero.
+//!
+//! Then the same again with what the encodings of the inputs tell: which phases, without noise, a
+//! root can have, and how they follow from those of another one.
+//!
+//! * **Full turns.** A factor by which all phases of a root are what they are by a smaller one, but
+//!   for full turns and a constant, becomes the smaller one, or nothing: a lowest bit that is
+//!   extracted from `a + b` is that of `a - b`.
+//! * **Equal values.** Roots under one key that are the same function of a third one, but for sign
+//!   and constant, are one root; one that has a single value is a constant.
+//!
+//! These two exchange ciphertexts for others of the same value, which must go astray only where
+//! the first ones do. They are only taken when, for every bootstrap that is left and for every
+//! output, the noise is at most what it was.
+
+mod functions;
+mod noise;
+mod phases;
+mod tables;
+mod values;
 
 use std::collections::HashMap;
 
+use self::tables::{Tables, Turned, entry_bits, lookup};
+use self::values::Values;
 use super::{Affine, Circuit, InvalidCircuit, Root, Term, ValidCircuit};
 
 /// What an original root has become: `constant` plus or minus a root, or nothing but a constant.
@@ -36,23 +57,40 @@ impl Image {
     fn root(root: u32) -> Self {
         Self { root: Some(root), negated: false, constant: 0 }
     }
+
+    fn plus(self, constant: u64) -> Self {
+        Self { constant: self.constant.wrapping_add(constant), ..self }
+    }
+
+    fn negated(self) -> Self {
+        Self { negated: !self.negated, constant: self.constant.wrapping_neg(), ..self }
+    }
 }
 
 impl ValidCircuit {
     /// The equivalent circuit with folded, shared and dead roots removed.
     pub fn optimise(&self) -> Result<Self, InvalidCircuit> {
-        let merged = Merged::of(self.circuit());
-        self.with_circuit(remove_dead(merged))
+        let tables = Tables::of(&self.circuit().tables);
+        let (merged, _) = Merged::of(self.circuit(), &tables, None);
+        let shared = self.with_circuit(remove_dead(merged))?;
+        match shared.merge_equal_values() {
+            Some(merged) => shared.with_circuit(remove_dead(merged)),
+            None => Ok(shared),
+        }
     }
 }
 
 /// The circuit so far, with what tells equal roots.
-struct Merged {
+struct Merged<'a> {
+    tables: &'a Tables,
     roots: Vec<Root>,
-    known: HashMap<Root, u32>,
-    /// For a bootstrap of the same terms by the same key that reads the same entries: its root, and
-    /// whether it reads them negated.
-    known_bootstraps: HashMap<Reading, (u32, bool)>,
+    /// Which of the original roots is looked at.
+    origin: usize,
+    known: HashMap<Root, Image>,
+    /// For a bootstrap of the same terms by the same key that reads the same entries: what it is,
+    /// and whether it reads them negated.
+    known_bootstraps: HashMap<Reading, (Image, bool)>,
+    values: Option<Values<'a>>,
 }
 
 /// What a bootstrap returns, up to its sign.
@@ -67,42 +105,61 @@ struct Reading {
     turn: usize,
 }
 
-impl Merged {
-    /// Folds and hash-conses, in evaluation order.
-    fn of(circuit: &Circuit) -> Circuit {
-        let tables = Tables::of(&circuit.tables);
+impl<'a> Merged<'a> {
+    /// Folds and hash-conses, in evaluation order, and merges equal values when there is something
+    /// known about values.
+    fn of(
+        circuit: &Circuit,
+        tables: &'a Tables,
+        values: Option<Values<'a>>,
+    ) -> (Circuit, Option<Values<'a>>) {
+        let (known, known_bootstraps) = (HashMap::new(), HashMap::new());
         let mut merged =
-            Self { roots: Vec::new(), known: HashMap::new(), known_bootstraps: HashMap::new() };
+            Self { tables, roots: Vec::new(), origin: 0, known, known_bootstraps, values };
         let mut images: Vec<Image> = Vec::with_capacity(circuit.roots.len());
-        for root in &circuit.roots {
+        for (origin, root) in circuit.roots.iter().enumerate() {
+            merged.origin = origin;
             images.push(match root {
-                Root::Input { .. } => Image::root(merged.share(root.clone())),
+                Root::Input { .. } => merged.share(root.clone()),
                 Root::Keyswitch { input, key } => {
-                    merged.keyswitch(substitute(input, &images), *key)
+                    merged.keyswitch(merged.substitute(input, &images), *key)
                 }
                 Root::Bootstrap { input, table, key } => {
-                    merged.bootstrap(substitute(input, &images), *table, *key, &tables)
+                    merged.bootstrap(merged.substitute(input, &images), *table, *key)
                 }
             });
         }
         let substitute_all =
-            |output: &Vec<Affine>| output.iter().map(|a| substitute(a, &images)).collect();
+            |output: &Vec<Affine>| output.iter().map(|a| merged.substitute(a, &images)).collect();
         let outputs = circuit.outputs.iter().map(substitute_all).collect();
-        Circuit { roots: merged.roots, tables: tables.distinct, outputs }
+        (Circuit { roots: merged.roots, tables: tables.distinct.clone(), outputs }, merged.values)
     }
 
-    fn push(&mut self, root: Root) -> u32 {
-        self.roots.push(root);
-        index_of(self.roots.len() - 1)
+    /// The affine over the images of its roots.
+    fn substitute(&self, affine: &Affine, images: &[Image]) -> Affine {
+        let mut substituted = substitute(affine, images);
+        if let Some(values) = &self.values {
+            values.reduce(&mut substituted);
+        }
+        substituted
     }
 
-    fn share(&mut self, root: Root) -> u32 {
+    /// The root as the next one, unless it has the value of others.
+    fn place(&mut self, root: Root) -> Image {
+        let equal = self.values.as_mut().and_then(|values| values.place(&root, self.origin));
+        equal.unwrap_or_else(|| {
+            self.roots.push(root);
+            Image::root(index_of(self.roots.len() - 1))
+        })
+    }
+
+    fn share(&mut self, root: Root) -> Image {
         if let Some(&known) = self.known.get(&root) {
             return known;
         }
-        let index = self.push(root.clone());
-        self.known.insert(root, index);
-        index
+        let image = self.place(root.clone());
+        self.known.insert(root, image);
+        image
     }
 
     fn keyswitch(&mut self, mut input: Affine, key: u32) -> Image {
@@ -110,12 +167,12 @@ impl Merged {
         if input.terms.is_empty() {
             return Image::trivial(constant);
         }
-        Image { constant, ..Image::root(self.share(Root::Keyswitch { input, key })) }
+        self.share(Root::Keyswitch { input, key }).plus(constant)
     }
 
-    fn bootstrap(&mut self, input: Affine, table: u32, key: u32, tables: &Tables) -> Image {
-        let Turned { table, class, turn } = tables.images[table as usize];
-        let words = &tables.distinct[table as usize];
+    fn bootstrap(&mut self, input: Affine, table: u32, key: u32) -> Image {
+        let Turned { table, class, turn } = self.tables.images[table as usize];
+        let words = &self.tables.distinct[table as usize];
         if input.terms.is_empty() {
             return Image::trivial(lookup(words, input.constant));
         }
@@ -132,92 +189,13 @@ impl Merged {
             turn: turn % words.len(),
         };
         let negated = turn >= words.len();
-        if let Some(&(root, known)) = self.known_bootstraps.get(&reading) {
-            return Image { negated: known != negated, ..Image::root(root) };
+        if let Some(&(image, known)) = self.known_bootstraps.get(&reading) {
+            return if known == negated { image } else { image.negated() };
         }
-        let root = self.push(Root::Bootstrap { input, table, key });
-        self.known_bootstraps.insert(reading, (root, negated));
-        Image::root(root)
+        let image = self.place(Root::Bootstrap { input, table, key });
+        self.known_bootstraps.insert(reading, (image, negated));
+        image
     }
-}
-
-/// A table among those that are equal up to a turn.
-#[derive(Clone, Copy)]
-struct Turned {
-    /// Which of the distinct tables.
-    table: u32,
-    /// None for the table of zeros.
-    class: Option<u32>,
-    /// The table's entry `i` is the class's entry `i + turn`, modulo 2N.
-    turn: usize,
-}
-
-/// The tables of a circuit, equal ones merged.
-struct Tables {
-    distinct: Vec<Vec<u64>>,
-    images: Vec<Turned>,
-}
-
-impl Tables {
-    fn of(tables: &[Vec<u64>]) -> Self {
-        let mut known: HashMap<&[u64], Turned> = HashMap::new();
-        let mut classes: HashMap<Vec<u64>, u32> = HashMap::new();
-        let mut distinct = Vec::new();
-        let mut images = Vec::with_capacity(tables.len());
-        for table in tables {
-            images.push(*known.entry(table).or_insert_with(|| {
-                distinct.push(table.clone());
-                let index = index_of(distinct.len() - 1);
-                if table.iter().all(|&entry| entry == 0) {
-                    return Turned { table: index, class: None, turn: 0 };
-                }
-                let least = least_turn(table);
-                let next = index_of(classes.len());
-                let class = (0..table.len()).map(|entry| turned(table, least + entry)).collect();
-                let class = Some(*classes.entry(class).or_insert(next));
-                let turn = (2 * table.len() - least) % (2 * table.len());
-                Turned { table: index, class, turn }
-            }));
-        }
-        Self { distinct, images }
-    }
-}
-
-/// Entry `index` of the table continued to 2N entries, its second half being its first negated,
-/// and then repeated.
-fn turned(table: &[u64], index: usize) -> u64 {
-    let index = index % (2 * table.len());
-    match index.checked_sub(table.len()) {
-        None => table[index],
-        Some(beyond) => table[beyond].wrapping_neg(),
-    }
-}
-
-/// From which entry on the continued table is least in lexicographic order.
-///
-/// Two candidates are compared; the one that loses after `same` equal entries is not least, nor are
-/// the `same` candidates behind it, so that the time is linear. A table that is not zero has no
-/// period below 2N, since half of 2N turns negates it and 2N is a power of two: only one is least.
-fn least_turn(table: &[u64]) -> usize {
-    let length = 2 * table.len();
-    let (mut one, mut other, mut same) = (0, 1, 0);
-    while one < length && other < length && same < length {
-        let (a, b) = (turned(table, one + same), turned(table, other + same));
-        if a == b {
-            same += 1;
-            continue;
-        }
-        if a > b {
-            one += same + 1;
-        } else {
-            other += same + 1;
-        }
-        if one == other {
-            other += 1;
-        }
-        same = 0;
-    }
-    one.min(other)
 }
 
 /// Circuits are validated to have fewer than 2^32 roots and tables.
@@ -248,21 +226,6 @@ fn substitute(affine: &Affine, images: &[Image]) -> Affine {
     });
     terms.retain(|term| term.coefficient != 0);
     Affine { constant, terms }
-}
-
-/// Bits of a phase below one of the 2N entries of a continued table.
-fn entry_bits(polynomial_size: usize) -> u32 {
-    63 - polynomial_size.ilog2()
-}
-
-/// What a bootstrap of a trivial ciphertext of phase `body` returns, exactly: the body is
-/// rounded to the 2N-th roots of unity, and the accumulator's polynomial is read at that power
-/// of X, modulo X^N + 1.
-fn lookup(table: &[u64], body: u64) -> u64 {
-    let entry_bits = entry_bits(table.len());
-    let rounded = body.wrapping_add(1 << (entry_bits - 1)) >> entry_bits;
-    // At most 2N - 1, and tables have N words in memory.
-    turned(table, usize::try_from(rounded).expect("fits an index"))
 }
 
 fn remove_dead(circuit: Circuit) -> Circuit {
