@@ -34,7 +34,7 @@ pub use install::find_or_install;
 pub use program::Program;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
-pub use relay::Relay;
+pub use relay::{AmqpMethod, Relay};
 pub use tls::{Certificates, Tls};
 
 /// How much of a log is shown, in characters.

@@ -1,16 +1,21 @@
 //! A network that can be broken: TCP connections to a server, passed on by this process.
 
+mod methods;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+pub use self::methods::AmqpMethod;
+use self::methods::Methods;
 use crate::{TestbedError, io_error};
 
 /// Bytes that are passed on at a time.
@@ -58,6 +63,8 @@ struct Counters {
     open: AtomicUsize,
     /// Connections that the budget has cut.
     cut: AtomicUsize,
+    /// Which answer is to be held back, and for how long; taken by the connection that asks first.
+    hold: Mutex<Option<(AmqpMethod, Duration)>>,
 }
 
 impl Relay {
@@ -72,7 +79,8 @@ impl Relay {
         let orders = Orders { target, mode: Mode::Pass, delay: Duration::ZERO, generation: 0 };
         let (orders, received) = watch::channel(orders);
         let budget = AtomicI64::new(WITHOUT_END);
-        let counters = Counters { budget, open: AtomicUsize::new(0), cut: AtomicUsize::new(0) };
+        let (open, cut) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let counters = Counters { budget, open, cut, hold: Mutex::new(None) };
         let counters = Arc::new(counters);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(io_error("starting a relay"))?;
@@ -117,6 +125,17 @@ impl Relay {
     /// Holds everything back this long, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.orders.send_modify(|orders| orders.delay = delay);
+    }
+
+    /// Holds back the answer to the next such method, with everything else that the server says on
+    /// that connection, for so long. Once; other connections are not touched.
+    pub fn hold_answer(&self, method: AmqpMethod, time: Duration) {
+        *self.counters.hold() = Some((method, time));
+    }
+
+    /// Whether somebody asked what [`hold_answer`](Self::hold_answer) waits for.
+    pub fn has_held(&self) -> bool {
+        self.counters.hold().is_none()
     }
 
     /// Keeps all connections open, lets new ones in, and passes nothing on: a network that drops
@@ -217,9 +236,11 @@ async fn pass(
     let (mut client_reads, mut client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     let mut watched = orders.clone();
+    let (held, until) = watch::channel(Instant::now());
     let half_open = {
-        let up = pump(&mut client_reads, server_writes, orders.clone(), Some(counters));
-        let down = pump(server_reads, &mut client_writes, orders.clone(), None);
+        let up = Direction::Up { counters, methods: Methods::new(), held };
+        let up = pump(&mut client_reads, server_writes, orders.clone(), up);
+        let down = pump(server_reads, &mut client_writes, orders.clone(), Direction::Down(until));
         tokio::select! {
             () = up => false,
             () = down => false,
@@ -231,13 +252,40 @@ async fn pass(
     }
 }
 
+/// What is special about bytes that go one way.
+enum Direction<'a> {
+    /// From the client: counted, and searched for a question whose answer is held back.
+    Up { counters: &'a Counters, methods: Methods, held: watch::Sender<Instant> },
+    /// From the server: held back until then.
+    Down(watch::Receiver<Instant>),
+}
+
+impl Direction<'_> {
+    /// How many of these bytes may pass, once they may.
+    async fn admit(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Up { counters, methods, held } => {
+                if let Some(time) = counters.holds(methods, bytes) {
+                    held.send_replace(Instant::now() + time);
+                }
+                counters.allow(bytes.len())
+            }
+            Self::Down(until) => {
+                let until = *until.borrow();
+                tokio::time::sleep_until(until).await;
+                bytes.len()
+            }
+        }
+    }
+}
+
 /// Passes bytes in one direction. The end of one direction is the end of both: neither AMQP nor
 /// Redis goes on after it.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut orders: watch::Receiver<Orders>,
-    counters: Option<&Counters>,
+    mut direction: Direction<'_>,
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -249,7 +297,7 @@ async fn pump(
         if orders.wait_for(|orders| orders.mode == Mode::Pass).await.is_err() {
             return;
         }
-        let allowed = counters.map_or(read, |counters| counters.allow(read));
+        let allowed = direction.admit(&buffer[..read]).await;
         if to.write_all(&buffer[..allowed]).await.is_err() || allowed < read {
             return;
         }
@@ -267,6 +315,17 @@ impl Counters {
         self.budget.store(WITHOUT_END, Ordering::SeqCst);
         self.cut.fetch_add(1, Ordering::SeqCst);
         usize::try_from(left).unwrap_or(0)
+    }
+
+    /// For how long the server's answer is held back, if these bytes ask for it.
+    fn holds(&self, methods: &mut Methods, bytes: &[u8]) -> Option<Duration> {
+        let mut hold = self.hold();
+        let found = methods.contain(bytes, hold.map(|(method, _)| method));
+        if found { hold.take().map(|(_, time)| time) } else { None }
+    }
+
+    fn hold(&self) -> std::sync::MutexGuard<'_, Option<(AmqpMethod, Duration)>> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -189,12 +189,18 @@ impl Fixture {
 
     /// A worker that takes jobs, with models from a folder.
     pub(crate) fn worker(&self, models: &Path) -> Worker<'_> {
+        self.worker_at(&self.broker_url, models, &[])
+    }
+
+    /// One that reaches the broker another way, with more settings.
+    pub(crate) fn worker_at(&self, broker: &str, models: &Path, settings: &[&str]) -> Worker<'_> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let health = format!("health.listen={port}");
         let words = ["worker", "start", "--models", text(models), "--set", &health];
-        let words = [&words[..], &["--set", "models.reload_interval=1s"]].concat();
+        let mut words = [&words[..], &["--set", "models.reload_interval=1s"]].concat();
+        words.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         let variables = [
-            ("CIPHERSCORE_BROKER_URL", self.broker_url.as_str()),
+            ("CIPHERSCORE_BROKER_URL", broker),
             ("CIPHERSCORE_REDIS_URL", self.redis_url.as_str()),
         ];
         let program = Program::start(Path::new(PROGRAM), &words, &variables).unwrap();

@@ -1,5 +1,6 @@
 //! What is looked up when somebody asks.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use cipherscore_common::broker::{Broker, QueueState};
@@ -28,6 +29,8 @@ pub(crate) struct Gauges {
     slots: Gauge,
     slots_busy: Gauge,
     jobs: Gauge,
+    unacknowledged: Gauge,
+    oldest_unacknowledged: Gauge<f64, AtomicU64>,
     models: Gauge,
     consuming: Gauge,
     store_up: Gauge,
@@ -53,13 +56,26 @@ impl Gauges {
                 "When the worker started, since 1970",
                 plain(),
             ),
-            slots: add(r, "slots", "Jobs that are evaluated at a add_in, at most", plain()),
+            slots: add(r, "slots", "Jobs that are evaluated at a time, at most", plain()),
             slots_busy: add(r, "slots_busy", "Slots that are taken", plain()),
             jobs: add(
                 r,
                 "jobs_running",
                 "Jobs from their beginning to the word to the broker",
                 plain(),
+            ),
+            unacknowledged: add(
+                r,
+                "unacknowledged_deliveries",
+                "Deliveries that were taken from the broker and are not settled",
+                plain(),
+            ),
+            oldest_unacknowledged: add_in(
+                r,
+                Unit::Seconds,
+                "oldest_unacknowledged",
+                "For how long the oldest of them has been here; 0 without any",
+                Gauge::default(),
             ),
             models: add(r, "models", "Models that are loaded", plain()),
             consuming: add(r, "consuming", "1 while messages are taken from queues", plain()),
@@ -116,6 +132,10 @@ impl Gauges {
         set(&self.slots, shared.slots as u64);
         set(&self.slots_busy, shared.slots.saturating_sub(free) as u64);
         set(&self.jobs, shared.in_flight.len() as u64);
+        let unacknowledged = &shared.metrics.unacknowledged;
+        set(&self.unacknowledged, unacknowledged.len() as u64);
+        let oldest = unacknowledged.oldest().unwrap_or_default();
+        self.oldest_unacknowledged.set(oldest.as_secs_f64());
         set(&self.models, shared.models().ids().count() as u64);
         set(&self.consuming, shared.services.is_consuming().into());
         set(&self.store_up, shared.services.does_store_answer().into());

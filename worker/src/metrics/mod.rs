@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cipherscore_common::ModelId;
-use cipherscore_common::broker::{BrokerError, Delivery};
+use cipherscore_common::broker::{
+    BrokerError, Delivery, Disposition, Settle, Settlement, Settling,
+};
 use cipherscore_common::message::{Message, Payload, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +33,7 @@ use self::labels::{
     SCORED, error_name, exchange_name, outcome_name,
 };
 use crate::pipeline::Failure;
+use crate::pulse::{Attempt, Underway};
 
 /// What all names begin with.
 const PREFIX: &str = "cipherscore";
@@ -66,6 +69,8 @@ pub(crate) struct Metrics {
     redeliveries: Counter,
     reconnects: Counter,
     pub(crate) store_outages: Counter,
+    /// Deliveries that were taken and are not settled.
+    pub(crate) unacknowledged: Underway,
     blocked: Counter<f64, AtomicU64>,
     last_delivery: Gauge<f64, AtomicU64>,
     gauges: Gauges,
@@ -203,6 +208,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             gauges: Gauges::new(r),
+            unacknowledged: Underway::default(),
             longest_wait_ms: AtomicU64::new(0),
             all_rows: AtomicU64::new(0),
             registry,
@@ -220,14 +226,17 @@ impl Metrics {
         }
     }
 
-    /// A delivery arrived; returns it.
+    /// A delivery arrived; returns it, so that it is known until it is settled.
     pub(crate) fn delivered(&self, delivery: Delivery) -> Delivery {
         self.deliveries.inc();
         if delivery.returned > 0 {
             self.redeliveries.inc();
         }
         self.last_delivery.set(seconds_since_1970());
-        delivery
+        let Delivery { message, queue, returned, settlement } = delivery;
+        let unacknowledged = self.unacknowledged.begin();
+        let settlement = Settlement::new(Unacknowledged { settlement, unacknowledged });
+        Delivery { message, queue, returned, settlement }
     }
 
     /// Consuming began.
@@ -316,6 +325,23 @@ impl Metrics {
 
     pub(crate) fn gauges(&self) -> &Gauges {
         &self.gauges
+    }
+}
+
+/// A settlement that is known until it is done.
+struct Unacknowledged {
+    settlement: Settlement,
+    unacknowledged: Attempt,
+}
+
+impl Settle for Unacknowledged {
+    fn settle(self: Box<Self>, disposition: Disposition) -> Settling {
+        let Self { settlement, unacknowledged } = *self;
+        Box::pin(async move {
+            let settled = settlement.settle(disposition).await;
+            drop(unacknowledged);
+            settled
+        })
     }
 }
 
