@@ -9,12 +9,12 @@ mod tests;
 use std::fmt;
 
 use cipherscore_engine::artifact::{Digest, Kind, ModelId, NativeManifest};
-use cipherscore_engine::batch::artifact::{
-    BatchArtifactError, BatchClientArtifact, BatchServerArtifact, BatchSpecs,
+use cipherscore_engine::bulk::artifact::{
+    BulkArtifactError, BulkClientArtifact, BulkServerArtifact, BulkSpecs,
 };
-use cipherscore_engine::batch::client_model::{ClientModel, Inputs, InvalidClientModel, Scores};
-use cipherscore_engine::batch::plan::{Plan, PlanError};
-use cipherscore_engine::batch::program::ValidProgram;
+use cipherscore_engine::bulk::client_model::{ClientModel, Inputs, InvalidClientModel, Scores};
+use cipherscore_engine::bulk::plan::{Plan, PlanError};
+use cipherscore_engine::bulk::program::ValidProgram;
 use thiserror::Error;
 
 use crate::bins::Bins;
@@ -39,7 +39,7 @@ pub struct Options {
     pub max_error: f64,
     /// Whether replies hide an ensemble from the data owner. Linear models are never hidden.
     pub hide: bool,
-    /// log2 of the probability that any score of a batch is wrong.
+    /// log2 of the probability that any score of a ring batch is wrong.
     pub log2_p_fail: f64,
 }
 
@@ -127,7 +127,7 @@ pub enum CompileError {
     Plan(#[from] PlanError),
     /// The zips.
     #[error(transparent)]
-    Artifact(#[from] BatchArtifactError),
+    Artifact(#[from] BulkArtifactError),
 }
 
 /// Compiles a model.
@@ -175,9 +175,9 @@ impl Parts {
         };
         client_model.validate()?;
         let (specs, report) = (self.specs(options), self.report(model, options, &client_model));
-        let server_zip = BatchServerArtifact::zip(self.kind, &specs, &self.program)?;
+        let server_zip = BulkServerArtifact::zip(self.kind, &specs, &self.program)?;
         let model_id = Digest::of(&server_zip);
-        let client = BatchClientArtifact {
+        let client = BulkClientArtifact {
             kind: self.kind,
             model_id,
             specs,
@@ -190,9 +190,9 @@ impl Parts {
         Ok(Compiled { client_zip, server_zip, manifest, model_id, report })
     }
 
-    fn specs(&self, options: &Options) -> BatchSpecs {
+    fn specs(&self, options: &Options) -> BulkSpecs {
         let (program, plan) = (self.program.program(), &self.plan);
-        BatchSpecs {
+        BulkSpecs {
             parameters: plan.parameters,
             columns: program.columns,
             outputs: u32::try_from(program.outputs.len()).expect("checked by the program"),

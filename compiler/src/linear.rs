@@ -10,10 +10,10 @@
 //! each unit of |X|. With as many steps for every feature and scale * span = n * steps^2 / 2, where
 //! n weights span the raw output, both are at most span / (2 * steps): one number decides.
 
-use cipherscore_engine::batch::client_model::{
+use cipherscore_engine::bulk::client_model::{
     InvalidClientModel, LinearFeature, LinearInputs, MAX_STEPS, OutputScale,
 };
-use cipherscore_engine::batch::program::{Affine, Node, Output, Program};
+use cipherscore_engine::bulk::program::{Affine, Node, Output, Program};
 
 use crate::lower::{LowerError, RoundedOutput};
 use crate::trained::{Feature, Linear};

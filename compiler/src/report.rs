@@ -34,7 +34,7 @@ pub struct Report {
     pub degree: u32,
     /// Whether replies hide the model.
     pub hidden: bool,
-    /// N: rows of a full batch.
+    /// N: rows of a full ring batch.
     pub ring_dimension: u32,
     /// Primes of an upload, 51 bits each.
     pub primes: u32,
@@ -44,11 +44,11 @@ pub struct Report {
     pub plaintext_modulus: u64,
     /// log2 of the work of the best known attack on a ciphertext.
     pub security_bits: u32,
-    /// log2 of the probability that any score of a batch is wrong.
+    /// log2 of the probability that any score of a ring batch is wrong.
     pub log2_p_fail: f64,
-    /// Of a full batch.
+    /// Of a full ring batch.
     pub upload_bytes_per_row: f64,
-    /// Of a full batch.
+    /// Of a full ring batch.
     pub reply_bytes_per_row: f64,
     /// On one core, by [`NS_PER_PRODUCT`] and [`NS_PER_WORD`].
     pub microseconds_per_row: f64,
@@ -120,7 +120,7 @@ impl Report {
 
     /// Bits of the modulus that noise may use: half of it.
     fn available_bits(&self) -> f64 {
-        f64::from(self.primes) * f64::from(cipherscore_engine::batch::parameters::WORD_BITS) - 1.0
+        f64::from(self.primes) * f64::from(cipherscore_engine::bulk::parameters::WORD_BITS) - 1.0
     }
 
     /// A picture: noise by degree against what the modulus has room for, and bytes of a row.

@@ -2,7 +2,7 @@
 
 use cipherscore_compiler::trained::{Body, Ensemble, Linear, ScoreKind, TrainedModel};
 use cipherscore_compiler::{self as compiler, CompileError, Format, read};
-use cipherscore_engine::batch::plan::PlanError;
+use cipherscore_engine::bulk::plan::PlanError;
 use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;

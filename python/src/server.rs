@@ -95,7 +95,7 @@ impl Shared {
             [file] => read_rows_file(file).ok(),
             _ => None,
         };
-        if self.kind == ArtifactKind::Batch && together.is_none() {
+        if self.kind == ArtifactKind::Bulk && together.is_none() {
             return Err(Failure::new(
                 Class::Rows,
                 "these are not rows that FHEModelClient.quantize_encrypt_serialize of this package \

@@ -128,7 +128,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// The only folders whose modules may allow unsafe code.
-const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/", "engine/src/batch/kernel/"];
+const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/", "engine/src/bulk/kernel/"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,7 +1,7 @@
 //! The compiled model on the calibration rows, in the clear, against the trained model.
 
-use cipherscore_engine::batch::client_model::{ClientModel, EncodedRows};
-use cipherscore_engine::batch::program::ValidProgram;
+use cipherscore_engine::bulk::client_model::{ClientModel, EncodedRows};
+use cipherscore_engine::bulk::program::ValidProgram;
 use cipherscore_engine::model::ScoreKind;
 
 use crate::report::Agreement;

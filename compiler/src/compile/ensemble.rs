@@ -1,10 +1,10 @@
 //! Ensembles: thresholds as they are offered, leaves at the scale of a plan.
 
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
-use cipherscore_engine::batch::parameters::Packing;
-use cipherscore_engine::batch::plan::{Goal, Rounded, plan};
-use cipherscore_engine::batch::program::MAX_COLUMNS;
+use cipherscore_engine::bulk::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
+use cipherscore_engine::bulk::parameters::Packing;
+use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
+use cipherscore_engine::bulk::program::MAX_COLUMNS;
 use cipherscore_engine::model::ScoreKind;
 
 use super::{CompileError, Options, Parts};

@@ -1,9 +1,9 @@
 //! Linear models: ranges of the features, and as many steps as the error asks for.
 
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::client_model::Inputs;
-use cipherscore_engine::batch::parameters::Packing;
-use cipherscore_engine::batch::plan::{Goal, Rounded, plan};
+use cipherscore_engine::bulk::client_model::Inputs;
+use cipherscore_engine::bulk::parameters::Packing;
+use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
 
 use super::{CompileError, Options, Parts};
 use crate::linear::{LinearError, Ranged, RoundedLinear};

@@ -1,5 +1,5 @@
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::model::ScoreKind;
 
 use super::*;
@@ -85,8 +85,8 @@ fn an_ensemble_becomes_zips_that_answer_like_it() {
         let options = Options { bins, hide, ..with_rows(&rows) };
         let compiled = compile(&model, &options).unwrap();
         assert_eq!(compiled, compile(&model, &options).unwrap());
-        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
-        let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
+        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
         assert_eq!((server.kind, server.model_id), (Kind::Ensemble, compiled.model_id));
         assert_eq!((client.model_id, &client.specs), (compiled.model_id, &server.specs));
         assert_eq!((client.specs.hidden, client.specs.degree), (hide, 3));
@@ -187,8 +187,8 @@ fn a_linear_model_is_never_hidden_and_stays_in_its_ranges() {
     let model = linear();
     let complete: Vec<_> = rows(500, 3).into_iter().filter(|row| !row[2].is_nan()).collect();
     let compiled = compile(&model, &with_rows(&complete)).unwrap();
-    let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
-    BatchServerArtifact::open(&compiled.server_zip).unwrap();
+    let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
+    BulkServerArtifact::open(&compiled.server_zip).unwrap();
     assert_eq!((client.kind, client.specs.hidden), (Kind::Linear, false));
     let report = &compiled.report;
     assert!(report.relative_error <= 1e-3 && !report.hidden, "{report:?}");

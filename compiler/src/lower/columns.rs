@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cipherscore_engine::batch::program::Affine;
+use cipherscore_engine::bulk::program::Affine;
 
 use super::atoms::{AtomSet, Atoms};
 use super::forest::{Forest, Shape};

@@ -19,9 +19,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cipherscore_engine::batch::program::{
-    Affine, ColumnId, Node, NodeId, Output, Product, Program,
-};
+use cipherscore_engine::bulk::program::{Affine, ColumnId, Node, NodeId, Output, Product, Program};
 
 use super::atoms::AtomSet;
 use super::columns::Indicators;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cipherscore_engine::batch::program::{Affine, Node};
+use cipherscore_engine::bulk::program::{Affine, Node};
 use cipherscore_engine::model::ScoreKind;
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
         let value = match node {
             Node::Affine(node) => affine(node),
             Node::Select { base, products } => {
-                let product = |product: &cipherscore_engine::batch::program::Product| {
+                let product = |product: &cipherscore_engine::bulk::program::Product| {
                     let indicator = affine(&product.indicator);
                     assert!((0..=1).contains(&indicator));
                     let minus = product.minus.map_or(0, |minus| values[minus as usize]);
@@ -32,7 +32,7 @@ fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
         };
         values.push(value);
     }
-    let output = |output: &cipherscore_engine::batch::program::Output| {
+    let output = |output: &cipherscore_engine::bulk::program::Output| {
         output.constant + output.roots.iter().map(|root| values[*root as usize]).sum::<i64>()
     };
     program.outputs.iter().map(output).collect()

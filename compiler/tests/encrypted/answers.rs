@@ -3,8 +3,8 @@
 use cipherscore_compiler::trained::{Body, ScoreKind};
 use cipherscore_compiler::{Bins, Options, Report, compile};
 
-use cipherscore_engine::batch::artifact::BatchClientArtifact;
-use cipherscore_engine::batch::flood::Flood;
+use cipherscore_engine::bulk::artifact::BulkClientArtifact;
+use cipherscore_engine::bulk::flood::Flood;
 
 use crate::bounds::{label, scores};
 use crate::cases::{Case, all};
@@ -85,7 +85,7 @@ fn floods_fit_into_their_moduli() {
             let options = Options { max_error, ..options(case, Bins::Used) };
             // A large error may leave nothing of a model, and a small one not fit.
             let Ok(compiled) = compile(&case.model, &options) else { continue };
-            let specs = BatchClientArtifact::open(&compiled.client_zip).unwrap().specs;
+            let specs = BulkClientArtifact::open(&compiled.client_zip).unwrap().specs;
             if !specs.hidden {
                 continue;
             }

@@ -10,7 +10,7 @@ use cipherscore_concrete::keys::{read_client_keys, write_client_keys, write_eval
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, ModelId, names};
-use cipherscore_engine::batch::secret::SecretKey;
+use cipherscore_engine::bulk::secret::SecretKey;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;

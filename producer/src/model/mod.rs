@@ -4,7 +4,7 @@
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. A new engine is a new implementation of both.
 
-mod batch;
+mod bulk;
 mod circuit;
 mod features;
 mod program;
@@ -20,18 +20,18 @@ use cipherscore_concrete::client::ClientZipError;
 use cipherscore_concrete::program::{ArgumentError, ClientZip};
 use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
-use cipherscore_engine::batch::artifact::{BatchArtifactError, BatchClientArtifact};
-use cipherscore_engine::batch::client::BatchError as BatchClientError;
-use cipherscore_engine::batch::client_model::RowError;
-use cipherscore_engine::batch::parameters::InvalidParameters;
-use cipherscore_engine::batch::sampling::EntropyError;
-use cipherscore_engine::batch::secret::KeyError;
+use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkClientArtifact};
+use cipherscore_engine::bulk::client::BulkClientError;
+use cipherscore_engine::bulk::client_model::RowError;
+use cipherscore_engine::bulk::parameters::InvalidParameters;
+use cipherscore_engine::bulk::sampling::EntropyError;
+use cipherscore_engine::bulk::secret::KeyError;
 use cipherscore_engine::client_keys::ClientError;
 use cipherscore_engine::model::{ModelError, ScoreKind};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::batch::BatchModel;
+pub use self::bulk::BulkModel;
 pub use self::circuit::CircuitModel;
 pub use self::features::{Feature, Features};
 pub use self::program::{ProgramEncryption, ProgramModel};
@@ -49,7 +49,7 @@ pub enum OpenError {
     Circuit(#[from] ClientZipError),
     /// Our compiler's.
     #[error(transparent)]
-    Batch(#[from] BatchArtifactError),
+    Bulk(#[from] BulkArtifactError),
     /// Parameters that the bulk engine does not have.
     #[error(transparent)]
     Parameters(#[from] InvalidParameters),
@@ -98,13 +98,13 @@ pub enum EncryptionError {
     Value(WireError),
     /// A row that a model of the bulk engine cannot take.
     #[error(transparent)]
-    BatchRow(#[from] RowError),
+    BulkRow(#[from] RowError),
     /// A key of the bulk engine, or what should be one.
     #[error("{0}; take the keys that were made for this client.zip, or make them")]
-    BatchKey(#[from] KeyError),
+    BulkKey(#[from] KeyError),
     /// The bulk engine's encryption and decryption.
     #[error(transparent)]
-    BatchClient(#[from] BatchClientError),
+    BulkClient(#[from] BulkClientError),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -241,7 +241,7 @@ pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
             }
         },
         _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
-        Some(_) => OpenClient::Model(Arc::new(BatchModel::new(BatchClientArtifact::open(zip)?)?)),
+        Some(_) => OpenClient::Model(Arc::new(BulkModel::new(BulkClientArtifact::open(zip)?)?)),
     })
 }
 

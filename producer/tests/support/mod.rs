@@ -17,8 +17,8 @@ use cipherscore_compiler::{Bins, Options, compile, read};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::batch::artifact::BatchServerArtifact;
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_engine::bulk::artifact::BulkServerArtifact;
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, Encryption, open_client};
@@ -50,8 +50,8 @@ impl Owner {
         let model = open_client(&compiled.client_zip).unwrap();
         let folder = TempDir::new().unwrap();
         let keys = make_keys(&*model, &folder.path().join("keys"));
-        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
-        let evaluator = Arc::new(BatchEvaluator::new(server).unwrap());
+        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let evaluator = Arc::new(BulkEvaluator::new(server).unwrap());
         Self { name, model, keys, folder, evaluator }
     }
 
