@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_concrete::batch::write_batch;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
@@ -277,5 +277,5 @@ fn encrypt(client: &ClientKeys, signature: &Signature) -> anyhow::Result<Vec<u8>
         let words = client.encrypt(&vec![0; gate.len()], gate)?;
         anyhow::Ok(write_value(gate, Compression::Seed, &words))
     });
-    Ok(write_batch(values.collect::<Result<Vec<_>, _>>()?))
+    Ok(frame_values(values.collect::<Result<Vec<_>, _>>()?))
 }

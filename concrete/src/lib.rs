@@ -7,11 +7,10 @@
 //! * [`server`], [`client`]: the two zips, opened.
 //! * [`artifact`]: a `server.zip` of any kind, those of the engine's own included, to its evaluator.
 //! * [`program`]: a `client.zip` of several inputs or outputs, such as encrypted training.
-//! * [`batch`]: rows of values, as jobs carry them.
+//! * [`framing`]: rows of values, as jobs carry them.
 //! * [`evaluator`]: circuits behind the engine's evaluation trait.
 
 pub mod artifact;
-pub mod batch;
 pub mod client;
 #[allow(
     clippy::all,
@@ -22,6 +21,7 @@ pub mod client;
 )]
 pub mod concrete_capnp;
 pub mod evaluator;
+pub mod framing;
 pub mod keys;
 pub mod processing;
 pub mod program;

@@ -7,8 +7,8 @@ mod jobs;
 
 use std::path::{Path, PathBuf};
 
-use cipherscore_concrete::batch::{BatchReader, write_batch};
 use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::framing::{FramedRowReader, frame_values};
 use cipherscore_concrete::program::{Argument, ArgumentError, ClientZip, ProgramArtifact};
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator};
 use cipherscore_engine::parameters::Compression;
@@ -125,7 +125,7 @@ fn seeded(party: &Party, argument: &Argument, integers: &[i64]) -> Vec<u8> {
 
 /// The values of a result of one row.
 fn split(party: &Party, result: &[u8]) -> Vec<Vec<u8>> {
-    let mut reader = BatchReader::new(&party.signature.outputs, 1);
+    let mut reader = FramedRowReader::new(&party.signature.outputs, 1);
     let mut rest = result;
     let row = reader.next_row(&mut rest).unwrap().unwrap();
     reader.finish().unwrap();
@@ -149,7 +149,7 @@ fn encrypted_iterations_give_the_integers_of_clear_ones() {
         (2..4).map(|index| seeded(&party, &inputs[index], &first[index])).collect();
     for (number, iteration) in training.iterations.iter().enumerate().take(3) {
         let batch = (0..2).map(|index| seeded(&party, &inputs[index], &iteration.quantized[index]));
-        let body = write_batch(batch.chain(state));
+        let body = frame_values(batch.chain(state));
         assert!(body.len() as u64 <= party.evaluator.max_input_bytes(1));
         let result = party.run(body.chunks(10_000), 1, GO_ON).unwrap();
         let outputs = &party.decrypt(&result, 1)[0];
@@ -168,7 +168,7 @@ fn refused_by_position(party: &Party, program: &ProgramArtifact, integers: &[Vec
         .map(|(argument, integers)| seeded(party, argument, integers))
         .collect();
     let [x, y, weights, bias] = values.as_slice() else { panic!("four inputs") };
-    let refused = |row: &[&Vec<u8>]| match party.run([write_batch(row).as_slice()], 1, GO_ON) {
+    let refused = |row: &[&Vec<u8>]| match party.run([frame_values(row).as_slice()], 1, GO_ON) {
         Err(EvaluationError::Shape(reason)) => reason,
         other => panic!("{other:?}"),
     };

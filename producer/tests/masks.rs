@@ -74,10 +74,10 @@ impl Encryption for Recorded {
 }
 
 /// Seeds of the ring batches of an upload, and its words.
-fn parts(upload: &[u8], batches: usize) -> (Vec<[u8; SEED_BYTES]>, Vec<u64>) {
+fn parts(upload: &[u8], ring_batches: usize) -> (Vec<[u8; SEED_BYTES]>, Vec<u64>) {
     let (mut seeds, mut words) = (Vec::new(), Vec::new());
-    for batch in upload.chunks(upload.len() / batches) {
-        let (seed, bodies) = batch.split_first_chunk().unwrap();
+    for ring_batch in upload.chunks(upload.len() / ring_batches) {
+        let (seed, bodies) = ring_batch.split_first_chunk().unwrap();
         seeds.push(*seed);
         let start = words.len();
         words.resize(start + bodies.len() * 8 / WORD_BITS as usize, 0);

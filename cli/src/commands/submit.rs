@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{JobId, Lease, ModelId};
-use cipherscore_concrete::batch::{split_values, write_batch};
+use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::client::Client;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::files::{Access, write_atomically};
@@ -201,7 +201,7 @@ fn read_rows(paths: &[PathBuf]) -> anyhow::Result<(Option<u32>, Vec<u8>)> {
     {
         return Ok((Some(rows), body.to_vec()));
     }
-    Ok((None, write_batch(files)))
+    Ok((None, frame_values(files)))
 }
 
 /// Writes results in the form of their rows.
@@ -212,7 +212,7 @@ fn write_results(paths: &[PathBuf], rows: Option<u32>, outputs: &[u8]) -> anyhow
     }
 }
 
-/// Writes the values of the one row of a batch, as Concrete's client reads them.
+/// Writes the values of the one framed row, as Concrete's client reads them.
 fn write_values(paths: &[PathBuf], outputs: &[u8]) -> anyhow::Result<()> {
     let values = split_values(outputs)?;
     ensure!(

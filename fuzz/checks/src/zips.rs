@@ -1,7 +1,7 @@
 //! Zips of Concrete ML, and what is in them.
 
-use cipherscore_concrete::batch::max_row_bytes;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::max_row_bytes;
 use cipherscore_concrete::keys::max_evaluation_key_bytes;
 use cipherscore_concrete::processing::parse_processing;
 use cipherscore_concrete::program::{ClientZip, ProgramArtifact};

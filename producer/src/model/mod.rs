@@ -15,8 +15,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_concrete::WireError;
-use cipherscore_concrete::batch::BatchError;
 use cipherscore_concrete::client::ClientZipError;
+use cipherscore_concrete::framing::FramingError;
 use cipherscore_concrete::program::{ArgumentError, ClientZip};
 use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
@@ -92,7 +92,7 @@ pub enum EncryptionError {
     Key(WireError),
     /// The outputs are not those of so many rows.
     #[error("the outputs cannot be read: {0}")]
-    Batch(#[from] BatchError),
+    Framing(#[from] FramingError),
     /// A value of the outputs.
     #[error("the outputs cannot be read: {0}")]
     Value(WireError),

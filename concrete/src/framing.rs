@@ -1,4 +1,4 @@
-//! A batch: rows of values, one after the other, as jobs and their results carry them.
+//! The framing of rows: their values, one after the other, as jobs and their results carry them.
 //!
 //! A row is its values in the order of the circuit's inputs (in a result: outputs). A value is its
 //! length in bytes as `u32`, little-endian, then Concrete's serialised `Value`. There is no header
@@ -15,9 +15,9 @@ const PREFIX_BYTES: usize = size_of::<u32>();
 /// The serialised values of one row, in the order of the gates.
 pub type Row = Vec<Vec<u8>>;
 
-/// Bytes that are not a batch of so many rows. Rows are counted from 1, values from 0.
+/// Bytes that are not so many framed rows. Rows are counted from 1, values from 0.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum BatchError {
+pub enum FramingError {
     /// Bytes after the last row.
     #[error("there is more than the {rows} rows that were announced")]
     TooLong {
@@ -62,45 +62,45 @@ pub fn max_row_bytes(gates: &[Gate]) -> usize {
 /// # Panics
 ///
 /// If the value has 2^32 bytes or more. Those of valid gates have less.
-pub fn append_value(batch: &mut Vec<u8>, value: &[u8]) {
+pub fn append_value(framed: &mut Vec<u8>, value: &[u8]) {
     let length = u32::try_from(value.len()).expect("values of valid gates are below 2^32 bytes");
-    batch.extend_from_slice(&length.to_le_bytes());
-    batch.extend_from_slice(value);
+    framed.extend_from_slice(&length.to_le_bytes());
+    framed.extend_from_slice(value);
 }
 
-/// Writes values, row after row, as a batch.
+/// Writes values, row after row, with their framing.
 ///
 /// # Panics
 ///
 /// As [`append_value`].
-pub fn write_batch<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Vec<u8> {
-    let mut batch = Vec::new();
+pub fn frame_values<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Vec<u8> {
+    let mut framed = Vec::new();
     for value in values {
-        append_value(&mut batch, value.as_ref());
+        append_value(&mut framed, value.as_ref());
     }
-    batch
+    framed
 }
 
-/// The values of a batch of one row, of which the gates are not known.
-pub fn split_values(mut batch: &[u8]) -> Result<Vec<&[u8]>, BatchError> {
+/// The values of one framed row, of which the gates are not known.
+pub fn split_values(mut framed: &[u8]) -> Result<Vec<&[u8]>, FramingError> {
     let mut values = Vec::new();
-    while !batch.is_empty() {
+    while !framed.is_empty() {
         let value = values.len();
-        let split = batch
+        let split = framed
             .split_first_chunk()
             .and_then(|(prefix, rest)| rest.split_at_checked(u32::from_le_bytes(*prefix) as usize));
-        let (found, rest) = split.ok_or(BatchError::ValueTooShort { value })?;
+        let (found, rest) = split.ok_or(FramingError::ValueTooShort { value })?;
         values.push(found);
-        batch = rest;
+        framed = rest;
     }
     Ok(values)
 }
 
-/// Reads a batch that arrives in pieces, split anywhere.
+/// Reads framed rows that arrive in pieces, split anywhere.
 ///
 /// It holds the row that is not complete yet, and nothing else: at most [`max_row_bytes`].
 #[derive(Debug)]
-pub struct BatchReader {
+pub struct FramedRowReader {
     /// For each gate, the length of its longest value.
     limits: Vec<usize>,
     rows: u32,
@@ -113,7 +113,7 @@ pub struct BatchReader {
     wanted: usize,
 }
 
-impl BatchReader {
+impl FramedRowReader {
     /// Expects so many rows of the gates' values.
     pub fn new(gates: &[Gate], rows: u32) -> Self {
         Self {
@@ -130,10 +130,10 @@ impl BatchReader {
 
     /// Takes bytes from the front of `bytes` up to the end of the next row, and returns it; none
     /// when `bytes` ends before.
-    pub fn next_row(&mut self, bytes: &mut &[u8]) -> Result<Option<Row>, BatchError> {
+    pub fn next_row(&mut self, bytes: &mut &[u8]) -> Result<Option<Row>, FramingError> {
         while !bytes.is_empty() {
             if self.rows_read == self.rows {
-                return Err(BatchError::TooLong { rows: self.rows });
+                return Err(FramingError::TooLong { rows: self.rows });
             }
             if !self.take_value(bytes)? {
                 continue;
@@ -149,7 +149,7 @@ impl BatchReader {
     }
 
     /// Moves bytes into prefix and value; true when the value is complete.
-    fn take_value(&mut self, bytes: &mut &[u8]) -> Result<bool, BatchError> {
+    fn take_value(&mut self, bytes: &mut &[u8]) -> Result<bool, FramingError> {
         if self.prefix_read < PREFIX_BYTES {
             let taken = take(bytes, PREFIX_BYTES - self.prefix_read);
             self.prefix[self.prefix_read..][..taken.len()].copy_from_slice(taken);
@@ -169,20 +169,20 @@ impl BatchReader {
     }
 
     /// The length in the prefix, before anything of that size is allocated.
-    fn check_length(&self) -> Result<usize, BatchError> {
+    fn check_length(&self) -> Result<usize, FramingError> {
         let (row, value) = (self.rows_read + 1, self.row.len());
         let (found, limit) = (u32::from_le_bytes(self.prefix) as usize, self.limits[value]);
         match found <= limit {
             true => Ok(found),
-            false => Err(BatchError::ValueTooLong { row, value, found, limit }),
+            false => Err(FramingError::ValueTooLong { row, value, found, limit }),
         }
     }
 
     /// Checks that all rows have been read.
-    pub fn finish(&self) -> Result<(), BatchError> {
+    pub fn finish(&self) -> Result<(), FramingError> {
         match self.rows_read == self.rows {
             true => Ok(()),
-            false => Err(BatchError::TooShort { found: self.rows_read, rows: self.rows }),
+            false => Err(FramingError::TooShort { found: self.rows_read, rows: self.rows }),
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     /// Two rows of two values each, as annotated in the description of the format.
-    const BATCH: &[u8] = b"\x02\0\0\0ab\x01\0\0\0c\0\0\0\0\x03\0\0\0def";
+    const FRAMED: &[u8] = b"\x02\0\0\0ab\x01\0\0\0c\0\0\0\0\x03\0\0\0def";
 
     fn rows() -> Vec<Row> {
         let value = |text: &str| text.as_bytes().to_vec();
@@ -221,14 +221,14 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        assert_eq!(write_batch(rows().concat()), BATCH);
+        assert_eq!(frame_values(rows().concat()), FRAMED);
     }
 
     #[test]
     fn values_are_found_without_their_gates() {
-        assert_eq!(split_values(BATCH).unwrap(), rows().concat());
-        for length in 0..BATCH.len() {
-            let found = split_values(&BATCH[..length]);
+        assert_eq!(split_values(FRAMED).unwrap(), rows().concat());
+        for length in 0..FRAMED.len() {
+            let found = split_values(&FRAMED[..length]);
             // Where a value ends.
             match [0, 6, 11, 15].iter().position(|&end| end == length) {
                 Some(values) => assert_eq!(found.unwrap().len(), values),
@@ -239,10 +239,10 @@ mod tests {
 
     #[test]
     fn rows_are_read_whatever_the_pieces() {
-        for size in 1..=BATCH.len() {
-            let mut reader = BatchReader::new(&[gate(1), gate(1)], 2);
+        for size in 1..=FRAMED.len() {
+            let mut reader = FramedRowReader::new(&[gate(1), gate(1)], 2);
             let mut found = Vec::new();
-            for mut piece in BATCH.chunks(size) {
+            for mut piece in FRAMED.chunks(size) {
                 while let Some(row) = reader.next_row(&mut piece).unwrap() {
                     found.push(row);
                 }
@@ -254,24 +254,24 @@ mod tests {
 
     #[test]
     fn every_end_but_the_last_is_too_short() {
-        for length in 0..BATCH.len() {
-            let mut reader = BatchReader::new(&[gate(1), gate(1)], 2);
-            let mut bytes = &BATCH[..length];
+        for length in 0..FRAMED.len() {
+            let mut reader = FramedRowReader::new(&[gate(1), gate(1)], 2);
+            let mut bytes = &FRAMED[..length];
             let mut found = 0;
             while reader.next_row(&mut bytes).unwrap().is_some() {
                 found += 1;
             }
-            assert_eq!(reader.finish(), Err(BatchError::TooShort { found, rows: 2 }), "{length}");
+            assert_eq!(reader.finish(), Err(FramingError::TooShort { found, rows: 2 }), "{length}");
         }
     }
 
     #[test]
     fn a_byte_after_the_last_row_is_refused() {
-        let mut reader = BatchReader::new(&[gate(1), gate(1)], 1);
-        let mut bytes = BATCH;
+        let mut reader = FramedRowReader::new(&[gate(1), gate(1)], 1);
+        let mut bytes = FRAMED;
         assert!(reader.next_row(&mut bytes).unwrap().is_some());
         assert_eq!(reader.finish(), Ok(()));
-        assert_eq!(reader.next_row(&mut &bytes[..1]), Err(BatchError::TooLong { rows: 1 }));
+        assert_eq!(reader.next_row(&mut &bytes[..1]), Err(FramingError::TooLong { rows: 1 }));
     }
 
     #[test]
@@ -280,11 +280,11 @@ mod tests {
         for value in [0, 1] {
             let limit = max_value_bytes(&gates[value]);
             for (found, refused) in [(limit, false), (limit + 1, true), (u32::MAX as usize, true)] {
-                let mut reader = BatchReader::new(&gates, 7);
-                let mut before = &BATCH[..6 * value];
+                let mut reader = FramedRowReader::new(&gates, 7);
+                let mut before = &FRAMED[..6 * value];
                 assert_eq!(reader.next_row(&mut before), Ok(None));
                 let prefix = u32::try_from(found).unwrap().to_le_bytes();
-                let error = BatchError::ValueTooLong { row: 1, value, found, limit };
+                let error = FramingError::ValueTooLong { row: 1, value, found, limit };
                 let expected = if refused { Err(error) } else { Ok(None) };
                 assert_eq!(reader.next_row(&mut prefix.as_slice()), expected);
                 assert!(reader.value.capacity() <= limit);
