@@ -36,7 +36,7 @@ pub enum ProcessingError {
     /// Something that Concrete ML can do and this program cannot.
     #[error("serialized_processing.json asks for {0}, which is not supported")]
     Unsupported(String),
-    /// A training program where a model with rows and scores is expected.
+    /// A training function where a model with rows and scores is expected.
     #[error("serialized_processing.json is of encrypted training, which has no rows and scores")]
     Training,
 }
@@ -45,9 +45,9 @@ fn inconsistent<T>(what: impl Into<String>) -> Result<T, ProcessingError> {
     Err(ProcessingError::Inconsistent(what.into()))
 }
 
-/// What `serialized_processing.json` says of a [program](crate::program).
+/// What `serialized_processing.json` says of a [function](crate::function).
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProgramProcessing {
+pub struct FunctionProcessing {
     /// Concrete ML's class of the compiled module.
     pub class_name: String,
     /// Whether it was saved with `mode="training"`.
@@ -58,10 +58,10 @@ pub struct ProgramProcessing {
     pub outputs: Vec<Quantiser>,
 }
 
-/// Reads `serialized_processing.json` of a program.
-pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, ProcessingError> {
+/// Reads `serialized_processing.json` of a function.
+pub fn parse_function_processing(json: &[u8]) -> Result<FunctionProcessing, ProcessingError> {
     let processing = read(json)?;
-    Ok(ProgramProcessing {
+    Ok(FunctionProcessing {
         class_name: class_name(&processing.model_type)?,
         is_training: processing.is_training,
         inputs: input_quantisers(processing.input_quantizers)?,
@@ -73,7 +73,7 @@ pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, Proces
     })
 }
 
-/// What models and programs have in common.
+/// What models and functions have in common.
 fn read(json: &[u8]) -> Result<json::Processing, ProcessingError> {
     if json.len() > MAX_PROCESSING_BYTES {
         return Err(ProcessingError::TooLarge(json.len()));

@@ -57,11 +57,11 @@ pub(crate) struct Submit {
     input: Vec<PathBuf>,
 
     /// Where the encrypted results go, in the order of the inputs. With --arguments, as many of
-    /// every job as the program has outputs.
+    /// every job as the function has outputs.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
 
-    /// Inputs of the program, such as 4 of encrypted training: so many files are one job, whose
+    /// Inputs of the function, such as 4 of encrypted training: so many files are one job, whose
     /// outputs may be inputs of the next `submit` without being decrypted in between.
     #[arg(long, value_name = "N", default_value = "1")]
     arguments: NonZeroUsize,
@@ -167,7 +167,7 @@ impl Submit {
             _ => ensure!(
                 outputs.is_multiple_of(jobs),
                 "{outputs} output files for {jobs} jobs; each has a file for every output of the \
-                 program"
+                 function"
             ),
         }
         Ok(jobs)

@@ -7,7 +7,7 @@
 mod bulk;
 mod circuit;
 mod features;
-mod program;
+mod function;
 mod rows_file;
 
 use std::fmt;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use cipherscore_concrete::WireError;
 use cipherscore_concrete::client::ClientZipError;
 use cipherscore_concrete::framing::FramingError;
-use cipherscore_concrete::program::{ArgumentError, ClientZip};
+use cipherscore_concrete::function::{ArgumentError, ClientZip};
 use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkClientArtifact};
@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 pub use self::bulk::BulkModel;
 pub use self::circuit::CircuitModel;
 pub use self::features::{Feature, Features};
-pub use self::program::{ProgramEncryption, ProgramModel};
+pub use self::function::{FunctionEncryption, FunctionModel};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
@@ -59,12 +59,12 @@ pub enum OpenError {
     /// The other zip.
     #[error("this is a server.zip; data owners have the client.zip")]
     Server,
-    /// A program where a model is needed.
+    /// A function where a model is needed.
     #[error(
-        "this is a program of several arguments, not a model with rows and scores. Programs work \
+        "this is a function of several arguments, not a model with rows and scores. Functions work \
          with keygen, encrypt, evaluate or submit, decrypt, and inspect"
     )]
-    Program,
+    Function,
 }
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
@@ -73,7 +73,7 @@ pub enum EncryptionError {
     /// A row that the model cannot take, or integers that it does not give.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A value that a program cannot take.
+    /// A value that a function cannot take.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
     /// A row of a file that the model cannot take.
@@ -225,19 +225,19 @@ pub enum OpenClient {
     /// Rows in, scores out.
     Model(Arc<dyn ClientModel>),
     /// Arguments in, arguments out.
-    Program(Arc<ProgramModel>),
+    Function(Arc<FunctionModel>),
 }
 
 /// Opens a `client.zip`, of whatever kind it is.
-pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
+pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenError> {
     let archive = Archive::read(zip)?;
     let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
     Ok(match kind {
         // Concrete ML's has no manifest.
         None => match ClientZip::of(&archive)? {
             ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
-            ClientZip::Program(artifact) => {
-                OpenClient::Program(Arc::new(ProgramModel::new(artifact)))
+            ClientZip::Function(artifact) => {
+                OpenClient::Function(Arc::new(FunctionModel::new(artifact)))
             }
         },
         _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
@@ -245,10 +245,10 @@ pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
     })
 }
 
-/// Opens the `client.zip` of a model, of whatever kind it is. A program is refused.
+/// Opens the `client.zip` of a model, of whatever kind it is. A function is refused.
 pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
-    match open_model_or_program(zip)? {
+    match open_model_or_function(zip)? {
         OpenClient::Model(model) => Ok(model),
-        OpenClient::Program(_) => Err(OpenError::Program),
+        OpenClient::Function(_) => Err(OpenError::Function),
     }
 }

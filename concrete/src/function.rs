@@ -1,8 +1,9 @@
-//! Programs: circuits whose values are no rows of features, but arguments with shapes of their own.
+//! Functions: circuits whose values are no rows of features, but arguments with shapes of their
+//! own.
 //!
 //! Concrete ML saves the training of an `SGDClassifier` as such: a batch of rows, their labels,
 //! weights and bias go in, new weights and bias come out, and encrypted outputs are inputs of the
-//! next iteration. Any other quantised module with several inputs or outputs is a program as well.
+//! next iteration. Any other quantised module with several inputs or outputs is a function as well.
 
 use cipherscore_engine::artifact::{Archive, names};
 use cipherscore_engine::model::{ModelError, Quantiser};
@@ -11,11 +12,11 @@ use thiserror::Error;
 
 use crate::client::{ClientArtifact, ClientZipError};
 use crate::processing::{
-    ProcessingError, ProgramProcessing, parse_processing, parse_program_processing,
+    FunctionProcessing, ProcessingError, parse_function_processing, parse_processing,
 };
 use crate::specs::ClientSpecs;
 
-/// Concrete ML's class of every program.
+/// Concrete ML's class of every function.
 const MODULE: &str = "QuantizedModule";
 
 /// A `client.zip` of Concrete ML, whichever it is.
@@ -24,11 +25,11 @@ pub enum ClientZip {
     /// Rows of features in, scores out.
     Model(ClientArtifact),
     /// Arguments in, arguments out.
-    Program(ProgramArtifact),
+    Function(FunctionArtifact),
 }
 
 impl ClientZip {
-    /// Opens a `client.zip`: a program if it was saved for training, or has several inputs or
+    /// Opens a `client.zip`: a function if it was saved for training, or has several inputs or
     /// outputs; else a model. The refusals are those of [`ClientArtifact::open`].
     pub fn open(zip: &[u8]) -> Result<Self, ClientZipError> {
         Self::of(&Archive::read(zip)?)
@@ -45,8 +46,8 @@ impl ClientZip {
             model => return Ok(Self::Model(ClientArtifact::new(specs, model?)?)),
         }
         specs.signature.require_security()?;
-        let processing = parse_program_processing(processing)?;
-        Ok(Self::Program(ProgramArtifact::new(specs, processing)?))
+        let processing = parse_function_processing(processing)?;
+        Ok(Self::Function(FunctionArtifact::new(specs, processing)?))
     }
 }
 
@@ -77,10 +78,10 @@ pub enum ArgumentError {
     },
 }
 
-/// An input or an output of a program: a tensor of reals for its user, of integers in the circuit.
+/// An input or an output of a function: a tensor of reals for its user, of integers in the circuit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argument {
-    /// `x`, `y`, `weights` and `bias` of a training program; else a number.
+    /// `x`, `y`, `weights` and `bias` of a training function; else a number.
     pub name: String,
     /// Shape, key and encoding.
     pub gate: Gate,
@@ -127,21 +128,21 @@ impl Argument {
     }
 }
 
-/// A program as its data owners see it.
+/// A function as its data owners see it.
 #[derive(Debug, Clone)]
-pub struct ProgramArtifact {
+pub struct FunctionArtifact {
     specs: ClientSpecs,
     is_training: bool,
     inputs: Vec<Argument>,
     outputs: Vec<Argument>,
 }
 
-impl ProgramArtifact {
-    fn new(specs: ClientSpecs, processing: ProgramProcessing) -> Result<Self, ClientZipError> {
-        let ProgramProcessing { class_name, is_training, inputs, outputs } = processing;
+impl FunctionArtifact {
+    fn new(specs: ClientSpecs, processing: FunctionProcessing) -> Result<Self, ClientZipError> {
+        let FunctionProcessing { class_name, is_training, inputs, outputs } = processing;
         if class_name != MODULE {
             return Err(ClientZipError::Inconsistent(format!(
-                "{} inputs and {} outputs of a {class_name}, where programs are a {MODULE}",
+                "{} inputs and {} outputs of a {class_name}, where functions are a {MODULE}",
                 specs.signature.inputs.len(),
                 specs.signature.outputs.len()
             )));

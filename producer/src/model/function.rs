@@ -1,8 +1,8 @@
-//! Programs of Concrete ML: a value for each argument, in Concrete's own form.
+//! Functions of Concrete ML: a value for each argument, in Concrete's own form.
 
 use std::sync::Arc;
 
-use cipherscore_concrete::program::{Argument, ProgramArtifact};
+use cipherscore_concrete::function::{Argument, FunctionArtifact};
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::Compression;
@@ -10,14 +10,14 @@ use cipherscore_engine::parameters::Compression;
 use super::circuit::{make_circuit_keys, read_circuit_key};
 use super::{EncryptionError, NewKeys};
 
-/// A program without secrets.
-pub struct ProgramModel {
-    artifact: ProgramArtifact,
+/// A function without secrets.
+pub struct FunctionModel {
+    artifact: FunctionArtifact,
 }
 
-impl ProgramModel {
+impl FunctionModel {
     /// A zip that is open.
-    pub fn new(artifact: ProgramArtifact) -> Self {
+    pub fn new(artifact: FunctionArtifact) -> Self {
         Self { artifact }
     }
 
@@ -31,7 +31,7 @@ impl ProgramModel {
         self.artifact.outputs()
     }
 
-    /// How often [`ProgramModel::make_keys`] says that a key is made.
+    /// How often [`FunctionModel::make_keys`] says that a key is made.
     pub fn key_steps(&self) -> u64 {
         let keyset = self.artifact.keyset();
         (keyset.bootstrap_keys.len() + keyset.keyswitch_keys.len()) as u64
@@ -42,36 +42,37 @@ impl ProgramModel {
         make_circuit_keys(self.artifact.keyset(), made)
     }
 
-    /// Goes on with a client key of [`ProgramModel::make_keys`]. One of another program is refused.
+    /// Goes on with a client key of [`FunctionModel::make_keys`]. One of another function is
+    /// refused.
     pub fn with_key(
         self: Arc<Self>,
         client_key: &[u8],
-    ) -> Result<ProgramEncryption, EncryptionError> {
+    ) -> Result<FunctionEncryption, EncryptionError> {
         let keys = read_circuit_key(client_key, self.artifact.keyset())?;
-        Ok(ProgramEncryption { program: self, keys })
+        Ok(FunctionEncryption { function: self, keys })
     }
 }
 
-/// A program and the data owner's secret key.
-pub struct ProgramEncryption {
-    program: Arc<ProgramModel>,
+/// A function and the data owner's secret key.
+pub struct FunctionEncryption {
+    function: Arc<FunctionModel>,
     keys: ClientKeys,
 }
 
-impl ProgramEncryption {
-    /// The program.
-    pub fn program(&self) -> &ProgramModel {
-        &self.program
+impl FunctionEncryption {
+    /// The function.
+    pub fn function(&self) -> &FunctionModel {
+        &self.function
     }
 
-    /// Quantises and encrypts a value, row-major, for an argument of the program's inputs: what
+    /// Quantises and encrypts a value, row-major, for an argument of the function's inputs: what
     /// Concrete's own server reads.
     pub fn encrypt(&self, input: &Argument, values: &[f64]) -> Result<Vec<u8>, EncryptionError> {
         let words = self.keys.encrypt(&input.quantise(values)?, &input.gate)?;
         Ok(write_value(&input.gate, Compression::Seed, &words))
     }
 
-    /// Decrypts a value of an argument of the program's outputs: its integers, row-major.
+    /// Decrypts a value of an argument of the function's outputs: its integers, row-major.
     pub fn decrypt(&self, output: &Argument, value: &[u8]) -> Result<Vec<i64>, EncryptionError> {
         let value = read_value(&output.gate, value).map_err(EncryptionError::Value)?;
         Ok(self.keys.decrypt(&value, &output.gate)?)

@@ -1,13 +1,13 @@
-//! Values of a program's arguments: tables in, ciphertexts out, and back.
+//! Values of a function's arguments: tables in, ciphertexts out, and back.
 
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use cipherscore_concrete::program::Argument;
+use cipherscore_concrete::function::Argument;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{Features, ProgramEncryption};
+use cipherscore_producer::model::{Features, FunctionEncryption};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use serde::Serialize;
 
@@ -45,8 +45,8 @@ fn assign<'a>(arguments: &'a [Argument], files: &[PathBuf]) -> anyhow::Result<Ve
     let (found, count) = (files.len(), arguments.len());
     ensure!(
         found.is_multiple_of(count),
-        "{found} files of --input, where the program has {count} arguments here: {names}. Give one \
-         for each in this order, or name them (such as {}=FILE) to give some of them",
+        "{found} files of --input, where the function has {count} arguments here: {names}. Give \
+         one for each in this order, or name them (such as {}=FILE) to give some of them",
         arguments[0].name
     );
     let in_order = arguments.iter().cycle().zip(files.iter().cloned());
@@ -63,11 +63,11 @@ fn by_name<'a>(arguments: &'a [Argument], file: &Path) -> Option<Assigned<'a>> {
 /// Encrypts tables, each of one value of its argument or of several, one below the other. Nothing
 /// is written before all tables are read and fit.
 pub(super) fn encrypt(
-    encryption: &ProgramEncryption,
+    encryption: &FunctionEncryption,
     inputs: &[PathBuf],
     outputs: &[PathBuf],
 ) -> anyhow::Result<Vec<Converted>> {
-    let assigned = assign(encryption.program().inputs(), inputs)?;
+    let assigned = assign(encryption.function().inputs(), inputs)?;
     require_once(&assigned)?;
     let mut tables = Vec::with_capacity(assigned.len());
     for Assigned { argument, path } in &assigned {
@@ -157,15 +157,16 @@ pub(super) fn only_folder(outputs: &[PathBuf]) -> Option<&Path> {
 
 /// Decrypts values, each into a table of its own.
 pub(super) fn decrypt(
-    encryption: &ProgramEncryption,
+    encryption: &FunctionEncryption,
     inputs: &[PathBuf],
     outputs: &[PathBuf],
     integers: bool,
 ) -> anyhow::Result<Vec<Converted>> {
-    let assigned = assign(encryption.program().outputs(), inputs)?;
+    let assigned = assign(encryption.function().outputs(), inputs)?;
     ensure!(
         assigned.len() == outputs.len(),
-        "{} files of --input and {} of --output; each encrypted value of a program becomes a table",
+        "{} files of --input and {} of --output; each encrypted value of a function becomes \
+         a table",
         assigned.len(),
         outputs.len()
     );
