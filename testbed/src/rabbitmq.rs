@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::process::{Server, WatchedProcess, printed};
 use crate::tls::{Tls, write_private};
+use crate::watched::{Server, WatchedProcess, printed};
 use crate::{TestbedError, complaint, fresh, install, io_error, tail};
 
 /// Not the one on the path: Debian's is a wrapper that becomes the user `rabbitmq`.
