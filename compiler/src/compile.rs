@@ -12,7 +12,9 @@ use cipherscore_engine::artifact::{Digest, Kind, ModelId, NativeManifest};
 use cipherscore_engine::bulk::artifact::{
     BulkArtifactError, BulkClientArtifact, BulkServerArtifact, BulkSpecs,
 };
-use cipherscore_engine::bulk::client_model::{ClientModel, Inputs, InvalidClientModel, Scores};
+use cipherscore_engine::bulk::client_model::{
+    BulkClientModel, Inputs, InvalidBulkClientModel, Scores,
+};
 use cipherscore_engine::bulk::plan::{Plan, PlanError};
 use cipherscore_engine::bulk::program::ValidProgram;
 use thiserror::Error;
@@ -21,12 +23,12 @@ use crate::bins::Bins;
 use crate::invalid::InvalidModel;
 use crate::lower::{LowerError, RoundedOutput};
 use crate::ranges::{FeatureRange, RangesError};
-use crate::report::{FeatureColumns, NS_PER_PRODUCT, NS_PER_WORD, Report};
+use crate::report::{CompileReport, FeatureColumns, NS_PER_PRODUCT, NS_PER_WORD};
 use crate::trained::{Body, TrainedModel};
 
 /// How a model is compiled.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct CompileOptions {
     /// Rows like those to come, in the order of the model's features; NaN is missing.
     pub calibration: Option<Vec<Vec<f64>>>,
     /// Ranges of a linear model's features; without them they are taken from the calibration rows.
@@ -43,7 +45,7 @@ pub struct Options {
     pub log2_p_fail: f64,
 }
 
-impl Default for Options {
+impl Default for CompileOptions {
     fn default() -> Self {
         Self {
             calibration: None,
@@ -69,7 +71,7 @@ pub struct Compiled {
     /// The model: digest of `server.zip`.
     pub model_id: ModelId,
     /// What was found out.
-    pub report: Report,
+    pub report: CompileReport,
 }
 
 impl fmt::Debug for Compiled {
@@ -105,7 +107,7 @@ pub enum CompileError {
     Ranges(#[from] RangesError),
     /// A range of a linear model.
     #[error("{0}")]
-    Range(InvalidClientModel),
+    Range(InvalidBulkClientModel),
     /// More predicates than an upload or a feature can have.
     #[error(
         "{found} {what}, where at most {limit} are possible; merged thresholds (--max-bins) are \
@@ -121,7 +123,7 @@ pub enum CompileError {
     },
     /// What the data owner would get makes no sense, such as a name with control characters.
     #[error(transparent)]
-    ClientModel(#[from] InvalidClientModel),
+    BulkClientModel(#[from] InvalidBulkClientModel),
     /// No parameters fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -131,7 +133,7 @@ pub enum CompileError {
 }
 
 /// Compiles a model.
-pub fn compile(model: &TrainedModel, options: &Options) -> Result<Compiled, CompileError> {
+pub fn compile(model: &TrainedModel, options: &CompileOptions) -> Result<Compiled, CompileError> {
     model.validate()?;
     for (row, values) in options.calibration.iter().flatten().enumerate() {
         let (found, expected) = (values.len(), model.features.len());
@@ -158,12 +160,16 @@ struct Parts {
 }
 
 impl Parts {
-    fn pack(self, model: &TrainedModel, options: &Options) -> Result<Compiled, CompileError> {
+    fn pack(
+        self,
+        model: &TrainedModel,
+        options: &CompileOptions,
+    ) -> Result<Compiled, CompileError> {
         if self.program.degree() == 0 {
             // An error that is allowed to be as large as the outputs leaves nothing of them.
             return Err(LowerError::Constant.into());
         }
-        let client_model = ClientModel {
+        let client_model = BulkClientModel {
             class_name: model.class_name.clone(),
             inputs: self.inputs.clone(),
             scores: Scores {
@@ -190,7 +196,7 @@ impl Parts {
         Ok(Compiled { client_zip, server_zip, manifest, model_id, report })
     }
 
-    fn specs(&self, options: &Options) -> BulkSpecs {
+    fn specs(&self, options: &CompileOptions) -> BulkSpecs {
         let (program, plan) = (self.program.program(), &self.plan);
         BulkSpecs {
             parameters: plan.parameters,
@@ -206,14 +212,19 @@ impl Parts {
         }
     }
 
-    fn report(&self, model: &TrainedModel, options: &Options, client: &ClientModel) -> Report {
+    fn report(
+        &self,
+        model: &TrainedModel,
+        options: &CompileOptions,
+        client: &BulkClientModel,
+    ) -> CompileReport {
         let (specs, plan) = (self.specs(options), &self.plan);
         let calibration = options.calibration.as_deref();
         let primes = f64::from(plan.parameters.primes);
         #[allow(clippy::cast_precision_loss, reason = "at most a few millions")]
         let products = plan.ring_products as f64;
         let ns = products * NS_PER_PRODUCT + f64::from(specs.columns) * NS_PER_WORD;
-        Report {
+        CompileReport {
             class_name: model.class_name.clone(),
             kind: self.kind,
             bins: self.bins,

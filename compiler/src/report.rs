@@ -17,7 +17,7 @@ pub const NS_PER_WORD: f64 = 2.0;
 /// which is left out of `client.zip`, is for the model owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct CompileReport {
     /// Class of the trained model.
     pub class_name: String,
     /// Ensemble or linear.
@@ -90,7 +90,7 @@ pub struct Agreement {
     pub largest_difference: f64,
 }
 
-impl Report {
+impl CompileReport {
     /// What goes into `client.zip`. Exact figures would say of a hidden model how many products
     /// and which leaves it has.
     pub(crate) fn for_data_owner(&self) -> Self {
@@ -113,7 +113,7 @@ impl Report {
         json
     }
 
-    /// Reads what [`Report::to_json`] wrote.
+    /// Reads what [`CompileReport::to_json`] wrote.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }

@@ -9,7 +9,7 @@ mod random;
 
 use std::sync::Arc;
 
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
 use cipherscore_engine::artifact::{Archive, Kind, NativeManifest, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
@@ -68,7 +68,7 @@ impl Party {
     fn new() -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/models/lgb_categorical");
         let model = std::fs::read(format!("{folder}/model.txt")).unwrap();
-        let options = Options { bins: Bins::Used, ..Options::default() };
+        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
         let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
         let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
         let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();

@@ -17,7 +17,7 @@ use crate::server::{ServerArtifact, ServerZipError, read_manifest};
 
 /// Why a `server.zip` is not evaluated.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum OpenServerError {
     /// The zip itself.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -78,10 +78,10 @@ pub fn open_evaluator(
     zip: &[u8],
     recorder: Option<&RecorderCommand>,
     threads: NonZeroUsize,
-) -> Result<Opened, OpenError> {
+) -> Result<Opened, OpenServerError> {
     let kind = ArtifactKind::of(&Archive::read(zip)?);
     if kind == ArtifactKind::Raw && recorder.is_none() {
-        return Err(OpenError::Raw);
+        return Err(OpenServerError::Raw);
     }
     if kind == ArtifactKind::Bulk {
         let evaluator = BulkEvaluator::new(BulkServerArtifact::open(zip)?)?;

@@ -4,7 +4,7 @@
 //! the `schema.json` of the skops archive; nothing is ever unpickled or imported.
 
 use cipherscore_engine::artifact::Archive;
-use cipherscore_engine::model::{Link, Model, PostProcessing, Quantiser, ZeroPoint};
+use cipherscore_engine::model::{InverseLink, Model, PostProcessing, Quantiser, ZeroPoint};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -140,9 +140,9 @@ fn post_processing(
 ) -> Result<PostProcessing, ProcessingError> {
     Ok(match class {
         "LinearRegression" | "Ridge" | "Lasso" | "ElasticNet" | "LinearSVR" | "SGDRegressor" => {
-            PostProcessing::Linear(Link::Identity)
+            PostProcessing::Linear(InverseLink::Identity)
         }
-        "PoissonRegressor" | "GammaRegressor" => PostProcessing::Linear(Link::Log),
+        "PoissonRegressor" | "GammaRegressor" => PostProcessing::Linear(InverseLink::Log),
         "TweedieRegressor" => PostProcessing::Linear(tweedie_link(parameters)?),
         "LogisticRegression" | "LinearSVC" => PostProcessing::LinearClassifier,
         // The zip does not say with which loss the model was trained; like Concrete ML's own
@@ -165,13 +165,13 @@ fn post_processing(
 }
 
 /// `auto` is the identity up to power 0 (normal distribution), the logarithm beyond.
-fn tweedie_link(parameters: &json::PostProcessing) -> Result<Link, ProcessingError> {
+fn tweedie_link(parameters: &json::PostProcessing) -> Result<InverseLink, ProcessingError> {
     let json::PostProcessing { link: Some(link), power: Some(power) } = parameters else {
         return inconsistent("a TweedieRegressor without link or power");
     };
     match (link.as_str(), power.0 <= 0.0) {
-        ("identity", _) | ("auto", true) => Ok(Link::Identity),
-        ("log", _) | ("auto", false) => Ok(Link::Log),
+        ("identity", _) | ("auto", true) => Ok(InverseLink::Identity),
+        ("log", _) | ("auto", false) => Ok(InverseLink::Log),
         (other, _) => Err(ProcessingError::Unsupported(format!("a link named {other}"))),
     }
 }

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::{Archive, Digest, Kind};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::client_model::{
-    ClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale, Predicate,
-    PredicateFeature, Predicates, Scores,
+    BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale,
+    Predicate, PredicateFeature, Predicates, Scores,
 };
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
-use cipherscore_engine::bulk::program::{Affine, Node, Output, Program};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, OpenError, open_client};
+use cipherscore_producer::model::{ClientModel, OpenClientError, open_client};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use tempfile::TempDir;
 
 fn program() -> Program {
-    let node = Node::Affine(Affine { constant: -3, terms: vec![(0, 6)] });
+    let node = Node::Affine(ColumnSum { constant: -3, terms: vec![(0, 6)] });
     Program { columns: 1, nodes: vec![node], outputs: vec![Output { constant: 0, roots: vec![0] }] }
 }
 
@@ -94,7 +94,7 @@ fn the_kind_is_found_by_what_is_in_the_zip() {
     assert!(model.fits(&server).unwrap());
     assert!(!model.fits(&zips(Kind::Ensemble, false).1).unwrap());
     assert_eq!(model.scores(&[2]).unwrap(), [2.0]);
-    assert!(matches!(open_client(&server), Err(OpenError::Server)));
+    assert!(matches!(open_client(&server), Err(OpenClientError::Server)));
     let mut spoilt = Archive::read(&client).unwrap();
     spoilt.insert("processing.json", b"{}".to_vec());
     let refused = open_client(&spoilt.to_zip().unwrap()).map(drop).unwrap_err().to_string();

@@ -17,7 +17,7 @@ use cipherscore_engine::bulk::words::unpack;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{Conduct, Owner, Services, Worker, ids, testdata, until};
@@ -113,7 +113,7 @@ fn request(owner: &Owner, encryption: Arc<Recorded>, republish: bool) -> ScoreRe
         input,
         extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
-        columns: Columns::Integers,
+        columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB.try_into().unwrap()).unwrap()),
         republish,
         settings: ProducerSection {

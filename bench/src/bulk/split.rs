@@ -14,7 +14,7 @@ use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::sanitise::Sanitiser;
 use cipherscore_engine::bulk::secret::PublicKey;
 use cipherscore_engine::bulk::switch::Switch;
-use cipherscore_engine::bulk::tape::{Columns, Scratch, Tape};
+use cipherscore_engine::bulk::tape::{Columns, Tape, TapeScratch};
 use cipherscore_engine::bulk::words::{pack, packed_len, unpack};
 
 use super::engine::ns_per_row;
@@ -124,7 +124,7 @@ impl Split {
     /// On words that the parts before have left: what they are makes no difference.
     fn kernel(&mut self) -> anyhow::Result<()> {
         let mut out = vec![0; self.outputs * self.tape.components() * BLOCK_POINTS];
-        let mut scratch = Scratch::default();
+        let mut scratch = TapeScratch::default();
         let [bodies, masks] = &mut self.words;
         let columns = Columns { bodies: bodies.get(), masks: masks.get() };
         for _ in 0..self.ring.dimension() / BLOCK_POINTS {

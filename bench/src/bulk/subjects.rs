@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cipherscore_compiler::trained::TrainedModel;
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::kernel::Kernel;
@@ -46,12 +46,12 @@ pub(super) struct Subject {
 pub(super) fn all() -> anyhow::Result<Vec<Subject>> {
     let xgb = read(&example("model.json")?, None)?;
     let training = Training::read(&xgb)?;
-    let options = |hide, log2_p_fail| Options {
+    let options = |hide, log2_p_fail| CompileOptions {
         calibration: Some(training.calibration()),
         bins: Bins::Used,
         hide,
         log2_p_fail,
-        ..Options::default()
+        ..CompileOptions::default()
     };
     let new = |name, model: &TrainedModel, options, counterpart, target: fn(u32) -> Option<f64>| {
         Subject::new(name, model, &options, counterpart, target, &training).context(name)
@@ -76,7 +76,7 @@ impl Subject {
     fn new(
         name: &'static str,
         model: &TrainedModel,
-        options: &Options,
+        options: &CompileOptions,
         counterpart: Option<Counterpart>,
         target: fn(u32) -> Option<f64>,
         training: &Training,

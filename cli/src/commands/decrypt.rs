@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, OpenClient};
-use cipherscore_producer::rows::{Columns, ScoreWriter};
+use cipherscore_producer::rows::{ScoreColumns, ScoreWriter};
 use clap::Args;
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ impl Decrypt {
         };
         let mut rows = 0;
         write_output(output, |file| {
-            let columns = if self.integers { Columns::Integers } else { Columns::Scores };
+            let columns = if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores };
             let mut scores = ScoreWriter::new(file, encryption.model(), columns)?;
             for path in &self.input {
                 let integers = decrypt(path)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cipherscore_engine::bulk::program::{Affine, Node};
+use cipherscore_engine::bulk::program::{ColumnSum, Node};
 use cipherscore_engine::model::ScoreKind;
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::trained::{Body, Link, TrainedModel, Tree, TreeNode};
 
 /// Values of every program's nodes and outputs, as their documentation says.
 fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
-    let affine = |affine: &Affine| -> i64 {
+    let affine = |affine: &ColumnSum| -> i64 {
         affine.constant
             + affine.terms.iter().map(|(column, c)| c * bits[*column as usize]).sum::<i64>()
     };

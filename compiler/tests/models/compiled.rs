@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 
 use crate::reference::{cases, rows};
@@ -22,7 +22,7 @@ fn compiled_models_answer_within_their_error() {
         let (_, rows) = rows(&case);
         for (bins, hide) in [(Bins::Used, false), (Bins::Padded, true)] {
             let calibration = Some(rows.clone());
-            let options = Options { calibration, bins, hide, ..Options::default() };
+            let options = CompileOptions { calibration, bins, hide, ..CompileOptions::default() };
             let compiled = compile(&model, &options);
             let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
             let largest = largest_raw_difference(&compiled, &rows, |row| model.raw(row));

@@ -14,9 +14,9 @@ mod tests;
 
 use thiserror::Error;
 
-use super::client_model::{ClientModel, Inputs, InvalidClientModel};
-use super::parameters::InvalidParameters;
-use super::program::{FormatError, InvalidProgram, Program, ValidProgram};
+use super::client_model::{BulkClientModel, Inputs, InvalidBulkClientModel};
+use super::parameters::InvalidRingParameters;
+use super::program::{InvalidProgram, Program, ProgramFormatError, ValidProgram};
 use crate::artifact::{
     Archive, ArchiveError, Digest, Kind, ManifestError, ModelId, NativeManifest, names,
 };
@@ -59,13 +59,13 @@ pub enum BulkArtifactError {
     },
     /// Parameters that the engine does not know, and so cannot vouch for.
     #[error("refused parameters: {0}")]
-    Parameters(#[from] InvalidParameters),
+    Parameters(#[from] InvalidRingParameters),
     /// Its `processing.json`.
     #[error("processing.json is invalid: {0}")]
-    ClientModel(#[from] InvalidClientModel),
+    BulkClientModel(#[from] InvalidBulkClientModel),
     /// Its `program.bin`.
     #[error("program.bin cannot be read: {0}")]
-    Program(#[from] FormatError),
+    Program(#[from] ProgramFormatError),
     /// Its program must not be evaluated.
     #[error("program.bin is invalid: {0}")]
     InvalidProgram(#[from] InvalidProgram),
@@ -190,7 +190,7 @@ pub struct BulkClientArtifact {
     /// Ciphertexts.
     pub specs: BulkSpecs,
     /// Rows to columns, integers to scores.
-    pub model: ClientModel,
+    pub model: BulkClientModel,
     /// What the compiler found out, as JSON. The model owner's word.
     pub report: Vec<u8>,
 }
@@ -203,7 +203,7 @@ impl BulkClientArtifact {
         let (NativeManifest { kind, model_id, .. }, specs) = open_specs(&archive)?;
         let model_id = model_id.ok_or(ManifestError::NoModelId)?;
         let model = bounded(&archive, names::CLIENT_MODEL, MAX_CLIENT_MODEL_BYTES)?;
-        let model: ClientModel = json(names::CLIENT_MODEL, model)?;
+        let model: BulkClientModel = json(names::CLIENT_MODEL, model)?;
         let report = bounded(&archive, names::REPORT, MAX_REPORT_BYTES)?.to_vec();
         check_fit(kind, &specs, &model)?;
         Ok(Self { kind, model_id, specs, model, report })
@@ -225,7 +225,11 @@ impl BulkClientArtifact {
 }
 
 /// Checks a client model, and that it is one of the specs.
-fn check_fit(kind: Kind, specs: &BulkSpecs, model: &ClientModel) -> Result<(), BulkArtifactError> {
+fn check_fit(
+    kind: Kind,
+    specs: &BulkSpecs,
+    model: &BulkClientModel,
+) -> Result<(), BulkArtifactError> {
     model.validate()?;
     match (kind, &model.inputs) {
         (Kind::Ensemble, Inputs::Predicates(_)) | (Kind::Linear, Inputs::Linear(_)) => {}

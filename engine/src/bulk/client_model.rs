@@ -29,14 +29,14 @@ pub const MAX_NAME_BYTES: usize = 1 << 10;
 /// A client model that makes no sense, or is above one of the `MAX_` bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct InvalidClientModel(pub String);
+pub struct InvalidBulkClientModel(pub String);
 
-pub(super) fn invalid<T>(what: impl Into<String>) -> Result<T, InvalidClientModel> {
-    Err(InvalidClientModel(what.into()))
+pub(super) fn invalid<T>(what: impl Into<String>) -> Result<T, InvalidBulkClientModel> {
+    Err(InvalidBulkClientModel(what.into()))
 }
 
 /// A name of the file, which goes to terminals and tables.
-fn check_name(name: &str) -> Result<(), InvalidClientModel> {
+fn check_name(name: &str) -> Result<(), InvalidBulkClientModel> {
     match name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         true => invalid(format!("a name above {MAX_NAME_BYTES} bytes or with control characters")),
         false => Ok(()),
@@ -45,7 +45,7 @@ fn check_name(name: &str) -> Result<(), InvalidClientModel> {
 
 /// A row that the model cannot take.
 #[derive(Debug, Clone, PartialEq, Error)]
-pub enum RowError {
+pub enum BulkRowError {
     /// Too many or too few features.
     #[error("row {row} has {found} features, where the model has {expected}")]
     Features {
@@ -86,7 +86,7 @@ pub enum RowError {
 /// The clear part of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClientModel {
+pub struct BulkClientModel {
     /// Class of the trained model, such as `XGBClassifier`.
     pub class_name: String,
     /// From rows to columns.
@@ -105,9 +105,9 @@ pub enum Inputs {
     Linear(LinearInputs),
 }
 
-impl ClientModel {
+impl BulkClientModel {
     /// Checks everything that the file claims.
-    pub fn validate(&self) -> Result<(), InvalidClientModel> {
+    pub fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         check_name(&self.class_name)?;
         match &self.inputs {
             Inputs::Predicates(predicates) => predicates.validate()?,
@@ -147,11 +147,11 @@ impl Inputs {
         &self,
         rows: &[R],
         first_row: usize,
-    ) -> Result<EncodedRows<'_>, RowError> {
+    ) -> Result<EncodedRows<'_>, BulkRowError> {
         for (row, values) in rows.iter().enumerate() {
             let (found, expected) = (values.as_ref().len(), self.features());
             if found != expected {
-                return Err(RowError::Features { row: first_row + row, found, expected });
+                return Err(BulkRowError::Features { row: first_row + row, found, expected });
             }
         }
         let values = match self {

@@ -52,7 +52,7 @@ pub struct Parameters {
 /// Parameters that are not of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct InvalidParameters(pub String);
+pub struct InvalidRingParameters(pub String);
 
 /// Largest plaintext modulus: the plaintext, and t times what encryption adds, stay far below one
 /// prime and within 64 bits.
@@ -91,9 +91,9 @@ impl Parameters {
     }
 
     /// Refuses what is not of the table, and plaintext moduli that do not fit the packing.
-    pub fn validate(&self) -> Result<(), InvalidParameters> {
+    pub fn validate(&self) -> Result<(), InvalidRingParameters> {
         let Self { packing, ring_dimension, primes, plaintext_modulus: t } = *self;
-        let refuse = |reason| Err(InvalidParameters(reason));
+        let refuse = |reason| Err(InvalidRingParameters(reason));
         if self.security_bits() == 0 {
             return refuse(format!(
                 "ring dimension {ring_dimension} with {primes} primes is not of the table"

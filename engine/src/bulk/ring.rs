@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tfhe_ntt::prime64::Plan;
 
 use super::montgomery::Montgomery;
-use super::parameters::{InvalidParameters, Packing, Parameters};
+use super::parameters::{InvalidRingParameters, Packing, Parameters};
 
 /// The ring modulo one prime.
 pub struct PrimeRing {
@@ -94,10 +94,10 @@ impl std::fmt::Debug for Ring {
 
 impl Ring {
     /// Refuses parameters that are not of the table.
-    pub fn new(parameters: Parameters) -> Result<Arc<Self>, InvalidParameters> {
+    pub fn new(parameters: Parameters) -> Result<Arc<Self>, InvalidRingParameters> {
         parameters.validate()?;
         let dimension = parameters.dimension();
-        let no_root = || InvalidParameters("a modulus has no root of unity".to_owned());
+        let no_root = || InvalidRingParameters("a modulus has no root of unity".to_owned());
         let primes = parameters.moduli().iter().map(|&modulus| PrimeRing::new(dimension, modulus));
         let primes = primes.collect::<Option<Vec<_>>>().ok_or_else(no_root)?;
         let slots = match parameters.packing {

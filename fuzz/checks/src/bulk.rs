@@ -8,7 +8,7 @@ use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
-use cipherscore_engine::bulk::program::{Affine, Node, Output, Program, ValidProgram};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program, ValidProgram};
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::{PublicKey, SecretKey};
 use cipherscore_engine::bulk::tape::Tape;
@@ -121,7 +121,8 @@ const PARAMETERS: Parameters = Parameters {
 
 /// Of a linear model with two columns and two outputs.
 fn linear() -> (Parameters, BulkServerArtifact) {
-    let affine = |terms: &[(u32, i64)]| Node::Affine(Affine { constant: 5, terms: terms.into() });
+    let affine =
+        |terms: &[(u32, i64)]| Node::Affine(ColumnSum { constant: 5, terms: terms.into() });
     let output = |root| Output { constant: -3, roots: vec![root] };
     let program = Program {
         columns: 2,

@@ -1,7 +1,7 @@
 //! Trained models, and what compiling makes of them.
 
 use cipherscore_compiler::trained::{Body, TrainedModel, TreeNode};
-use cipherscore_compiler::{Format, Options, parse_ranges, read};
+use cipherscore_compiler::{CompileOptions, Format, parse_ranges, read};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 
@@ -60,7 +60,7 @@ pub(crate) fn compile(bytes: &[u8]) {
         return;
     }
     let calibration = (0..4).map(|row| vec![f64::from(row) - 1.5; model.features.len()]).collect();
-    let options = Options { calibration: Some(calibration), ..Options::default() };
+    let options = CompileOptions { calibration: Some(calibration), ..CompileOptions::default() };
     let Ok(compiled) = cipherscore_compiler::compile(&model, &options) else { return };
     let server = BulkServerArtifact::open(&compiled.server_zip).expect("it can be opened");
     let client = BulkClientArtifact::open(&compiled.client_zip).expect("it can be opened");

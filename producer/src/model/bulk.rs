@@ -8,12 +8,12 @@ use cipherscore_engine::bulk::artifact::BulkClientArtifact;
 use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::client_model::Inputs;
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
-use cipherscore_engine::bulk::parameters::InvalidParameters;
+use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::SecretKey;
 
 use super::rows_file::{read_rows_file, write_rows_file};
-use super::{ClientModel, Encryption, EncryptionError, Feature, Features, Interface, NewKeys};
+use super::{ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys};
 use crate::matrix::Matrix;
 
 /// A `client.zip` of our compiler.
@@ -25,11 +25,11 @@ pub struct BulkModel {
 
 impl BulkModel {
     /// A zip that is open.
-    pub fn new(artifact: BulkClientArtifact) -> Result<Self, InvalidParameters> {
+    pub fn new(artifact: BulkClientArtifact) -> Result<Self, InvalidRingParameters> {
         let (specs, model) = (&artifact.specs, &artifact.model);
         // A linear model multiplies; a predicate holds or not, whatever the value.
         let takes_all = matches!(model.inputs, Inputs::Predicates(_));
-        let feature = |feature| Feature {
+        let feature = |feature| InputFeature {
             name: model.inputs.feature_name(feature).to_owned(),
             may_be_missing: takes_all,
             may_be_infinite: takes_all,

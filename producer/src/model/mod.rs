@@ -22,25 +22,25 @@ use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkClientArtifact};
 use cipherscore_engine::bulk::client::BulkClientError;
-use cipherscore_engine::bulk::client_model::RowError;
-use cipherscore_engine::bulk::parameters::InvalidParameters;
+use cipherscore_engine::bulk::client_model::BulkRowError;
+use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::sampling::EntropyError;
 use cipherscore_engine::bulk::secret::KeyError;
-use cipherscore_engine::client_keys::ClientError;
+use cipherscore_engine::client_keys::ClientKeyError;
 use cipherscore_engine::model::{ModelError, ScoreKind};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::bulk::BulkModel;
 pub use self::circuit::CircuitModel;
-pub use self::features::{Feature, Features};
+pub use self::features::{Features, InputFeature};
 pub use self::function::{FunctionEncryption, FunctionModel};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
 /// Why a `client.zip` cannot be used.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum OpenClientError {
     /// Not a usable zip.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -52,7 +52,7 @@ pub enum OpenError {
     Bulk(#[from] BulkArtifactError),
     /// Parameters that the bulk engine does not have.
     #[error(transparent)]
-    Parameters(#[from] InvalidParameters),
+    Parameters(#[from] InvalidRingParameters),
     /// A `model.json` that is none.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -86,7 +86,7 @@ pub enum EncryptionError {
     },
     /// The client keys are of other parameters.
     #[error(transparent)]
-    Keys(#[from] ClientError),
+    Keys(#[from] ClientKeyError),
     /// A key that is not of this model.
     #[error(transparent)]
     Key(WireError),
@@ -98,7 +98,7 @@ pub enum EncryptionError {
     Value(WireError),
     /// A row that a model of the bulk engine cannot take.
     #[error(transparent)]
-    BulkRow(#[from] RowError),
+    BulkRow(#[from] BulkRowError),
     /// A key of the bulk engine, or what should be one.
     #[error("{0}; take the keys that were made for this client.zip, or make them")]
     BulkKey(#[from] KeyError),
@@ -229,7 +229,7 @@ pub enum OpenClient {
 }
 
 /// Opens a `client.zip`, of whatever kind it is.
-pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenError> {
+pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenClientError> {
     let archive = Archive::read(zip)?;
     let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
     Ok(match kind {
@@ -240,15 +240,15 @@ pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenError> {
                 OpenClient::Function(Arc::new(FunctionModel::new(artifact)))
             }
         },
-        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
+        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenClientError::Server),
         Some(_) => OpenClient::Model(Arc::new(BulkModel::new(BulkClientArtifact::open(zip)?)?)),
     })
 }
 
 /// Opens the `client.zip` of a model, of whatever kind it is. A function is refused.
-pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
+pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenClientError> {
     match open_model_or_function(zip)? {
         OpenClient::Model(model) => Ok(model),
-        OpenClient::Function(_) => Err(OpenError::Function),
+        OpenClient::Function(_) => Err(OpenClientError::Function),
     }
 }

@@ -13,7 +13,7 @@ use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobReader, BlobStore, JobId, Lease, MemoryStore, ModelId,
 };
-use cipherscore_compiler::{Bins, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, compile, read};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
@@ -45,7 +45,7 @@ impl Owner {
     /// A hidden model of `testdata/models` that was compiled.
     pub(crate) fn compiled(name: &'static str) -> Self {
         let model = std::fs::read(testdata(&format!("models/{name}/model.txt"))).unwrap();
-        let options = Options { bins: Bins::Used, ..Options::default() };
+        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
         let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
         let model = open_client(&compiled.client_zip).unwrap();
         let folder = TempDir::new().unwrap();

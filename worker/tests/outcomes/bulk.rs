@@ -13,7 +13,7 @@ use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::noise::{Moments, sanitiser_variance};
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
-use cipherscore_engine::bulk::program::{Affine, Node, Output, Product, Program, ValidProgram};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Product, Program, ValidProgram};
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::SecretKey;
 
@@ -50,7 +50,7 @@ fn bit(column: u32, row: usize) -> i64 {
 }
 
 fn program() -> ValidProgram {
-    let affine = |constant, column, factor| Affine { constant, terms: vec![(column, factor)] };
+    let affine = |constant, column, factor| ColumnSum { constant, terms: vec![(column, factor)] };
     let mut nodes = Vec::new();
     for column in (0..COLUMNS).step_by(2) {
         let factor = u32::try_from(nodes.len()).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cipherscore_compiler::Report;
+use cipherscore_compiler::CompileReport;
 use cipherscore_engine::artifact::{Archive, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
@@ -172,7 +172,9 @@ impl Inspected {
     /// The compiler's findings that are not among the specs, where they are as this program knows
     /// them.
     fn print_report(&self) {
-        let Ok(report) = serde_json::from_value::<Report>(self.report.clone()) else { return };
+        let Ok(report) = serde_json::from_value::<CompileReport>(self.report.clone()) else {
+            return;
+        };
         say!("  {:<16}about {:.2} us of one core", "time per row", report.microseconds_per_row);
         say!("  {:<16}{}", "agreement", agreement(report.agreement));
         for (index, secret) in report.data_owner_learns.iter().enumerate() {

@@ -3,7 +3,7 @@ use crate::bulk::client_model::{
     LinearInputs, Link, OutputScale, Predicate, PredicateFeature, Predicates, Scores,
 };
 use crate::bulk::parameters::{Packing, Parameters};
-use crate::bulk::program::{Affine, Node, Output};
+use crate::bulk::program::{ColumnSum, Node, Output};
 use crate::model::ScoreKind;
 
 fn specs() -> BulkSpecs {
@@ -27,16 +27,16 @@ fn specs() -> BulkSpecs {
 }
 
 fn program() -> ValidProgram {
-    let node = Node::Affine(Affine { constant: -3, terms: vec![(0, 6)] });
+    let node = Node::Affine(ColumnSum { constant: -3, terms: vec![(0, 6)] });
     let outputs = vec![Output { constant: 0, roots: vec![0] }];
     Program { columns: 1, nodes: vec![node], outputs }.validate().unwrap()
 }
 
-fn model() -> ClientModel {
+fn model() -> BulkClientModel {
     let feature = PredicateFeature { name: "age".into(), single_precision: true, cuts: vec![17.5] };
     let column = Predicate { feature: 0, atoms: vec![(0, 1).into()] };
     let inputs = Predicates { features: vec![feature], columns: vec![column] };
-    ClientModel {
+    BulkClientModel {
         class_name: "XGBRegressor".into(),
         inputs: Inputs::Predicates(inputs),
         scores: Scores {
@@ -115,7 +115,7 @@ fn files_that_do_not_fit_each_other_are_refused() {
         assert!(error.contains(why), "{from} -> {to}: {error}");
     }
     let linear = Inputs::Linear(LinearInputs { features: vec![] });
-    let linear = ClientModel { inputs: linear, ..model() };
+    let linear = BulkClientModel { inputs: linear, ..model() };
     let error = BulkClientArtifact { model: linear, ..client() }.to_zip().unwrap_err();
     assert!(error.to_string().contains("not of kind ensemble"), "{error}");
     assert!(BulkServerArtifact::zip(Kind::Linear, &specs(), &program()).is_err());

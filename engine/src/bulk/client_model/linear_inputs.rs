@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidClientModel, MAX_COLUMNS, RowError, check_name, invalid};
+use super::{BulkRowError, InvalidBulkClientModel, MAX_COLUMNS, check_name, invalid};
 
 /// Steps of one feature's range.
 pub const MAX_STEPS: u32 = 1 << 24;
@@ -64,7 +64,7 @@ impl LinearFeature {
         Some(integer.clamp(-self.bound(), self.bound()))
     }
 
-    fn validate(&self) -> Result<(), InvalidClientModel> {
+    fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         check_name(&self.name)?;
         let Self { name, low, high, steps } = self;
         if !(low.is_finite() && high.is_finite() && low <= high && (high - low).is_finite()) {
@@ -84,7 +84,7 @@ impl LinearFeature {
 
 impl LinearInputs {
     /// Checks every feature.
-    pub fn validate(&self) -> Result<(), InvalidClientModel> {
+    pub fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         if self.features.len() > MAX_COLUMNS {
             return invalid(format!("more than {MAX_COLUMNS} features"));
         }
@@ -96,7 +96,7 @@ impl LinearInputs {
         &self,
         rows: &[R],
         first_row: usize,
-    ) -> Result<Vec<Vec<i64>>, RowError> {
+    ) -> Result<Vec<Vec<i64>>, BulkRowError> {
         let encode = |(index, feature): (usize, &LinearFeature)| {
             let integer = |(row, values): (usize, &R)| {
                 let value = values.as_ref()[index];
@@ -110,12 +110,12 @@ impl LinearInputs {
 }
 
 impl LinearFeature {
-    fn refusal(&self, row: usize, value: f64) -> RowError {
+    fn refusal(&self, row: usize, value: f64) -> BulkRowError {
         let Self { name, low, high, .. } = self;
         match value.is_nan() {
-            true => RowError::Missing { row, name: name.clone() },
+            true => BulkRowError::Missing { row, name: name.clone() },
             false => {
-                RowError::OutOfRange { row, name: name.clone(), value, low: *low, high: *high }
+                BulkRowError::OutOfRange { row, name: name.clone(), value, low: *low, high: *high }
             }
         }
     }

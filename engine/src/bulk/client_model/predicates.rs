@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidClientModel, MAX_COLUMNS, MAX_FEATURES, check_name, invalid};
+use super::{InvalidBulkClientModel, MAX_COLUMNS, MAX_FEATURES, check_name, invalid};
 
 /// Cut points of one feature, so that atoms fit 16 bits.
 pub const MAX_CUTS: usize = (1 << 16) - 2;
@@ -81,7 +81,7 @@ impl PredicateFeature {
         u16::try_from(atom).expect("at most MAX_CUTS cuts")
     }
 
-    fn validate(&self) -> Result<(), InvalidClientModel> {
+    fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         check_name(&self.name)?;
         let (name, cuts) = (&self.name, &self.cuts);
         if cuts.len() > MAX_CUTS {
@@ -104,7 +104,7 @@ impl Predicate {
 
 impl Predicates {
     /// Checks features, columns and how they fit.
-    pub fn validate(&self) -> Result<(), InvalidClientModel> {
+    pub fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         for (count, limit, what) in [
             (self.features.len(), MAX_FEATURES, "features"),
             (self.columns.len(), MAX_COLUMNS, "columns"),
@@ -130,10 +130,10 @@ impl Predicates {
     }
 
     /// The atoms of one row, feature by feature.
-    pub fn atoms(&self, row: &[f64]) -> Result<Vec<u16>, super::RowError> {
+    pub fn atoms(&self, row: &[f64]) -> Result<Vec<u16>, super::BulkRowError> {
         if row.len() != self.features.len() {
             let (found, expected) = (row.len(), self.features.len());
-            return Err(super::RowError::Features { row: 0, found, expected });
+            return Err(super::BulkRowError::Features { row: 0, found, expected });
         }
         Ok(self.features.iter().zip(row).map(|(feature, &value)| feature.atom(value)).collect())
     }

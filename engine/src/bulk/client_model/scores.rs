@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidClientModel, MAX_OUTPUTS, check_name, invalid};
+use super::{InvalidBulkClientModel, MAX_OUTPUTS, check_name, invalid};
 use crate::model::ScoreKind;
 
 /// What the integers of a row mean.
@@ -123,7 +123,7 @@ fn normalise(mut values: Vec<f64>) -> Vec<f64> {
 
 impl Scores {
     /// Checks numbers, names and how they fit.
-    pub fn validate(&self) -> Result<(), InvalidClientModel> {
+    pub fn validate(&self) -> Result<(), InvalidBulkClientModel> {
         let outputs = self.outputs.len();
         if outputs > MAX_OUTPUTS {
             return invalid(format!("{outputs} outputs, where at most {MAX_OUTPUTS} are possible"));

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{BulkEvaluator, RingBatch};
 use crate::bulk::mask::MaskId;
 use crate::bulk::parameters::BLOCK_POINTS;
-use crate::bulk::tape::{Columns, Scratch};
+use crate::bulk::tape::{Columns, TapeScratch};
 use crate::bulk::words::{packed_len, unpack};
 use crate::evaluator::EvaluationError;
 
@@ -45,14 +45,14 @@ struct Workspace {
     columns: Vec<u64>,
     /// Where they begin: at a cache line.
     start: usize,
-    scratch: Scratch,
+    scratch: TapeScratch,
 }
 
 impl Workspace {
     fn new(columns: usize) -> Self {
         let words = vec![0; 2 * columns * BLOCK_POINTS + LINE_WORDS];
         let start = words.as_ptr().align_offset(LINE_BYTES).min(LINE_WORDS);
-        Self { columns: words, start, scratch: Scratch::default() }
+        Self { columns: words, start, scratch: TapeScratch::default() }
     }
 }
 

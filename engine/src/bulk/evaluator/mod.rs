@@ -23,7 +23,7 @@ use super::artifact::BulkServerArtifact;
 use super::kernel::Kernel;
 use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
 use super::mask::{Masks, SEED_BYTES};
-use super::parameters::{BLOCK_POINTS, InvalidParameters, Packing, Parameters};
+use super::parameters::{BLOCK_POINTS, InvalidRingParameters, Packing, Parameters};
 use super::program::InvalidProgram;
 use super::ring::Ring;
 use super::secret::PublicKey;
@@ -41,7 +41,7 @@ pub const WAITING_BLOCKS: usize = 4;
 pub enum InvalidBulkArtifact {
     /// Its parameters.
     #[error(transparent)]
-    Parameters(#[from] InvalidParameters),
+    Parameters(#[from] InvalidRingParameters),
     /// Its program.
     #[error(transparent)]
     Program(#[from] InvalidProgram),

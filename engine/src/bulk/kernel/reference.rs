@@ -2,7 +2,7 @@
 //! in plain residues.
 
 use super::super::parameters::{BLOCK_POINTS, PRIMES};
-use super::super::program::{Affine, Node, NodeId, Program, ValidProgram};
+use super::super::program::{ColumnSum, Node, NodeId, Program, ValidProgram};
 use super::super::tape::Columns;
 use super::montgomery::RADIX_BITS;
 
@@ -90,7 +90,7 @@ impl Field {
         product
     }
 
-    fn affine(self, affine: &Affine, columns: &Ciphertexts) -> Value {
+    fn affine(self, affine: &ColumnSum, columns: &Ciphertexts) -> Value {
         let constant = vec![self.integer(affine.constant)];
         affine.terms.iter().fold(constant, |sum, &(column, coefficient)| {
             let ciphertext = [columns.body[column as usize], columns.mask[column as usize]];

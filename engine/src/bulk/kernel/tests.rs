@@ -3,7 +3,7 @@
 use super::super::parameters::{BLOCK_POINTS, PRIMES};
 use super::super::program::samples::{Numbers, full_trees, random};
 use super::super::program::{MAX_COEFFICIENT, Node, Program, ValidProgram};
-use super::super::tape::{Columns, Scratch, Tape};
+use super::super::tape::{Columns, Tape, TapeScratch};
 use super::{Kernel, reference};
 
 /// Words of all columns, random or extreme.
@@ -21,7 +21,7 @@ fn output_words(program: &ValidProgram) -> usize {
     program.program().outputs.len() * (program.degree() as usize + 1) * BLOCK_POINTS
 }
 
-fn check(program: Program, numbers: &mut Numbers, scratch: &mut Scratch) {
+fn check(program: Program, numbers: &mut Numbers, scratch: &mut TapeScratch) {
     let program = program.validate().unwrap();
     let prime = numbers.pick(PRIMES.len());
     let bodies = words(numbers, &program, PRIMES[prime]);
@@ -29,7 +29,7 @@ fn check(program: Program, numbers: &mut Numbers, scratch: &mut Scratch) {
     compare(&program, prime, Columns { bodies: &bodies, masks: &masks }, scratch);
 }
 
-fn compare(program: &ValidProgram, prime: usize, columns: Columns<'_>, scratch: &mut Scratch) {
+fn compare(program: &ValidProgram, prime: usize, columns: Columns<'_>, scratch: &mut TapeScratch) {
     let tape = Tape::new(program).unwrap();
     let mut expected = vec![0; output_words(program)];
     reference::evaluate(program, prime, columns, &mut expected);
@@ -43,7 +43,7 @@ fn compare(program: &ValidProgram, prime: usize, columns: Columns<'_>, scratch: 
 
 #[test]
 fn kernels_equal_the_reference() {
-    let (mut numbers, mut scratch) = (Numbers(1), Scratch::default());
+    let (mut numbers, mut scratch) = (Numbers(1), TapeScratch::default());
     for seed in 0..300 {
         check(random(seed), &mut numbers, &mut scratch);
     }
@@ -57,7 +57,7 @@ fn kernels_equal_the_reference() {
 /// of nothing but these.
 #[test]
 fn kernels_hold_at_the_bounds() {
-    let (mut numbers, mut scratch) = (Numbers(3), Scratch::default());
+    let (mut numbers, mut scratch) = (Numbers(3), TapeScratch::default());
     for seed in 0..60 {
         let mut program = random(seed);
         let mut extreme = |_| [-1, 1, MAX_COEFFICIENT - 1, 1 - MAX_COEFFICIENT][numbers.pick(4)];

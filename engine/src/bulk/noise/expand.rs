@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::program::{Affine, MAX_DEGREE, Node, NodeId, Product, Program, ValidProgram};
+use super::super::program::{ColumnSum, MAX_DEGREE, Node, NodeId, Product, Program, ValidProgram};
 use super::{MAX_ADDITIONS, MAX_MONOMIALS, NoiseError};
 
 /// A product of columns, in ascending order; the rest is zero.
@@ -94,7 +94,7 @@ impl Expansion {
         if self.uses[position] == 0 && roots.is_empty() {
             return Ok(());
         }
-        let one = Affine { constant: 1, terms: Vec::new() };
+        let one = ColumnSum { constant: 1, terms: Vec::new() };
         let mut value = Polynomial::new();
         match node {
             Node::Affine(affine) => {
@@ -140,7 +140,7 @@ impl Expansion {
         &mut self,
         sum: &mut Polynomial,
         node: NodeId,
-        factor: &Affine,
+        factor: &ColumnSum,
         sign: i128,
     ) -> Result<(), NoiseError> {
         let polynomial = std::mem::take(&mut self.nodes[node as usize]);
@@ -154,7 +154,7 @@ impl Expansion {
         &mut self,
         sum: &mut Polynomial,
         polynomial: &Polynomial,
-        factor: &Affine,
+        factor: &ColumnSum,
         sign: i128,
     ) -> Result<(), NoiseError> {
         let constant = (factor.constant != 0).then_some((None, factor.constant));

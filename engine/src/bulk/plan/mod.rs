@@ -96,12 +96,12 @@ pub enum PlanError {
     },
     /// The model is too large for every ring.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] PlanRefusal),
 }
 
 /// A model that is too large for every ring, and what would make it fit.
 #[derive(Debug, Clone, PartialEq, Error)]
-pub struct Refusal {
+pub struct PlanRefusal {
     /// Of the program.
     pub degree: u32,
     /// Bits of q that it needs, and bits that there are, in the ring that comes closest. Nothing
@@ -125,7 +125,7 @@ pub enum Remedy {
     Degree(u32),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PlanRefusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "a model of degree {} does not fit: ", self.degree)?;
         match self.bits {

@@ -4,7 +4,7 @@ use super::super::noise::Moments;
 use super::super::parameters::{Packing, WORD_BITS};
 use super::super::program::InvalidProgram;
 use super::fit::{Demand, Fit, MIN_LOG2_FAILURE, Shortfall};
-use super::{Goal, Plan, PlanError, Refusal, Remedy, Rounded};
+use super::{Goal, Plan, PlanError, PlanRefusal, Remedy, Rounded};
 
 /// Scales are powers of 2^(1/4).
 const STEPS_PER_BIT: i32 = 4;
@@ -172,7 +172,12 @@ fn finest(goal: &Goal, from: Candidate, fit: Fit, round: &mut Round<'_>) -> (Can
 }
 
 /// Tries what would fit.
-fn refuse(goal: &Goal, found: &Candidate, shortfall: Shortfall, round: &mut Round<'_>) -> Refusal {
+fn refuse(
+    goal: &Goal,
+    found: &Candidate,
+    shortfall: Shortfall,
+    round: &mut Round<'_>,
+) -> PlanRefusal {
     let demand = &found.demand;
     let mut remedies = Vec::new();
     let coarser = (1..=TRIED_BITS).find_map(|bits| {
@@ -192,20 +197,20 @@ fn refuse(goal: &Goal, found: &Candidate, shortfall: Shortfall, round: &mut Roun
         Shortfall::Magnitude => None,
         Shortfall::Modulus { needed, available } => Some((needed, available)),
     };
-    Refusal { degree: demand.degree, bits, remedies }
+    PlanRefusal { degree: demand.degree, bits, remedies }
 }
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::super::super::program::samples::{Numbers, affine, full_trees};
-    use super::super::super::program::{Affine, Node, Output, Program};
+    use super::super::super::program::{ColumnSum, Node, Output, Program};
     use super::*;
 
     const GOAL: Goal =
         Goal { packing: Packing::Slots, hide: false, log2_failure: -128.0, max_error: 0.01 };
 
-    fn rescaled(affine: &mut Affine, factor: f64) {
+    fn rescaled(affine: &mut ColumnSum, factor: f64) {
         let rounded = |value: i64| (value as f64 * factor).round() as i64;
         affine.constant = rounded(affine.constant);
         affine.terms.iter_mut().for_each(|term| term.1 = rounded(term.1));

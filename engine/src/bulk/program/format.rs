@@ -28,7 +28,7 @@ const FRAMED: Framed =
 
 /// Why bytes are not a program file.
 #[derive(Debug, Error)]
-pub enum FormatError {
+pub enum ProgramFormatError {
     /// Other bytes.
     #[error("not a program file")]
     NotAProgram,
@@ -45,7 +45,7 @@ pub enum FormatError {
     Damaged(String),
 }
 
-impl From<FrameFault> for FormatError {
+impl From<FrameFault> for ProgramFormatError {
     fn from(fault: FrameFault) -> Self {
         match fault {
             FrameFault::OtherKind => Self::NotAProgram,
@@ -63,12 +63,12 @@ fn layout() -> impl Config {
 
 impl Program {
     /// Serialises the program.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ProgramFormatError> {
         Ok(FRAMED.write(self, layout())?)
     }
 
     /// Reads a program. The result is well formed, not yet valid.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ProgramFormatError> {
         Ok(FRAMED.read(bytes, layout())?)
     }
 }
@@ -153,6 +153,6 @@ mod tests {
     fn a_claimed_length_allocates_nothing() {
         let mut bytes = GOLDEN[..HEADER_BYTES + 4].to_vec();
         bytes.extend(u64::MAX.to_le_bytes());
-        assert!(matches!(Program::from_bytes(&bytes), Err(FormatError::Damaged(_))));
+        assert!(matches!(Program::from_bytes(&bytes), Err(ProgramFormatError::Damaged(_))));
     }
 }

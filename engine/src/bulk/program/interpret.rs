@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Affine, Node, NodeId, ValidProgram};
+use super::{ColumnSum, Node, NodeId, ValidProgram};
 
 /// Why a row has no value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -65,7 +65,7 @@ fn of_node(node: &Node, row: &[i64], values: &[i128]) -> Option<i128> {
     }
 }
 
-fn of_affine(affine: &Affine, row: &[i64]) -> Option<i128> {
+fn of_affine(affine: &ColumnSum, row: &[i64]) -> Option<i128> {
     affine.terms.iter().try_fold(i128::from(affine.constant), |sum, &(column, coefficient)| {
         // Below 2^50 * 2^63: the product fits.
         sum.checked_add(i128::from(coefficient) * i128::from(row[column as usize]))

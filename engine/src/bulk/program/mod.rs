@@ -11,7 +11,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use format::{FormatError, MAX_PROGRAM_BYTES, PROGRAM_FORMAT_VERSION};
+pub use format::{MAX_PROGRAM_BYTES, PROGRAM_FORMAT_VERSION, ProgramFormatError};
 pub use interpret::InterpretError;
 pub use validate::{
     InvalidProgram, MAX_COEFFICIENT, MAX_COLUMNS, MAX_DEGREE, MAX_INDICATOR_TERMS, MAX_NODES,
@@ -47,7 +47,7 @@ pub struct Output {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Node {
     /// Of degree 0 or 1.
-    Affine(Affine),
+    Affine(ColumnSum),
     /// `base + sum of indicator * (factor - minus)`: a node of a tree whose children are more
     /// than leaves.
     Select {
@@ -60,7 +60,7 @@ pub enum Node {
 
 /// `constant + sum of coefficient * column`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
-pub struct Affine {
+pub struct ColumnSum {
     /// Of degree 0.
     pub constant: i64,
     /// Column and coefficient; in the order of columns, no column twice, no coefficient 0.
@@ -71,7 +71,7 @@ pub struct Affine {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Product {
     /// 0 or 1 in every row; a column, its complement, or the difference of two nested columns.
-    pub indicator: Affine,
+    pub indicator: ColumnSum,
     /// What it selects.
     pub factor: NodeId,
     /// 0 when there is none.

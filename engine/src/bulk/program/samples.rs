@@ -1,12 +1,12 @@
 //! Programs for tests.
 
-use super::{Affine, ColumnId, Node, NodeId, Output, Product, Program};
+use super::{ColumnId, ColumnSum, Node, NodeId, Output, Product, Program};
 
-pub(crate) fn affine(constant: i64, terms: &[(ColumnId, i64)]) -> Affine {
-    Affine { constant, terms: terms.to_vec() }
+pub(crate) fn affine(constant: i64, terms: &[(ColumnId, i64)]) -> ColumnSum {
+    ColumnSum { constant, terms: terms.to_vec() }
 }
 
-pub(crate) fn column(column: ColumnId) -> Affine {
+pub(crate) fn column(column: ColumnId) -> ColumnSum {
     affine(0, &[(column, 1)])
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn random(seed: u64) -> Program {
     Program { columns, nodes, outputs }
 }
 
-fn random_affine(numbers: &mut Numbers, columns: u32) -> Affine {
+fn random_affine(numbers: &mut Numbers, columns: u32) -> ColumnSum {
     let shift = 14 + numbers.below(49);
     let value = |numbers: &mut Numbers| (numbers.word().cast_signed() >> shift) | 1;
     let constant = value(numbers);
@@ -116,10 +116,10 @@ fn random_affine(numbers: &mut Numbers, columns: u32) -> Affine {
             terms.push((column, value(numbers)));
         }
     }
-    Affine { constant, terms }
+    ColumnSum { constant, terms }
 }
 
-fn indicator(numbers: &mut Numbers, columns: u32) -> Affine {
+fn indicator(numbers: &mut Numbers, columns: u32) -> ColumnSum {
     let (first, second) = (numbers.column(columns), numbers.column(columns));
     match numbers.below(6) {
         0 => affine(1, &[(first, -1)]),

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Affine, Node, NodeId, Output, Product, Program};
+use super::{ColumnSum, Node, NodeId, Output, Product, Program};
 
 /// Columns of one program.
 pub const MAX_COLUMNS: usize = 1 << 16;
@@ -45,7 +45,7 @@ pub enum InvalidProgram {
         /// Its position.
         node: usize,
         /// What is wrong.
-        fault: Fault,
+        fault: ProgramFault,
     },
     /// An output is wrong.
     #[error("output {output}: {fault}")]
@@ -53,13 +53,13 @@ pub enum InvalidProgram {
         /// Its position.
         output: usize,
         /// What is wrong.
-        fault: Fault,
+        fault: ProgramFault,
     },
 }
 
 /// What is wrong with a node or an output.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum ProgramFault {
     /// The upload has no such column.
     #[error("there is no column {0}")]
     NoColumn(u32),
@@ -183,7 +183,7 @@ impl Program {
     }
 
     /// Degree of a node, given those of all nodes before it.
-    fn degree_of(&self, node: &Node, degrees: &[u8]) -> Result<u8, Fault> {
+    fn degree_of(&self, node: &Node, degrees: &[u8]) -> Result<u8, ProgramFault> {
         let (base, products) = match node {
             Node::Affine(affine) => {
                 self.check_affine(affine)?;
@@ -192,7 +192,7 @@ impl Program {
             Node::Select { base, products } => (base, products),
         };
         if products.is_empty() {
-            return Err(Fault::NoProducts);
+            return Err(ProgramFault::NoProducts);
         }
         let mut degree = base.map_or(Ok(0), |base| degree_before(base, degrees))?;
         for product in products {
@@ -202,18 +202,18 @@ impl Program {
             degree = degree.max(1 + factor.max(minus));
         }
         let within = u32::from(degree) <= MAX_DEGREE;
-        if within { Ok(degree) } else { Err(Fault::Degree(u32::from(degree))) }
+        if within { Ok(degree) } else { Err(ProgramFault::Degree(u32::from(degree))) }
     }
 
-    fn check_affine(&self, affine: &Affine) -> Result<(), Fault> {
+    fn check_affine(&self, affine: &ColumnSum) -> Result<(), ProgramFault> {
         check_coefficient(affine.constant)?;
         let mut after = None;
         for &(column, coefficient) in &affine.terms {
             if column >= self.columns {
-                return Err(Fault::NoColumn(column));
+                return Err(ProgramFault::NoColumn(column));
             }
             if coefficient == 0 || after.is_some_and(|after| column <= after) {
-                return Err(Fault::Terms);
+                return Err(ProgramFault::Terms);
             }
             check_coefficient(coefficient)?;
             after = Some(column);
@@ -221,25 +221,25 @@ impl Program {
         Ok(())
     }
 
-    fn check_indicator(&self, indicator: &Affine) -> Result<(), Fault> {
+    fn check_indicator(&self, indicator: &ColumnSum) -> Result<(), ProgramFault> {
         self.check_affine(indicator)?;
         let simple = (1..=MAX_INDICATOR_TERMS).contains(&indicator.terms.len())
             && (0..=1).contains(&indicator.constant)
             && indicator.terms.iter().all(|(_, coefficient)| coefficient.abs() == 1);
-        if simple { Ok(()) } else { Err(Fault::Indicator) }
+        if simple { Ok(()) } else { Err(ProgramFault::Indicator) }
     }
 }
 
-fn check_coefficient(value: i64) -> Result<(), Fault> {
+fn check_coefficient(value: i64) -> Result<(), ProgramFault> {
     let inside = value.unsigned_abs() < MAX_COEFFICIENT.unsigned_abs();
-    if inside { Ok(()) } else { Err(Fault::OutOfBounds(value)) }
+    if inside { Ok(()) } else { Err(ProgramFault::OutOfBounds(value)) }
 }
 
-fn degree_before(node: NodeId, degrees: &[u8]) -> Result<u8, Fault> {
-    degrees.get(node as usize).copied().ok_or(Fault::NoNode(node))
+fn degree_before(node: NodeId, degrees: &[u8]) -> Result<u8, ProgramFault> {
+    degrees.get(node as usize).copied().ok_or(ProgramFault::NoNode(node))
 }
 
-fn degree_of_output(output: &Output, degrees: &[u8]) -> Result<u8, Fault> {
+fn degree_of_output(output: &Output, degrees: &[u8]) -> Result<u8, ProgramFault> {
     check_coefficient(output.constant)?;
     output.roots.iter().try_fold(0, |degree, &root| Ok(degree.max(degree_before(root, degrees)?)))
 }
@@ -254,11 +254,11 @@ mod tests {
         Program { columns: 2, nodes, outputs: vec![Output { constant: 0, roots }] }
     }
 
-    fn select(base: Option<NodeId>, indicator: Affine, factor: NodeId) -> Node {
+    fn select(base: Option<NodeId>, indicator: ColumnSum, factor: NodeId) -> Node {
         Node::Select { base, products: vec![Product { indicator, factor, minus: None }] }
     }
 
-    fn fault(nodes: Vec<Node>) -> Fault {
+    fn fault(nodes: Vec<Node>) -> ProgramFault {
         match program(nodes).validate().unwrap_err() {
             InvalidProgram::Node { fault, .. } => fault,
             other => panic!("{other}"),
@@ -278,19 +278,22 @@ mod tests {
     #[test]
     fn every_fault_of_a_node_is_refused() {
         let constant = || Node::Affine(affine(1, &[]));
-        assert_eq!(fault(vec![Node::Affine(affine(0, &[(2, 1)]))]), Fault::NoColumn(2));
-        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 1), (0, 1)]))]), Fault::Terms);
-        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 1), (1, 1)]))]), Fault::Terms);
-        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 0)]))]), Fault::Terms);
-        assert_eq!(fault(vec![Node::Affine(affine(i64::MIN, &[]))]), Fault::OutOfBounds(i64::MIN));
-        assert_eq!(fault(vec![select(None, column(0), 0)]), Fault::NoNode(0));
-        assert_eq!(fault(vec![constant(), select(Some(1), column(0), 0)]), Fault::NoNode(1));
+        assert_eq!(fault(vec![Node::Affine(affine(0, &[(2, 1)]))]), ProgramFault::NoColumn(2));
+        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 1), (0, 1)]))]), ProgramFault::Terms);
+        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 1), (1, 1)]))]), ProgramFault::Terms);
+        assert_eq!(fault(vec![Node::Affine(affine(0, &[(1, 0)]))]), ProgramFault::Terms);
+        assert_eq!(
+            fault(vec![Node::Affine(affine(i64::MIN, &[]))]),
+            ProgramFault::OutOfBounds(i64::MIN)
+        );
+        assert_eq!(fault(vec![select(None, column(0), 0)]), ProgramFault::NoNode(0));
+        assert_eq!(fault(vec![constant(), select(Some(1), column(0), 0)]), ProgramFault::NoNode(1));
         assert_eq!(
             fault(vec![constant(), Node::Select { base: Some(0), products: vec![] }]),
-            Fault::NoProducts
+            ProgramFault::NoProducts
         );
         for wrong in [affine(1, &[]), affine(2, &[(0, 1)]), affine(0, &[(0, 2)])] {
-            assert_eq!(fault(vec![constant(), select(None, wrong, 0)]), Fault::Indicator);
+            assert_eq!(fault(vec![constant(), select(None, wrong, 0)]), ProgramFault::Indicator);
         }
     }
 
@@ -300,7 +303,7 @@ mod tests {
         wrong.outputs[0].roots = vec![1];
         assert_eq!(
             wrong.clone().validate().unwrap_err(),
-            InvalidProgram::Output { output: 0, fault: Fault::NoNode(1) }
+            InvalidProgram::Output { output: 0, fault: ProgramFault::NoNode(1) }
         );
         wrong.outputs.clear();
         assert_eq!(wrong.clone().validate().unwrap_err(), InvalidProgram::NoOutputs);
@@ -320,6 +323,6 @@ mod tests {
         };
         assert_eq!(chain(12).unwrap().degree(), 12);
         let error = chain(13).unwrap_err();
-        assert_eq!(error, InvalidProgram::Node { node: 13, fault: Fault::Degree(13) });
+        assert_eq!(error, InvalidProgram::Node { node: 13, fault: ProgramFault::Degree(13) });
     }
 }

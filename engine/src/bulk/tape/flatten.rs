@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::program::{
-    Affine, InvalidProgram, MAX_COEFFICIENT, MAX_DEGREE, Node, NodeId, Product as Selection,
+    ColumnSum, InvalidProgram, MAX_COEFFICIENT, MAX_DEGREE, Node, NodeId, Product as Selection,
     ValidProgram,
 };
 use super::{
@@ -57,12 +57,12 @@ struct Sum {
 }
 
 impl Sum {
-    fn takes_constant(&self, affine: &Affine) -> bool {
+    fn takes_constant(&self, affine: &ColumnSum) -> bool {
         (self.constant + affine.constant).abs() < MAX_COEFFICIENT
     }
 
     /// Adds `sign` times the combination.
-    fn add(&mut self, affine: &Affine, sign: i64) {
+    fn add(&mut self, affine: &ColumnSum, sign: i64) {
         self.constant += sign * affine.constant;
         for &(column, coefficient) in &affine.terms {
             let sum = self.coefficients.entry(column).or_default();
@@ -152,7 +152,7 @@ impl<'a> Flattener<'a> {
     }
 
     /// The combination, when the node is one that is folded.
-    fn folded(&self, node: NodeId) -> Option<&'a Affine> {
+    fn folded(&self, node: NodeId) -> Option<&'a ColumnSum> {
         match self.node(node) {
             Node::Affine(affine) if self.folded[node as usize] => Some(affine),
             _ => None,
@@ -263,7 +263,7 @@ impl<'a> Flattener<'a> {
         }
     }
 
-    fn indicator(&mut self, indicator: &Affine) -> Indicator {
+    fn indicator(&mut self, indicator: &ColumnSum) -> Indicator {
         if let (0, &[(column, 1)]) = (indicator.constant, &indicator.terms[..]) {
             return Indicator::Column(column);
         }
@@ -294,14 +294,14 @@ impl<'a> Flattener<'a> {
     }
 
     /// Memory that holds a sum of combinations.
-    fn passing(&mut self, combinations: &[(&Affine, i64)]) -> Value {
+    fn passing(&mut self, combinations: &[(&ColumnSum, i64)]) -> Value {
         let form = self.sum_of(combinations);
         let target = self.memory.take(u32::from(form.start < form.end));
         self.steps.push(Step::Affine { form, target });
         target
     }
 
-    fn sum_of(&mut self, combinations: &[(&Affine, i64)]) -> Form {
+    fn sum_of(&mut self, combinations: &[(&ColumnSum, i64)]) -> Form {
         let mut sum = Sum::default();
         for &(affine, sign) in combinations {
             sum.add(affine, sign);

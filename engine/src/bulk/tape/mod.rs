@@ -127,7 +127,7 @@ impl Product {
 
 /// Memory of one evaluation at a time, to be reused.
 #[derive(Debug, Default)]
-pub struct Scratch(Vec<Points>);
+pub struct TapeScratch(Vec<Points>);
 
 impl Tape {
     /// Terms of a form.
@@ -171,7 +171,7 @@ impl Tape {
         kernel: Kernel,
         prime: usize,
         columns: Columns<'_>,
-        scratch: &mut Scratch,
+        scratch: &mut TapeScratch,
         out: &mut [u64],
     ) {
         assert_eq!(columns.bodies.len(), self.columns * BLOCK_POINTS, "length of the bodies");
