@@ -182,7 +182,7 @@ def main() -> int:
     packages = [f"{name} {version(name)}" for name in ("concrete-ml", "concrete-python")]
     print(f"cipherscore {cipherscore.__version__}, {', '.join(packages)}, Python {sys.version.split()[0]}\n")
     cases = [Case(folder) for folder in options.folder or default_folders()]
-    # Encrypted training is a program, which concrete_ml_training.py is for.
+    # Encrypted training is a function, which concrete_ml_training.py is for.
     cases = [case for case in cases if "training" not in case.name]
     outcomes: List[Outcome] = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -40,13 +40,13 @@ from concrete.ml.deployment import FHEModelClient, FHEModelServer
 NAMES = ("x", "y", "weights", "bias")
 STATE = ("weights", "bias")
 HEADER = (
-    "| program | client -> server | iterations | integers equal | values equal "
+    "| function | client -> server | iterations | integers equal | values equal "
     "| seconds an iteration |\n|---|---|---|---|---|---|"
 )
 
 
 class Training:
-    """A folder with a program, batches, and what Concrete ML computes for them."""
+    """A folder with a function, batches, and what Concrete ML computes for them."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_concrete::batch::write_batch;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::write_value;
 use cipherscore_engine::circuit::{Root, ValidCircuit};
 use cipherscore_engine::client_keys::ClientKeys;
-use cipherscore_engine::evaluation_keys::{MAX_BATCH, PreparedKeys, Scratch, max_bootstraps};
+use cipherscore_engine::evaluation_keys::{MAX_GROUP, PreparedKeys, Scratch, max_bootstraps};
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_engine::parameters::{Compression, KeysetParameters, Signature};
 use clap::Args;
@@ -87,8 +87,8 @@ struct Bare {
     count: usize,
     /// Seconds of one, for each repetition.
     single: Vec<f64>,
-    /// Seconds of one in a full batch, for each repetition.
-    batched: Vec<f64>,
+    /// Seconds of one in a full group, for each repetition.
+    grouped: Vec<f64>,
 }
 
 impl Subject {
@@ -124,7 +124,7 @@ impl Subject {
         for _ in 0..repetitions {
             for bare in &mut bare {
                 bare.single.push(self.alone(keys, bare.operation, 1));
-                bare.batched.push(self.alone(keys, bare.operation, self.batch(bare.operation)));
+                bare.grouped.push(self.alone(keys, bare.operation, self.group(bare.operation)));
             }
             one.push(self.run(1)?);
             many.push(self.run(rows)? / f64::from(rows));
@@ -159,22 +159,22 @@ impl Subject {
                     operation,
                     count: 1,
                     single: Vec::new(),
-                    batched: Vec::new(),
+                    grouped: Vec::new(),
                 }),
             }
         }
         found
     }
 
-    fn batch(&self, operation: Operation) -> usize {
+    fn group(&self, operation: Operation) -> usize {
         match operation {
             Operation::Bootstrap(key) => max_bootstraps(&self.keyset().bootstrap_keys[key]),
-            Operation::Keyswitch(_) => MAX_BATCH,
+            Operation::Keyswitch(_) => MAX_GROUP,
         }
     }
 
-    /// Seconds of one operation in batches of so many, while all threads do the same.
-    fn alone(&self, keys: &PreparedKeys, operation: Operation, batch: usize) -> f64 {
+    /// Seconds of one operation in groups of so many, while all threads do the same.
+    fn alone(&self, keys: &PreparedKeys, operation: Operation, group: usize) -> f64 {
         /// What each thread does.
         const OPERATIONS: usize = 16;
         let keyset = self.keyset();
@@ -182,24 +182,24 @@ impl Subject {
             Operation::Bootstrap(key) => keyset.bootstrap_keys[key].input_key,
             Operation::Keyswitch(key) => keyset.keyswitch_keys[key].input_key,
         };
-        let words = batch * (keyset.dimension(input_key) + 1);
+        let words = group * (keyset.dimension(input_key) + 1);
         // No word is zero, for which a bootstrap would have nothing to do.
         let inputs: Vec<u64> =
             (1..=words as u64).map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
-        let batches = OPERATIONS.div_ceil(batch);
+        let groups = OPERATIONS.div_ceil(group);
         let times = rayon::broadcast(|_| {
             let mut scratch = Scratch::default();
             let mut step = || match operation {
                 Operation::Keyswitch(key) => keys.keyswitch(key, &inputs, &mut scratch),
                 Operation::Bootstrap(key) => {
                     let table = vec![1 << 60; keyset.bootstrap_keys[key].polynomial_size];
-                    keys.bootstrap(key, &inputs, &vec![&table[..]; batch], &mut scratch)
+                    keys.bootstrap(key, &inputs, &vec![&table[..]; group], &mut scratch)
                 }
             };
             step();
             let started = Instant::now();
-            (0..batches).for_each(|_| drop(std::hint::black_box(step())));
-            started.elapsed().as_secs_f64() / (batches * batch) as f64
+            (0..groups).for_each(|_| drop(std::hint::black_box(step())));
+            started.elapsed().as_secs_f64() / (groups * group) as f64
         });
         times.iter().sum::<f64>() / times.len() as f64
     }
@@ -220,8 +220,8 @@ impl Subject {
             let name = self.describe(bare);
             let milliseconds = |seconds: &[f64]| seconds.iter().map(|value| value * 1e3).collect();
             add(&format!("{name}, single"), "ms", milliseconds(&bare.single));
-            let batch = self.batch(bare.operation);
-            add(&format!("{name}, {batch} together"), "ms", milliseconds(&bare.batched));
+            let group = self.group(bare.operation);
+            add(&format!("{name}, {group} together"), "ms", milliseconds(&bare.grouped));
         }
         add("one row", "s", one.to_vec());
         add(&format!("a row of {rows}"), "s", many.to_vec());
@@ -237,7 +237,7 @@ impl Subject {
         let is_keyswitch = |operation| matches!(operation, Operation::Keyswitch(_));
         type Time = fn(&Bare) -> &[f64];
         let kinds: [(&str, Time, &[f64]); 2] =
-            [("one row", |bare| &bare.single, one), ("many rows", |bare| &bare.batched, many)];
+            [("one row", |bare| &bare.single, one), ("many rows", |bare| &bare.grouped, many)];
         for (name, time, wall) in kinds {
             for (what, seconds) in [
                 ("bootstraps alone", sum(time, is_bootstrap)),
@@ -277,5 +277,5 @@ fn encrypt(client: &ClientKeys, signature: &Signature) -> anyhow::Result<Vec<u8>
         let words = client.encrypt(&vec![0; gate.len()], gate)?;
         anyhow::Ok(write_value(gate, Compression::Seed, &words))
     });
-    Ok(write_batch(values.collect::<Result<Vec<_>, _>>()?))
+    Ok(frame_values(values.collect::<Result<Vec<_>, _>>()?))
 }

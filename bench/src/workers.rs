@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_testbed::Program;
+use cipherscore_testbed::Process;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ pub(crate) struct Starter {
 
 /// A running worker. It ends when this is dropped, or when this process dies.
 pub(crate) struct WorkerProcess {
-    program: Program,
+    process: Process,
     /// With its models.
     _folder: TempDir,
 }
@@ -90,32 +90,32 @@ impl Starter {
             ("CIPHERSCORE_BROKER__URL", self.broker_url.as_str()),
             ("CIPHERSCORE_STORE__URL", self.store_url.as_str()),
         ];
-        let program = Program::start(&self.program, &arguments, &variables)?;
-        Ok(WorkerProcess { program, _folder: folder })
+        let process = Process::start(&self.program, &arguments, &variables)?;
+        Ok(WorkerProcess { process, _folder: folder })
     }
 }
 
 impl WorkerProcess {
     pub(crate) fn id(&self) -> u32 {
-        self.program.process_id()
+        self.process.process_id()
     }
 
     /// Fails when it has ended, with what it said.
     pub(crate) fn require(&mut self) -> anyhow::Result<()> {
-        ensure!(!self.program.has_ended(), "a worker ended:\n{}", self.program.printed());
+        ensure!(!self.process.has_ended(), "a worker ended:\n{}", self.process.printed());
         Ok(())
     }
 
     /// What it logged about its first key.
     pub(crate) fn key_fetched(&self) -> anyhow::Result<KeyFetched> {
-        let log = self.program.printed();
+        let log = self.process.printed();
         let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
         lines.into_iter().next().with_context(|| format!("no key in the log:\n{log}"))
     }
 
     /// Ends it in order.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
-        self.program.end(END_TIMEOUT)?;
+        self.process.end(END_TIMEOUT)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cipherscore_testbed::Program;
+use cipherscore_testbed::Process;
 use fastrand::Rng;
 
 use crate::worker::FOLDER;
@@ -38,14 +38,14 @@ pub struct Start {
 /// All workers of a run.
 pub struct Fleet {
     start: Start,
-    workers: Vec<Program>,
+    workers: Vec<Process>,
     deaths: usize,
     surprises: Vec<String>,
 }
 
 impl Start {
     /// Starts one worker.
-    pub fn worker(&self) -> anyhow::Result<Program> {
+    pub fn worker(&self) -> anyhow::Result<Process> {
         let mut arguments = vec!["worker"];
         for setting in &self.settings {
             arguments.extend(["--set", setting]);
@@ -59,7 +59,7 @@ impl Start {
         ];
         let more = self.variables.iter().map(|(name, value)| (*name, value.as_str()));
         let variables: Vec<_> = variables.into_iter().chain(more).collect();
-        Ok(Program::start(&self.program, &arguments, &variables)?)
+        Ok(Process::start(&self.program, &arguments, &variables)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use cipherscore_chaos::load::Pace;
 use cipherscore_chaos::owner::Owner;
-use cipherscore_chaos::run::{Plan, run};
+use cipherscore_chaos::run::{RunPlan, run};
 use cipherscore_chaos::schedule::Amounts;
 use cipherscore_chaos::worker;
 use clap::{Args, Parser, Subcommand};
@@ -25,7 +25,7 @@ enum ChaosCommand {
     /// twice or wrong.
     Run(RunOptions),
     /// The worker under test, which the run starts.
-    Worker(Box<cipherscore_worker::command::Options>),
+    Worker(Box<cipherscore_worker::command::WorkerOptions>),
 }
 
 #[derive(Args)]
@@ -85,7 +85,7 @@ fn start(options: &RunOptions) -> anyhow::Result<ExitCode> {
         true => Amounts::for_minutes(options.minutes),
         false => options.faults,
     };
-    let plan = Plan {
+    let plan = RunPlan {
         program: std::env::current_exe()?,
         owners,
         pace: Pace {

@@ -15,7 +15,7 @@ const JOB_MEMORY: u64 = 2 << 20;
 
 /// What became of a run.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct RunReport {
     /// Which schedule.
     pub seed: u64,
     /// Workers at a time, and jobs that each evaluates at a time.
@@ -62,7 +62,7 @@ pub struct Report {
     pub end: Duration,
 }
 
-impl Report {
+impl RunReport {
     /// Evaluations beyond one for each job.
     pub fn extra_executions(&self) -> usize {
         self.executions.saturating_sub(self.scored)
@@ -123,7 +123,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (standing, faults) = (&self.standing, &self.faults);
         let seconds = self.time.as_secs_f64();
@@ -171,7 +171,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl RunReport {
     /// Answers a second, outages included.
     pub fn jobs_per_second(&self) -> f64 {
         self.standing.answered as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)

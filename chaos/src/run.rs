@@ -20,7 +20,7 @@ use crate::fleet::{Fleet, Start};
 use crate::inflict::Inflictor;
 use crate::load::{Load, Pace};
 use crate::owner::Owner;
-use crate::report::Report;
+use crate::report::RunReport;
 use crate::schedule::{Amounts, Planned, schedule};
 use crate::services::Services;
 use crate::worker::{KILLED, MODELS};
@@ -42,7 +42,7 @@ const MAX_RETURNS: u32 = 6;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is to be done.
-pub struct Plan {
+pub struct RunPlan {
     /// The program with the subcommand `worker`.
     pub program: PathBuf,
     /// Whose jobs, in turn.
@@ -60,8 +60,8 @@ pub struct Plan {
 }
 
 /// Does it. An error means that nothing is known; what was found is in the report.
-pub async fn run(plan: Plan) -> anyhow::Result<Report> {
-    let Plan { program, owners, pace, workers, slots, prefetch, faults } = plan;
+pub async fn run(plan: RunPlan) -> anyhow::Result<RunReport> {
+    let RunPlan { program, owners, pace, workers, slots, prefetch, faults } = plan;
     let has_keys = owners.iter().any(|owner| owner.key.is_some());
     let folder = tempfile::Builder::new().prefix("cipherscore-chaos-").tempdir()?;
     let models = write_models(&folder, &owners)?;
@@ -111,7 +111,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let left_over = audit::left_over(&broker, &models).await?;
     let scored = standing.answered.saturating_sub(load.ledger.dead().len());
     let memory = memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Report {
+    Ok(RunReport {
         seed: pace.seed,
         workers,
         slots,

@@ -13,7 +13,7 @@ use cipherscore_concrete::artifact::open_evaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
-use cipherscore_worker::command::{Options, start_with};
+use cipherscore_worker::command::{WorkerOptions, start_with};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// In the environment: the folder that workers and the run share.
@@ -38,7 +38,7 @@ pub fn trap(folder: &Path, point: &str) -> PathBuf {
 }
 
 /// Runs until it is told to stop, or killed.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &WorkerOptions) -> anyhow::Result<ExitCode> {
     let folder = std::env::var_os(FOLDER).with_context(|| format!("{FOLDER} is not set"))?;
     let folder = PathBuf::from(folder);
     for point in CRASH_POINTS {

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use cipherscore_chaos::load::Pace;
 use cipherscore_chaos::owner::Owner;
-use cipherscore_chaos::report::Report;
-use cipherscore_chaos::run::{Plan, run};
+use cipherscore_chaos::report::RunReport;
+use cipherscore_chaos::run::{RunPlan, run};
 use cipherscore_chaos::schedule::Amounts;
 
 /// Deaths with two causes, at most: a worker is killed in the moment in which it dies by itself.
 const COINCIDENCES: usize = 3;
 
-fn check(report: &Report) {
+fn check(report: &RunReport) {
     println!("{report}");
     assert_eq!(report.violations(), Vec::<String>::new());
 }
@@ -29,7 +29,7 @@ async fn two_thousand_jobs_under_kills_of_everything() {
         midway_cuts: 5,
         ..Amounts::default()
     };
-    let plan = Plan {
+    let plan = RunPlan {
         program: env!("CARGO_BIN_EXE_cipherscore-chaos").into(),
         owners: vec![Owner::open("ann", "breast_cancer_logistic_regression").unwrap()],
         pace: Pace { jobs: 2000, time: Duration::from_secs(40), poison_percent: 1.0, seed: 2026 },
@@ -53,7 +53,7 @@ async fn two_thousand_jobs_under_kills_of_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bootstrapped_jobs_of_two_tenants_under_kills() {
     let faults = Amounts { worker_kills: 14, worker_crashes: 6, ..Amounts::default() };
-    let plan = Plan {
+    let plan = RunPlan {
         program: env!("CARGO_BIN_EXE_cipherscore-chaos").into(),
         owners: vec![
             Owner::open("ann", "breast_cancer_logistic_regression").unwrap(),

@@ -1,5 +1,5 @@
 //! Encrypted training as a user runs it: the example's script, through a real RabbitMQ and a real
-//! Redis, and the same program on files.
+//! Redis, and the same function on files.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -207,9 +207,9 @@ fn wrong_arguments(path: &dyn Fn(&str) -> PathBuf) {
     assert!(refusal(&submit).contains("2 input files, where each job takes 4"));
 }
 
-/// What needs a model says that this is a program, and which commands take it.
+/// What needs a model says that this is a function, and which commands take it.
 #[test]
-fn a_program_is_no_model() {
+fn a_function_is_no_model() {
     let inspected: Value =
         serde_json::from_str(&said(&words!["inspect", data("client.zip"), "--json"])).unwrap();
     let arguments = |side: &str| -> Vec<(Value, Value)> {
@@ -229,6 +229,6 @@ fn a_program_is_no_model() {
     let predict =
         words!["predict", "--artifact", folder, "--input", data("x.csv"), "--output", "-"];
     let refused = refusal(&predict);
-    assert!(refused.contains("this is a program of several arguments"), "{refused}");
+    assert!(refused.contains("this is a function of several arguments"), "{refused}");
     assert!(refused.contains("keygen, encrypt, evaluate or submit, decrypt"), "{refused}");
 }

@@ -1,5 +1,5 @@
 //! What two processes must agree on: ids, jobs and replies, exchanges and queues, and the store of
-//! evaluation keys, models and large batches.
+//! evaluation keys, models and large bodies.
 //!
 //! No mathematics is in here, and no format of Concrete: to this crate a key is bytes.
 //!

@@ -47,7 +47,7 @@ contract!(
     a_list_is_of_one_tenant_and_kind,
     tenants_do_not_see_each_other,
     a_reader_keeps_its_limit,
-    batches_are_blobs_beside_the_others,
+    payloads_are_blobs_beside_the_others,
     marks_are_of_one_tenant_and_job,
     cancelled_jobs_are_told_in_their_order,
     what_is_released_under_a_key_adds_up,
@@ -165,7 +165,7 @@ async fn a_reader_keeps_its_limit<S: BlobStore>(store: &S) {
     assert!(matches!(refused, StoreError::TooLarge { bytes: 100, limit: 99, .. }), "{refused}");
 }
 
-async fn batches_are_blobs_beside_the_others<S: BlobStore>(store: &S) {
+async fn payloads_are_blobs_beside_the_others<S: BlobStore>(store: &S) {
     let (a, body) = (tenant("a"), bytes(CHUNK_BYTES + 7));
     let mut names = Vec::new();
     for kind in [BlobKind::Job, BlobKind::Reply] {

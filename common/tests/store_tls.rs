@@ -98,8 +98,8 @@ async fn a_tenant_can_do_all_it_needs_and_nothing_of_anothers() {
     admin.put(&bobs, Some(Lease::DEFAULT), &|| ()).await.unwrap();
 
     let ours = tenant("alice");
-    let (batch, _) = Blob::payload(&ours, BlobKind::Job, bytes(2_000_000)).unwrap();
-    for blob in [&key("alice"), &batch] {
+    let (payload, _) = Blob::payload(&ours, BlobKind::Job, bytes(2_000_000)).unwrap();
+    for blob in [&key("alice"), &payload] {
         assert_eq!(alice.put(blob, Some(Lease::DEFAULT), &|| ()).await.unwrap(), Put::Stored);
         alice.touch(blob.name(), None).await.unwrap();
         assert!(read(&alice, blob.name()).await.is_ok());

@@ -27,7 +27,7 @@ mod value_set;
 mod xgboost;
 
 pub use bins::Bins;
-pub use compile::{CompileError, Compiled, Options, compile};
+pub use compile::{CompileError, CompileOptions, Compiled, compile};
 pub use ranges::{FeatureRange, parse_ranges};
 pub use read::{Format, ReadError, read};
-pub use report::Report;
+pub use report::CompileReport;

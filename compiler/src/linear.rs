@@ -10,10 +10,10 @@
 //! each unit of |X|. With as many steps for every feature and scale * span = n * steps^2 / 2, where
 //! n weights span the raw output, both are at most span / (2 * steps): one number decides.
 
-use cipherscore_engine::batch::client_model::{
-    InvalidClientModel, LinearFeature, LinearInputs, MAX_STEPS, OutputScale,
+use cipherscore_engine::bulk::client_model::{
+    InvalidBulkClientModel, LinearFeature, LinearInputs, MAX_STEPS, OutputScale,
 };
-use cipherscore_engine::batch::program::{Affine, Node, Output, Program};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 
 use crate::lower::{LowerError, RoundedOutput};
 use crate::trained::{Feature, Linear};
@@ -88,7 +88,7 @@ impl Ranged<'_> {
                 false => vec![u32::try_from(nodes.len()).expect("fewer outputs than memory")],
             };
             if !terms.is_empty() {
-                nodes.push(Node::Affine(Affine { constant: 0, terms }));
+                nodes.push(Node::Affine(ColumnSum { constant: 0, terms }));
             }
             outputs.push(Output { constant: 0, roots });
             rounded.push(of_output);
@@ -146,7 +146,7 @@ pub(crate) enum LinearError {
     #[error(transparent)]
     Constant(#[from] LowerError),
     #[error(transparent)]
-    Range(#[from] InvalidClientModel),
+    Range(#[from] InvalidBulkClientModel),
 }
 
 #[cfg(test)]

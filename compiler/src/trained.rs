@@ -1,6 +1,6 @@
 //! A trained model as it was read, whatever library wrote it.
 
-pub use cipherscore_engine::batch::client_model::Link;
+pub use cipherscore_engine::bulk::client_model::Link;
 pub use cipherscore_engine::model::ScoreKind;
 
 /// A trained model.

@@ -9,13 +9,13 @@ mod random;
 
 use std::sync::Arc;
 
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
 use cipherscore_engine::artifact::{Archive, Kind, NativeManifest, names};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
-use cipherscore_engine::batch::client::{BatchClient, ReplyShape};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
-use cipherscore_engine::batch::ring::Ring;
-use cipherscore_engine::batch::secret::SecretKey;
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::ring::Ring;
+use cipherscore_engine::bulk::secret::SecretKey;
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey};
 
 use crate::random::Xorshift;
@@ -56,8 +56,8 @@ struct Party {
     client_zip: Vec<u8>,
     server_zip: Vec<u8>,
     rows: Vec<Vec<f64>>,
-    evaluator: Arc<BatchEvaluator>,
-    owner: BatchClient,
+    evaluator: Arc<BulkEvaluator>,
+    owner: BulkClient,
     shape: ReplyShape,
     key: Vec<u8>,
     upload: Vec<u8>,
@@ -68,16 +68,16 @@ impl Party {
     fn new() -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/models/lgb_categorical");
         let model = std::fs::read(format!("{folder}/model.txt")).unwrap();
-        let options = Options { bins: Bins::Used, ..Options::default() };
+        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
         let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
-        let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
-        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
-        let evaluator = Arc::new(BatchEvaluator::new(server).unwrap());
+        let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
+        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let evaluator = Arc::new(BulkEvaluator::new(server).unwrap());
         let specs = &client.specs;
         let ring = Ring::new(specs.parameters).unwrap();
         let secret = SecretKey::generate(&specs.parameters).unwrap();
         let key = secret.public_key(&ring).unwrap();
-        let owner = BatchClient::new(ring, &secret).unwrap();
+        let owner = BulkClient::new(ring, &secret).unwrap();
         let rows = vec![vec![0.5; client.model.inputs.features()]; ROWS as usize];
         let encoded = client.model.inputs.encode(&rows, 0).unwrap();
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
@@ -97,7 +97,7 @@ impl Party {
 }
 
 fn evaluate(
-    evaluator: &Arc<BatchEvaluator>,
+    evaluator: &Arc<BulkEvaluator>,
     key: &Arc<PreparedKey>,
     upload: &[u8],
 ) -> Result<Vec<u8>, EvaluationError> {
@@ -122,16 +122,15 @@ fn resealed(random: &mut Xorshift, zip: &[u8], files: &[&'static str]) -> Vec<u8
 
 /// Worker: a damaged `server.zip` is refused, or evaluates as it says.
 fn servers(random: &mut Xorshift, party: &Party) -> (usize, usize) {
-    let whole = BatchServerArtifact::open(&party.server_zip).unwrap();
+    let whole = BulkServerArtifact::open(&party.server_zip).unwrap();
     let (mut refused, mut evaluated) = (0, 0);
     for _ in 0..MUTATIONS {
         // What a zip says beside its files, such as times, nobody reads.
-        if let Ok(opened) = BatchServerArtifact::open(&random.damage(&party.server_zip)) {
+        if let Ok(opened) = BulkServerArtifact::open(&random.damage(&party.server_zip)) {
             assert_eq!(opened.program, whole.program);
         }
         let zip = resealed(random, &party.server_zip, &[names::CLIENT_SPECS, names::PROGRAM]);
-        let opened =
-            BatchServerArtifact::open(&zip).ok().and_then(|it| BatchEvaluator::new(it).ok());
+        let opened = BulkServerArtifact::open(&zip).ok().and_then(|it| BulkEvaluator::new(it).ok());
         let Some(evaluator) = opened.map(Arc::new) else {
             refused += 1;
             continue;
@@ -152,14 +151,14 @@ fn servers(random: &mut Xorshift, party: &Party) -> (usize, usize) {
 /// Data owner: a damaged `client.zip` is refused, or takes rows as it says.
 fn clients(random: &mut Xorshift, party: &Party) -> (usize, usize) {
     let files = [names::CLIENT_SPECS, names::CLIENT_MODEL, names::REPORT];
-    let whole = BatchClientArtifact::open(&party.client_zip).unwrap();
+    let whole = BulkClientArtifact::open(&party.client_zip).unwrap();
     let (mut refused, mut opened) = (0, 0);
     for _ in 0..MUTATIONS {
-        if let Ok(opened) = BatchClientArtifact::open(&random.damage(&party.client_zip)) {
+        if let Ok(opened) = BulkClientArtifact::open(&random.damage(&party.client_zip)) {
             assert_eq!(opened, whole);
         }
         let zip = resealed(random, &party.client_zip, &files);
-        let Ok(client) = BatchClientArtifact::open(&zip) else {
+        let Ok(client) = BulkClientArtifact::open(&zip) else {
             refused += 1;
             continue;
         };

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cipherscore_engine::artifact::{Archive, ArchiveError, Digest, ModelId, names};
-use cipherscore_engine::batch::artifact::{BatchArtifactError, BatchServerArtifact};
-use cipherscore_engine::batch::evaluator::{BatchEvaluator, InvalidBatchArtifact};
+use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkServerArtifact};
+use cipherscore_engine::bulk::evaluator::{BulkEvaluator, InvalidBulkArtifact};
 use cipherscore_engine::circuit::{Cost, InvalidCircuit};
 use cipherscore_engine::evaluator::Evaluator;
 use thiserror::Error;
@@ -17,7 +17,7 @@ use crate::server::{ServerArtifact, ServerZipError, read_manifest};
 
 /// Why a `server.zip` is not evaluated.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum OpenServerError {
     /// The zip itself.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -35,10 +35,10 @@ pub enum OpenError {
     Optimised(#[from] InvalidCircuit),
     /// An artifact of the bulk engine.
     #[error(transparent)]
-    Batch(#[from] BatchArtifactError),
+    Bulk(#[from] BulkArtifactError),
     /// Its program and its parameters do not fit.
     #[error(transparent)]
-    Program(#[from] InvalidBatchArtifact),
+    Program(#[from] InvalidBulkArtifact),
 }
 
 /// What a `server.zip` is.
@@ -49,7 +49,7 @@ pub enum ArtifactKind {
     /// A circuit as data.
     Circuit,
     /// A program of the bulk engine.
-    Batch,
+    Bulk,
 }
 
 impl ArtifactKind {
@@ -58,7 +58,7 @@ impl ArtifactKind {
         let has = |name| archive.get(name).is_some();
         match (has(names::CIRCUIT), has(names::PROGRAM)) {
             (true, _) => Self::Circuit,
-            (false, true) => Self::Batch,
+            (false, true) => Self::Bulk,
             (false, false) => Self::Raw,
         }
     }
@@ -78,13 +78,13 @@ pub fn open_evaluator(
     zip: &[u8],
     recorder: Option<&RecorderCommand>,
     threads: NonZeroUsize,
-) -> Result<Opened, OpenError> {
+) -> Result<Opened, OpenServerError> {
     let kind = ArtifactKind::of(&Archive::read(zip)?);
     if kind == ArtifactKind::Raw && recorder.is_none() {
-        return Err(OpenError::Raw);
+        return Err(OpenServerError::Raw);
     }
-    if kind == ArtifactKind::Batch {
-        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(zip)?)?;
+    if kind == ArtifactKind::Bulk {
+        let evaluator = BulkEvaluator::new(BulkServerArtifact::open(zip)?)?;
         let evaluator = Arc::new(evaluator.with_threads(threads));
         return Ok(Opened { evaluator, cost: Cost::default() });
     }

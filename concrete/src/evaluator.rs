@@ -1,9 +1,9 @@
-//! TFHE circuits behind the engine's evaluation trait. Jobs and results are [batches](batch).
+//! TFHE circuits behind the engine's evaluation trait. Jobs and results are [framed rows](framing).
 //!
-//! Rows that have arrived are evaluated together: [`BATCH_ROWS`] of a circuit with bootstraps, of
-//! which the executor has as many at work as use the threads well, [`LINEAR_BATCH_ROWS`] of a linear
-//! one, which takes less time for a row than it takes to hand it out. A single linear row stays on
-//! the calling thread.
+//! Rows that have arrived are evaluated together: [`MAX_WAITING_ROWS`] of a circuit with
+//! bootstraps, of which the executor has as many at work as use the threads well,
+//! [`MAX_WAITING_LINEAR_ROWS`] of a linear one, which takes less time for a row than it takes to
+//! hand it out. A single linear row stays on the calling thread.
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -22,16 +22,16 @@ use cipherscore_engine::evaluator::{
 use cipherscore_engine::parameters::{Compression, Signature};
 use rayon::prelude::*;
 
-use crate::batch::{self, BatchError, BatchReader, Row};
+use crate::framing::{self, FramedRowReader, FramingError, Row};
 use crate::keys::{max_evaluation_key_bytes, read_evaluation_keys};
 use crate::server::ServerArtifact;
 use crate::values::{read_stored_value, write_value};
 
-/// Rows of a circuit with bootstraps that wait to be evaluated together, at most. Fewer of them are at
-/// work at a time; between two such groups threads run out of work.
-pub const BATCH_ROWS: usize = 256;
+/// Rows of a circuit with bootstraps that wait to be evaluated together, at most. Fewer of them are
+/// at work at a time; between one such lot and the next, threads run out of work.
+pub const MAX_WAITING_ROWS: usize = 256;
 /// Rows of a linear circuit that are evaluated together.
-pub const LINEAR_BATCH_ROWS: usize = 1024;
+pub const MAX_WAITING_LINEAR_ROWS: usize = 1024;
 /// Bytes of serialised rows that wait to be evaluated together. A row more may be arriving.
 /// Seeded rows of a linear circuit take about a kilobyte, uncompressed ones hundreds.
 pub const MAX_WAITING_BYTES: usize = 16 << 20;
@@ -81,8 +81,8 @@ impl CircuitEvaluator {
     }
 
     /// Rows that are evaluated together, at most.
-    fn batch_rows(&self) -> usize {
-        if self.cost.is_linear() { LINEAR_BATCH_ROWS } else { BATCH_ROWS }
+    fn max_waiting_rows(&self) -> usize {
+        if self.cost.is_linear() { MAX_WAITING_LINEAR_ROWS } else { MAX_WAITING_ROWS }
     }
 
     /// Decodes one row.
@@ -105,10 +105,10 @@ impl CircuitEvaluator {
 
     fn write_row(&self, outputs: Vec<Ciphertexts>) -> Vec<u8> {
         let gates = &self.signature().outputs;
-        let mut written = Vec::with_capacity(batch::max_row_bytes(gates));
+        let mut written = Vec::with_capacity(framing::max_row_bytes(gates));
         for (gate, output) in gates.iter().zip(outputs) {
             let value = write_value(gate, Compression::None, output.words());
-            batch::append_value(&mut written, &value);
+            framing::append_value(&mut written, &value);
         }
         written
     }
@@ -201,8 +201,8 @@ impl Evaluator for CircuitEvaluator {
     /// * serialised outputs of all rows, twice: they are put together at the end.
     fn memory_bytes(&self, rows: u32) -> usize {
         let rows = rows as usize;
-        let input = batch::max_row_bytes(&self.signature().inputs);
-        let output = batch::max_row_bytes(&self.signature().outputs);
+        let input = framing::max_row_bytes(&self.signature().inputs);
+        let output = framing::max_row_bytes(&self.signature().outputs);
         let waiting = rows.saturating_mul(input).min(MAX_WAITING_BYTES.saturating_add(input));
         // A linear row never leaves its thread.
         let threads = if self.cost.is_linear() { rows.min(self.threads) } else { self.threads };
@@ -214,7 +214,7 @@ impl Evaluator for CircuitEvaluator {
     }
 
     fn max_input_bytes(&self, rows: u32) -> u64 {
-        let row = batch::max_row_bytes(&self.signature().inputs) as u64;
+        let row = framing::max_row_bytes(&self.signature().inputs) as u64;
         u64::from(rows).saturating_mul(row)
     }
 
@@ -259,7 +259,7 @@ impl Evaluator for CircuitEvaluator {
             None => {}
         }
         Ok(Box::new(Latched::new(CircuitEvaluation {
-            reader: BatchReader::new(&self.signature().inputs, rows),
+            reader: FramedRowReader::new(&self.signature().inputs, rows),
             key: key.filter(|_| self.needs_key()),
             evaluator: self,
             waiting: Vec::new(),
@@ -274,7 +274,7 @@ struct CircuitEvaluation {
     evaluator: Arc<CircuitEvaluator>,
     /// None for a linear circuit.
     key: Option<Arc<PreparedKey>>,
-    reader: BatchReader,
+    reader: FramedRowReader,
     /// Rows that are complete and not evaluated.
     waiting: Vec<Row>,
     waiting_bytes: usize,
@@ -290,7 +290,7 @@ impl Evaluation for CircuitEvaluation {
         while let Some(row) = self.reader.next_row(&mut chunk).map_err(shape)? {
             self.waiting_bytes += row.iter().map(Vec::len).sum::<usize>();
             self.waiting.push(row);
-            if self.waiting.len() >= self.evaluator.batch_rows()
+            if self.waiting.len() >= self.evaluator.max_waiting_rows()
                 || self.waiting_bytes >= MAX_WAITING_BYTES
             {
                 self.evaluate_waiting(stop)?;
@@ -338,7 +338,7 @@ impl CircuitEvaluation {
     }
 }
 
-fn shape(error: BatchError) -> EvaluationError {
+fn shape(error: FramingError) -> EvaluationError {
     EvaluationError::Shape(error.to_string())
 }
 

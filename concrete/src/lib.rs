@@ -6,12 +6,11 @@
 //! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
 //! * [`server`], [`client`]: the two zips, opened.
 //! * [`artifact`]: a `server.zip` of any kind, those of the engine's own included, to its evaluator.
-//! * [`program`]: a `client.zip` of several inputs or outputs, such as encrypted training.
-//! * [`batch`]: rows of values, as jobs carry them.
+//! * [`function`]: a `client.zip` of several inputs or outputs, such as encrypted training.
+//! * [`framing`]: rows of values, as jobs carry them.
 //! * [`evaluator`]: circuits behind the engine's evaluation trait.
 
 pub mod artifact;
-pub mod batch;
 pub mod client;
 #[allow(
     clippy::all,
@@ -22,9 +21,10 @@ pub mod client;
 )]
 pub mod concrete_capnp;
 pub mod evaluator;
+pub mod framing;
+pub mod function;
 pub mod keys;
 pub mod processing;
-pub mod program;
 pub mod recorder;
 pub mod server;
 pub mod specs;

@@ -4,7 +4,7 @@
 //! the `schema.json` of the skops archive; nothing is ever unpickled or imported.
 
 use cipherscore_engine::artifact::Archive;
-use cipherscore_engine::model::{Link, Model, PostProcessing, Quantiser, ZeroPoint};
+use cipherscore_engine::model::{InverseLink, Model, PostProcessing, Quantiser, ZeroPoint};
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -36,7 +36,7 @@ pub enum ProcessingError {
     /// Something that Concrete ML can do and this program cannot.
     #[error("serialized_processing.json asks for {0}, which is not supported")]
     Unsupported(String),
-    /// A training program where a model with rows and scores is expected.
+    /// A training function where a model with rows and scores is expected.
     #[error("serialized_processing.json is of encrypted training, which has no rows and scores")]
     Training,
 }
@@ -45,9 +45,9 @@ fn inconsistent<T>(what: impl Into<String>) -> Result<T, ProcessingError> {
     Err(ProcessingError::Inconsistent(what.into()))
 }
 
-/// What `serialized_processing.json` says of a [program](crate::program).
+/// What `serialized_processing.json` says of a [function](crate::function).
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProgramProcessing {
+pub struct FunctionProcessing {
     /// Concrete ML's class of the compiled module.
     pub class_name: String,
     /// Whether it was saved with `mode="training"`.
@@ -58,10 +58,10 @@ pub struct ProgramProcessing {
     pub outputs: Vec<Quantiser>,
 }
 
-/// Reads `serialized_processing.json` of a program.
-pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, ProcessingError> {
+/// Reads `serialized_processing.json` of a function.
+pub fn parse_function_processing(json: &[u8]) -> Result<FunctionProcessing, ProcessingError> {
     let processing = read(json)?;
-    Ok(ProgramProcessing {
+    Ok(FunctionProcessing {
         class_name: class_name(&processing.model_type)?,
         is_training: processing.is_training,
         inputs: input_quantisers(processing.input_quantizers)?,
@@ -73,7 +73,7 @@ pub fn parse_program_processing(json: &[u8]) -> Result<ProgramProcessing, Proces
     })
 }
 
-/// What models and programs have in common.
+/// What models and functions have in common.
 fn read(json: &[u8]) -> Result<json::Processing, ProcessingError> {
     if json.len() > MAX_PROCESSING_BYTES {
         return Err(ProcessingError::TooLarge(json.len()));
@@ -140,9 +140,9 @@ fn post_processing(
 ) -> Result<PostProcessing, ProcessingError> {
     Ok(match class {
         "LinearRegression" | "Ridge" | "Lasso" | "ElasticNet" | "LinearSVR" | "SGDRegressor" => {
-            PostProcessing::Linear(Link::Identity)
+            PostProcessing::Linear(InverseLink::Identity)
         }
-        "PoissonRegressor" | "GammaRegressor" => PostProcessing::Linear(Link::Log),
+        "PoissonRegressor" | "GammaRegressor" => PostProcessing::Linear(InverseLink::Log),
         "TweedieRegressor" => PostProcessing::Linear(tweedie_link(parameters)?),
         "LogisticRegression" | "LinearSVC" => PostProcessing::LinearClassifier,
         // The zip does not say with which loss the model was trained; like Concrete ML's own
@@ -165,13 +165,13 @@ fn post_processing(
 }
 
 /// `auto` is the identity up to power 0 (normal distribution), the logarithm beyond.
-fn tweedie_link(parameters: &json::PostProcessing) -> Result<Link, ProcessingError> {
+fn tweedie_link(parameters: &json::PostProcessing) -> Result<InverseLink, ProcessingError> {
     let json::PostProcessing { link: Some(link), power: Some(power) } = parameters else {
         return inconsistent("a TweedieRegressor without link or power");
     };
     match (link.as_str(), power.0 <= 0.0) {
-        ("identity", _) | ("auto", true) => Ok(Link::Identity),
-        ("log", _) | ("auto", false) => Ok(Link::Log),
+        ("identity", _) | ("auto", true) => Ok(InverseLink::Identity),
+        ("log", _) | ("auto", false) => Ok(InverseLink::Log),
         (other, _) => Err(ProcessingError::Unsupported(format!("a link named {other}"))),
     }
 }

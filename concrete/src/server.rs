@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::{
     Archive, ArchiveError, Digest, Manifest, ManifestError, ModelId, names,
 };
-use cipherscore_engine::circuit::{Circuit, FormatError, InvalidCircuit, ValidCircuit};
+use cipherscore_engine::circuit::{Circuit, CircuitFormatError, InvalidCircuit, ValidCircuit};
 use cipherscore_engine::parameters::Signature;
 use serde::Deserialize;
 use thiserror::Error;
@@ -27,7 +27,7 @@ pub enum ServerZipError {
     Manifest(#[from] ManifestError),
     /// Its `circuit.bin`.
     #[error(transparent)]
-    Format(#[from] FormatError),
+    Format(#[from] CircuitFormatError),
     /// Its circuit does not fit its specs.
     #[error("the circuit is invalid: {0}")]
     Circuit(#[from] InvalidCircuit),

@@ -3,7 +3,7 @@
 
 use capnp::message::{Reader, ReaderOptions};
 use capnp::serialize::BufferSegments;
-use cipherscore_engine::client_keys::ClientError;
+use cipherscore_engine::client_keys::ClientKeyError;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -35,7 +35,7 @@ pub enum WireError {
     },
     /// Keys that contradict themselves.
     #[error(transparent)]
-    Keys(#[from] ClientError),
+    Keys(#[from] ClientKeyError),
 }
 
 /// Reads one message; every byte must belong to it.

@@ -8,8 +8,10 @@ mod jobs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cipherscore_concrete::batch::write_batch;
-use cipherscore_concrete::evaluator::{CircuitEvaluator, LINEAR_BATCH_ROWS, MAX_WAITING_BYTES};
+use cipherscore_concrete::evaluator::{
+    CircuitEvaluator, MAX_WAITING_BYTES, MAX_WAITING_LINEAR_ROWS,
+};
+use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::ciphertext::{Ciphertexts, SEEDED_WORDS};
@@ -74,11 +76,11 @@ fn a_job_of_the_real_client_gives_the_result_of_the_real_server() {
     let key = evaluator.prepare(case.read("golden/evaluation_keys.bin")).unwrap();
     for key in [None, Some(Arc::new(key))] {
         let mut job = Arc::clone(&evaluator).begin(key, 1).unwrap();
-        job.push(&write_batch([case.read("golden/input.bin")]), GO_ON).unwrap();
+        job.push(&frame_values([case.read("golden/input.bin")]), GO_ON).unwrap();
         let result = job.finish(GO_ON).unwrap();
         let theirs = read_value(&gate, &case.read("golden/result.bin")).unwrap();
         let expected = write_value(&gate, Compression::None, theirs.words());
-        assert_eq!(result, write_batch([expected]));
+        assert_eq!(result, frame_values([expected]));
     }
 }
 
@@ -122,7 +124,7 @@ fn several_inputs_and_outputs_and_more_rows_than_are_evaluated_together() {
         .map(|row| [10, -20].map(|sign| (0..10).map(|at| sign * row + at).collect()).to_vec())
         .collect();
     let body = party.body(&period);
-    let times = LINEAR_BATCH_ROWS / period.len() + 2;
+    let times = MAX_WAITING_LINEAR_ROWS / period.len() + 2;
     let (body, rows) = (body.repeat(times), vec![period; times].concat());
     let result = party.run(cut(&body, 5000, 2), count(&rows), GO_ON).unwrap();
     let expected: Vec<Vec<Vec<i64>>> = rows
@@ -152,7 +154,7 @@ fn inputs_may_be_uncompressed() {
     // As many rows as wait at a time, and a few.
     let waiting = MAX_WAITING_BYTES / values.concat().len();
     let rows = u32::try_from(waiting + 3).unwrap();
-    let body = write_batch(&values).repeat(waiting + 3);
+    let body = frame_values(&values).repeat(waiting + 3);
     assert!(body.len() as u64 <= party.evaluator.max_input_bytes(rows));
     let result = party.run([body.as_slice()], rows, GO_ON).unwrap();
     let expected = vec![vec![vec![22], vec![5]]; waiting + 3];

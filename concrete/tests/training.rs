@@ -7,9 +7,9 @@ mod jobs;
 
 use std::path::{Path, PathBuf};
 
-use cipherscore_concrete::batch::{BatchReader, write_batch};
 use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_concrete::program::{Argument, ArgumentError, ClientZip, ProgramArtifact};
+use cipherscore_concrete::framing::{FramedRowReader, frame_values};
+use cipherscore_concrete::function::{Argument, ArgumentError, ClientZip, FunctionArtifact};
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator};
 use cipherscore_engine::parameters::Compression;
 use jobs::{GO_ON, Party, open, party};
@@ -49,10 +49,10 @@ fn training() -> Training {
     serde_json::from_slice(&read("training.json")).unwrap()
 }
 
-fn program() -> ProgramArtifact {
+fn function() -> FunctionArtifact {
     match ClientZip::open(&read("client.zip")).unwrap() {
-        ClientZip::Program(program) => program,
-        ClientZip::Model(_) => panic!("a training program is no model"),
+        ClientZip::Function(function) => function,
+        ClientZip::Model(_) => panic!("a training function is no model"),
     }
 }
 
@@ -68,19 +68,19 @@ fn values(argument: &Argument, file: &str) -> Vec<Vec<f64>> {
 
 #[test]
 fn arguments_are_those_of_concrete_ml() {
-    let (program, training) = (program(), training());
-    assert!(program.is_training());
+    let (function, training) = (function(), training());
+    assert!(function.is_training());
     let names = |arguments: &[Argument]| -> Vec<_> {
         arguments.iter().map(|argument| argument.name.clone()).collect()
     };
     let shapes = |arguments: &[Argument]| -> Vec<_> {
         arguments.iter().map(|argument| argument.gate.shape.clone()).collect()
     };
-    assert_eq!(names(program.inputs()), ["x", "y", "weights", "bias"]);
-    assert_eq!(names(program.outputs()), ["weights", "bias"]);
-    assert_eq!(shapes(program.inputs()), training.input_shapes);
-    assert_eq!(shapes(program.outputs()), training.output_shapes);
-    let [x, y, weights, bias] = program.inputs() else { panic!("four inputs") };
+    assert_eq!(names(function.inputs()), ["x", "y", "weights", "bias"]);
+    assert_eq!(names(function.outputs()), ["weights", "bias"]);
+    assert_eq!(shapes(function.inputs()), training.input_shapes);
+    assert_eq!(shapes(function.outputs()), training.output_shapes);
+    let [x, y, weights, bias] = function.inputs() else { panic!("four inputs") };
     assert_eq!((x.lines(), x.columns(), bias.lines()), (4, 2, 1));
 
     let quantised = |argument: &Argument, file| -> Vec<_> {
@@ -95,7 +95,7 @@ fn arguments_are_those_of_concrete_ml() {
             [&iteration.quantized[0], &iteration.quantized[1]]
         );
         for (output, (integers, expected)) in
-            program.outputs().iter().zip(iteration.outputs.iter().zip(&iteration.values))
+            function.outputs().iter().zip(iteration.outputs.iter().zip(&iteration.values))
         {
             assert_eq!(&output.dequantise(integers).unwrap(), expected);
         }
@@ -107,8 +107,8 @@ fn arguments_are_those_of_concrete_ml() {
 
 #[test]
 fn values_that_do_not_fit_are_refused_by_name() {
-    let program = program();
-    let weights = &program.inputs()[2];
+    let function = function();
+    let weights = &function.inputs()[2];
     let refused = |values: &[f64]| weights.quantise(values).unwrap_err();
     assert_eq!(refused(&[0.5]).to_string(), "1 numbers, where weights has 2 (shape [1, 2, 1])");
     let error = refused(&[0.5, f64::INFINITY]);
@@ -125,50 +125,50 @@ fn seeded(party: &Party, argument: &Argument, integers: &[i64]) -> Vec<u8> {
 
 /// The values of a result of one row.
 fn split(party: &Party, result: &[u8]) -> Vec<Vec<u8>> {
-    let mut reader = BatchReader::new(&party.signature.outputs, 1);
+    let mut reader = FramedRowReader::new(&party.signature.outputs, 1);
     let mut rest = result;
     let row = reader.next_row(&mut rest).unwrap().unwrap();
     reader.finish().unwrap();
     row
 }
 
-/// Every iteration's integers are those of the clear program, although nothing is decrypted on the
+/// Every iteration's integers are those of the clear function, although nothing is decrypted on the
 /// way: the outputs, as they were written, are inputs again.
 #[test]
 fn encrypted_iterations_give_the_integers_of_clear_ones() {
-    let (program, training) = (program(), training());
+    let (function, training) = (function(), training());
     let Some(artifact) = open(&read("server.zip")) else { return };
     let compiled = artifact.circuit.circuit().cost().bootstraps;
     let party = party(artifact);
     let optimised = party.evaluator.cost().bootstraps;
     assert!(optimised <= OPTIMISED_BOOTSTRAPS, "{optimised} bootstraps, of {compiled} compiled");
 
-    let inputs = program.inputs();
+    let inputs = function.inputs();
     let first = &training.iterations[0].quantized;
     let mut state: Vec<_> =
         (2..4).map(|index| seeded(&party, &inputs[index], &first[index])).collect();
     for (number, iteration) in training.iterations.iter().enumerate().take(3) {
         let batch = (0..2).map(|index| seeded(&party, &inputs[index], &iteration.quantized[index]));
-        let body = write_batch(batch.chain(state));
+        let body = frame_values(batch.chain(state));
         assert!(body.len() as u64 <= party.evaluator.max_input_bytes(1));
         let result = party.run(body.chunks(10_000), 1, GO_ON).unwrap();
         let outputs = &party.decrypt(&result, 1)[0];
         assert_eq!(*outputs, iteration.outputs, "iteration {number}");
         state = split(&party, &result);
     }
-    refused_by_position(&party, &program, &first[..]);
+    refused_by_position(&party, &function, &first[..]);
 }
 
 /// A value in another's place is refused before anything is evaluated.
-fn refused_by_position(party: &Party, program: &ProgramArtifact, integers: &[Vec<i64>]) {
-    let values: Vec<_> = program
+fn refused_by_position(party: &Party, function: &FunctionArtifact, integers: &[Vec<i64>]) {
+    let values: Vec<_> = function
         .inputs()
         .iter()
         .zip(integers)
         .map(|(argument, integers)| seeded(party, argument, integers))
         .collect();
     let [x, y, weights, bias] = values.as_slice() else { panic!("four inputs") };
-    let refused = |row: &[&Vec<u8>]| match party.run([write_batch(row).as_slice()], 1, GO_ON) {
+    let refused = |row: &[&Vec<u8>]| match party.run([frame_values(row).as_slice()], 1, GO_ON) {
         Err(EvaluationError::Shape(reason)) => reason,
         other => panic!("{other:?}"),
     };

@@ -8,7 +8,7 @@
 
 A set is RLWE over Z_q[X]/(X^N + 1), looked at as LWE of dimension N with as many samples as an attack
 wants: uniform ternary secret, error centred binomial of 21 + 21 bits, q the exact product of primes
-in engine/src/batch/parameters.rs. BGV multiplies the error by t, which is invertible modulo q: that
+in engine/src/bulk/parameters.rs. BGV multiplies the error by t, which is invertible modulo q: that
 is the same problem.
 
 Each line of output is one attack on one set: log2 of the cost in the estimator's ring operations, then
@@ -35,7 +35,7 @@ SETS = [
 ]
 ATTACKS = ["primal_usvp", "primal_bdd", "dual_hybrid"]
 BINOMIAL = 21  # bits on each side; variance 10.5
-PARAMETERS = pathlib.Path(__file__).parents[2] / "engine/src/batch/parameters.rs"
+PARAMETERS = pathlib.Path(__file__).parents[2] / "engine/src/bulk/parameters.rs"
 
 
 def primes():

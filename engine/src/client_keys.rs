@@ -17,7 +17,7 @@ use crate::parameters::{Encoding, Gate, KeysetParameters};
 
 /// Secret keys that do not fit the parameters, or integers that do not fit a gate.
 #[derive(Debug, Error, PartialEq)]
-pub enum ClientError {
+pub enum ClientKeyError {
     /// Keys of other parameters.
     #[error("these client keys were made for other parameters; make keys for this client.zip")]
     Keys,
@@ -77,13 +77,13 @@ impl ClientKeys {
     pub fn from_words(
         keys: Vec<Zeroizing<Vec<u64>>>,
         parameters: &KeysetParameters,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, ClientKeyError> {
         let dimensions = parameters.secret_keys.iter().map(|key| key.lwe_dimension);
         if !keys.iter().map(|key| key.len()).eq(dimensions) {
-            return Err(ClientError::Keys);
+            return Err(ClientKeyError::Keys);
         }
         match keys.iter().position(|key| key.iter().any(|&word| word > 1)) {
-            Some(index) => Err(ClientError::NotBinary(index)),
+            Some(index) => Err(ClientKeyError::NotBinary(index)),
             None => Ok(Self { keys }),
         }
     }
@@ -98,10 +98,10 @@ impl ClientKeys {
         &self,
         parameters: &KeysetParameters,
         made: &dyn Fn(),
-    ) -> Result<EvaluationKeys, ClientError> {
+    ) -> Result<EvaluationKeys, ClientKeyError> {
         let dimensions = parameters.secret_keys.iter().map(|key| key.lwe_dimension);
         if !self.keys.iter().map(|key| key.len()).eq(dimensions) {
-            return Err(ClientError::Keys);
+            return Err(ClientKeyError::Keys);
         }
         let mut seeder = new_seeder();
         let seeder = seeder.as_mut();
@@ -145,7 +145,7 @@ impl ClientKeys {
     }
 
     /// Encrypts integers, one seeded ciphertext of [`SEEDED_WORDS`] words each, under fresh seeds.
-    pub fn encrypt(&self, values: &[i64], gate: &Gate) -> Result<Vec<u64>, ClientError> {
+    pub fn encrypt(&self, values: &[i64], gate: &Gate) -> Result<Vec<u64>, ClientKeyError> {
         expect_count(values.len(), gate.len())?;
         let key = self.lwe_of(gate)?;
         // Fresh entropy for each call, stretched: the processor's source is slow, and one for all
@@ -154,7 +154,7 @@ impl ClientKeys {
         let mut words = Vec::with_capacity(values.len() * SEEDED_WORDS);
         for (index, &value) in values.iter().enumerate() {
             let Encoding { width, signed } = gate.encoding;
-            let plaintext = encode(value, gate.encoding).ok_or(ClientError::Range {
+            let plaintext = encode(value, gate.encoding).ok_or(ClientKeyError::Range {
                 value,
                 index,
                 width,
@@ -180,11 +180,15 @@ impl ClientKeys {
     }
 
     /// Decrypts ciphertexts to integers.
-    pub fn decrypt(&self, ciphertexts: &Ciphertexts, gate: &Gate) -> Result<Vec<i64>, ClientError> {
+    pub fn decrypt(
+        &self,
+        ciphertexts: &Ciphertexts,
+        gate: &Gate,
+    ) -> Result<Vec<i64>, ClientKeyError> {
         expect_count(ciphertexts.len(), gate.len())?;
         let key = self.lwe_of(gate)?;
         if ciphertexts.lwe_dimension() != gate.lwe_dimension {
-            return Err(ClientError::Keys);
+            return Err(ClientKeyError::Keys);
         }
         let decrypt = |index| {
             let view = LweCiphertext::from_container(
@@ -200,10 +204,10 @@ impl ClientKeys {
         LweSecretKey::from_container(self.keys[key].as_slice())
     }
 
-    fn lwe_of(&self, gate: &Gate) -> Result<LweSecretKeyView<'_, u64>, ClientError> {
+    fn lwe_of(&self, gate: &Gate) -> Result<LweSecretKeyView<'_, u64>, ClientKeyError> {
         match self.keys.get(gate.key) {
             Some(key) if key.len() == gate.lwe_dimension => Ok(self.lwe(gate.key)),
-            _ => Err(ClientError::Keys),
+            _ => Err(ClientKeyError::Keys),
         }
     }
 }
@@ -221,8 +225,8 @@ fn gaussian(variance: f64) -> Gaussian<f64> {
     Gaussian::from_dispersion_parameter(Variance(variance), 0.0)
 }
 
-fn expect_count(found: usize, expected: usize) -> Result<(), ClientError> {
-    if found == expected { Ok(()) } else { Err(ClientError::Count { found, expected }) }
+fn expect_count(found: usize, expected: usize) -> Result<(), ClientKeyError> {
+    if found == expected { Ok(()) } else { Err(ClientKeyError::Count { found, expected }) }
 }
 
 /// The integer in the most significant bits, below one bit of padding; none when it does not fit.

@@ -1,6 +1,6 @@
 //! Evaluation on ciphertexts, bytes to bytes: no network, no clock, no async.
 //!
-//! * [`batch`]: rows in slots: polynomials in bits that the data owner encrypts.
+//! * [`bulk`]: rows in slots: polynomials in bits that the data owner encrypts.
 //! * [`parameters`]: keys and gates of an artifact, checked.
 //! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
 //! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
@@ -11,7 +11,7 @@
 //! * [`evaluator`]: the trait by which a worker evaluates any kind of artifact.
 
 pub mod artifact;
-pub mod batch;
+pub mod bulk;
 pub mod ciphertext;
 pub mod circuit;
 pub mod client_keys;

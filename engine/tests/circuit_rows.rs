@@ -193,7 +193,7 @@ fn a_row_that_is_wrong_ends_the_evaluation() {
 }
 
 #[test]
-fn cancelling_ends_it_after_the_batches_at_hand() {
+fn cancelling_ends_it_after_the_groups_at_hand() {
     const THREADS: usize = 2;
     let circuit = braid().validate(signature()).unwrap();
     let inputs = rows(30);
@@ -206,6 +206,6 @@ fn cancelling_ends_it_after_the_batches_at_hand() {
         let keys = &KEYS.prepared;
         let cancelled = in_pool(THREADS, || evaluate_rows(&circuit, keys, &watched, &observer));
         assert_eq!(cancelled, Err(Failure::Evaluation(EvaluateError::Cancelled)));
-        assert!(steps.into_inner() <= more + THREADS, "a batch went on");
+        assert!(steps.into_inner() <= more + THREADS, "a group went on");
     }
 }

@@ -7,7 +7,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-program=$here/../../testdata/concrete/sgd_training
+artifact=$here/../../testdata/concrete/sgd_training
 : "${CIPHERSCORE:=$here/../../target/release/cipherscore}"
 work=${1:-$(mktemp -d)}
 mkdir -p "$work/models"
@@ -27,16 +27,16 @@ else
 fi
 trap 'exit 130' INT TERM
 
-# The server side: a worker that has the program, and never a key that decrypts.
-cp "$program/server.zip" "$work/models/"
-id=$(sha256sum "$program/server.zip" | cut -d ' ' -f 1)
+# The server side: a worker that has the function, and never a key that decrypts.
+cp "$artifact/server.zip" "$work/models/"
+id=$(sha256sum "$artifact/server.zip" | cut -d ' ' -f 1)
 "$CIPHERSCORE" worker start --models "$work/models" --set health.listen= 2>"$work/worker.log" &
 worker=$!
 
 # The data owner: keys, four batches of four rows with their labels, and where training begins.
-"$CIPHERSCORE" keygen --client "$program/client.zip" --keys "$work/keys"
-"$CIPHERSCORE" encrypt --client "$program/client.zip" --keys "$work/keys" \
-    --input "$program/x.csv" "$program/y.csv" "$program/weights.csv" "$program/bias.csv" \
+"$CIPHERSCORE" keygen --client "$artifact/client.zip" --keys "$work/keys"
+"$CIPHERSCORE" encrypt --client "$artifact/client.zip" --keys "$work/keys" \
+    --input "$artifact/x.csv" "$artifact/y.csv" "$artifact/weights.csv" "$artifact/bias.csv" \
     --output "$work/encrypted/"
 
 until "$CIPHERSCORE" status --model "$id" | grep -q ' [1-9][0-9]* consumers'; do
@@ -59,7 +59,7 @@ for x in "$work"/encrypted/x-*.bin; do
 done
 
 # The data owner again.
-"$CIPHERSCORE" decrypt --client "$program/client.zip" --keys "$work/keys" \
+"$CIPHERSCORE" decrypt --client "$artifact/client.zip" --keys "$work/keys" \
     --input "$weights" "$bias" --output "$work/weights.csv" "$work/bias.csv"
 
 same() {
@@ -69,7 +69,7 @@ same() {
     '
 }
 for name in weights bias; do
-    same "$work/$name.csv" "$program/trained_$name.csv" || {
+    same "$work/$name.csv" "$artifact/trained_$name.csv" || {
         echo "$name differ from those of training without encryption" >&2
         exit 1
     }
@@ -86,5 +86,5 @@ awk -F , '
         right += (sum > 0) == ($NF > 0)
     }
     END { print right " of " rows " rows are classified as their labels say" }
-' "$work/weights.csv" "$work/bias.csv" "$program/rows.csv"
+' "$work/weights.csv" "$work/bias.csv" "$artifact/rows.csv"
 echo "equal to training without encryption"

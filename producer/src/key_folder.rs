@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{Access, write_atomically};
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, NewKeys, ProgramEncryption, ProgramModel,
+    ClientModel, Encryption, EncryptionError, FunctionEncryption, FunctionModel, NewKeys,
 };
 
 const CLIENT_KEY: &str = "client.key";
@@ -179,13 +179,13 @@ impl KeyFolder {
         self.with_client_key(passphrase, |key| model.with_key(key))
     }
 
-    /// As [`KeyFolder::encryption`], of a program.
-    pub fn program_encryption(
+    /// As [`KeyFolder::encryption`], of a function.
+    pub fn function_encryption(
         &self,
-        program: Arc<ProgramModel>,
+        function: Arc<FunctionModel>,
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
-    ) -> Result<ProgramEncryption, KeyFolderError> {
-        self.with_client_key(passphrase, |key| program.with_key(key))
+    ) -> Result<FunctionEncryption, KeyFolderError> {
+        self.with_client_key(passphrase, |key| function.with_key(key))
     }
 
     fn with_client_key<T>(

@@ -1,7 +1,7 @@
 //! The data owner's side: the key folder, rows in, jobs out, replies in, scores out.
 //!
 //! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
-//! batches of rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
+//! rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
 //! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
 //! in memory; [`evaluation_keys`] puts keys into the store for both. [`settings`] is
 //! `config/producer.toml`.

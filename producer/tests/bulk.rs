@@ -19,9 +19,9 @@ use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, Feature, Features, Interface, NewKeys,
+    ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys,
 };
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{LINEAR, Owner, Services};
@@ -41,7 +41,7 @@ struct Sums {
 
 impl Sums {
     fn new() -> Self {
-        let feature = |index| Feature {
+        let feature = |index| InputFeature {
             name: format!("feature {index}"),
             may_be_missing: false,
             may_be_infinite: false,
@@ -193,7 +193,7 @@ async fn many_rows_go_through_fast_and_leave_nothing() {
         input: path,
         extra_columns: ExtraColumns::Ignore,
         output: owner.path("sums.csv"),
-        columns: Columns::Integers,
+        columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Suggested(NonZeroU32::new(ROWS_PER_JOB).unwrap()),
         republish: false,
         settings: ProducerSection::default(),

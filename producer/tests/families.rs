@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_producer::events::Events;
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{Conduct, Owner, Services, Worker, testdata};
@@ -19,7 +19,7 @@ const ROWS: usize = 2;
 /// Relative; 32-bit floats have an error of 6e-8, and a sigmoid loses a part of them.
 const TOLERANCE: f64 = 1e-6;
 
-async fn table(owner: &Owner, columns: Columns) -> (String, Vec<Vec<f64>>) {
+async fn table(owner: &Owner, columns: ScoreColumns) -> (String, Vec<Vec<f64>>) {
     let services = Services::default();
     let _worker = Worker::start(&services, owner, |_, _| Conduct::Answer).await;
     let rows = std::fs::read_to_string(owner.input(1)).unwrap();
@@ -56,9 +56,9 @@ async fn is_scored(name: &'static str, header: &str) {
         let rows: Vec<Vec<f64>> = serde_json::from_value(expected[field].clone()).unwrap();
         rows[..ROWS].to_vec()
     };
-    let (_, integers) = table(&owner, Columns::Integers).await;
+    let (_, integers) = table(&owner, ScoreColumns::Integers).await;
     assert_eq!(integers, rows("outputs"), "{name}");
-    let (found, scores) = table(&owner, Columns::Scores).await;
+    let (found, scores) = table(&owner, ScoreColumns::Scores).await;
     assert_eq!(found, header, "{name}");
     let near = |(a, b): (&f64, &f64)| (a - b).abs() <= TOLERANCE * b.abs() + 2.0 * f64::EPSILON;
     let wanted = rows("scores");

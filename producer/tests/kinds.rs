@@ -6,32 +6,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cipherscore_engine::artifact::{Archive, Digest, Kind};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact, BatchSpecs};
-use cipherscore_engine::batch::client_model::{
-    ClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale, Predicate,
-    PredicateFeature, Predicates, Scores,
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
+use cipherscore_engine::bulk::client_model::{
+    BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale,
+    Predicate, PredicateFeature, Predicates, Scores,
 };
-use cipherscore_engine::batch::parameters::{Packing, Parameters};
-use cipherscore_engine::batch::program::{Affine, Node, Output, Program};
+use cipherscore_engine::bulk::parameters::{Packing, Parameters};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, OpenError, open_client};
+use cipherscore_producer::model::{ClientModel, OpenClientError, open_client};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use tempfile::TempDir;
 
 fn program() -> Program {
-    let node = Node::Affine(Affine { constant: -3, terms: vec![(0, 6)] });
+    let node = Node::Affine(ColumnSum { constant: -3, terms: vec![(0, 6)] });
     Program { columns: 1, nodes: vec![node], outputs: vec![Output { constant: 0, roots: vec![0] }] }
 }
 
-fn specs(kind: Kind, hidden: bool) -> BatchSpecs {
+fn specs(kind: Kind, hidden: bool) -> BulkSpecs {
     let (packing, plaintext_modulus) = match kind {
         Kind::Linear => (Packing::Coefficients, 1 << 30),
         _ => (Packing::Slots, 40961),
     };
     let parameters = Parameters { packing, ring_dimension: 4096, primes: 2, plaintext_modulus };
-    BatchSpecs {
+    BulkSpecs {
         parameters,
         columns: 1,
         outputs: 1,
@@ -47,7 +47,7 @@ fn specs(kind: Kind, hidden: bool) -> BatchSpecs {
 /// `client.zip` and `server.zip` of one feature.
 fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
     let specs = specs(kind, hidden);
-    let server = BatchServerArtifact::zip(kind, &specs, &program().validate().unwrap()).unwrap();
+    let server = BulkServerArtifact::zip(kind, &specs, &program().validate().unwrap()).unwrap();
     let name = String::from("age");
     let inputs = match kind {
         Kind::Linear => Inputs::Linear(LinearInputs {
@@ -67,7 +67,7 @@ fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
     let model = ClearModel { class_name: "Regressor".into(), inputs, scores };
     let model_id = Digest::of(&server);
     let report = b"{}\n".to_vec();
-    let client = BatchClientArtifact { kind, model_id, specs, model, report };
+    let client = BulkClientArtifact { kind, model_id, specs, model, report };
     (client.to_zip().unwrap(), server)
 }
 
@@ -94,7 +94,7 @@ fn the_kind_is_found_by_what_is_in_the_zip() {
     assert!(model.fits(&server).unwrap());
     assert!(!model.fits(&zips(Kind::Ensemble, false).1).unwrap());
     assert_eq!(model.scores(&[2]).unwrap(), [2.0]);
-    assert!(matches!(open_client(&server), Err(OpenError::Server)));
+    assert!(matches!(open_client(&server), Err(OpenClientError::Server)));
     let mut spoilt = Archive::read(&client).unwrap();
     spoilt.insert("processing.json", b"{}".to_vec());
     let refused = open_client(&spoilt.to_zip().unwrap()).map(drop).unwrap_err().to_string();

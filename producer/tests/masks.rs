@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 
 use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::{BlobKind, BlobStore, Digest, JobId};
-use cipherscore_engine::batch::mask::SEED_BYTES;
-use cipherscore_engine::batch::parameters::WORD_BITS;
-use cipherscore_engine::batch::words::unpack;
+use cipherscore_engine::bulk::mask::SEED_BYTES;
+use cipherscore_engine::bulk::parameters::WORD_BITS;
+use cipherscore_engine::bulk::words::unpack;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{Conduct, Owner, Services, Worker, ids, testdata, until};
@@ -74,10 +74,10 @@ impl Encryption for Recorded {
 }
 
 /// Seeds of the ring batches of an upload, and its words.
-fn parts(upload: &[u8], batches: usize) -> (Vec<[u8; SEED_BYTES]>, Vec<u64>) {
+fn parts(upload: &[u8], ring_batches: usize) -> (Vec<[u8; SEED_BYTES]>, Vec<u64>) {
     let (mut seeds, mut words) = (Vec::new(), Vec::new());
-    for batch in upload.chunks(upload.len() / batches) {
-        let (seed, bodies) = batch.split_first_chunk().unwrap();
+    for ring_batch in upload.chunks(upload.len() / ring_batches) {
+        let (seed, bodies) = ring_batch.split_first_chunk().unwrap();
         seeds.push(*seed);
         let start = words.len();
         words.resize(start + bodies.len() * 8 / WORD_BITS as usize, 0);
@@ -113,7 +113,7 @@ fn request(owner: &Owner, encryption: Arc<Recorded>, republish: bool) -> ScoreRe
         input,
         extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
-        columns: Columns::Integers,
+        columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB.try_into().unwrap()).unwrap()),
         republish,
         settings: ProducerSection {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cipherscore_common::JobId;
 use cipherscore_common::message::ErrorCode;
 use cipherscore_producer::events::{Event, Events};
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn run(services: &Services, owner: &Owner, input: &Path, events: Events) -
         input: input.to_owned(),
         extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
-        columns: Columns::Integers,
+        columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(2).unwrap()),
         republish: false,
         settings: ProducerSection::default(),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use cipherscore_common::message::{ErrorCode, Job};
 use cipherscore_common::{BlobKind, BlobName, BlobStore};
 use cipherscore_producer::events::{Event, Events};
-use cipherscore_producer::rows::{Columns, ExtraColumns};
+use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreError, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, make_keys, serve, until};
@@ -31,7 +31,7 @@ fn request(owner: &Owner, input: &Path) -> ScoreRequest {
         input: input.to_owned(),
         extra_columns: ExtraColumns::Refuse,
         output: owner.path("scores.csv"),
-        columns: Columns::Integers,
+        columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB).unwrap()),
         republish: false,
         settings: ProducerSection {

@@ -357,11 +357,11 @@ class FHEModelServer:
 
         Args:
             serialized_encrypted_quantized_data: What a client encrypted: this package's, or Concrete
-                ML's. A program of several inputs, such as encrypted training, takes a tuple.
+                ML's. A function of several inputs, such as encrypted training, takes a tuple.
             serialized_evaluation_keys: What the client's ``get_serialized_evaluation_keys`` returned.
 
         Returns:
-            The encrypted results, in the form of the rows; a tuple from a program of several outputs.
+            The encrypted results, in the form of the rows; a tuple from a function of several outputs.
         """
         values = serialized_encrypted_quantized_data
         inputs = [values] if isinstance(values, bytes) else list(values)

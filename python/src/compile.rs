@@ -2,14 +2,14 @@
 
 use cipherscore_compiler::trained::{Body, Ensemble, Linear, ScoreKind, TrainedModel};
 use cipherscore_compiler::{self as compiler, CompileError, Format, read};
-use cipherscore_engine::batch::plan::PlanError;
+use cipherscore_engine::bulk::plan::PlanError;
 use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::failure::{Class, Failure, causes};
-use crate::options::CompileOptions;
+use crate::options::CompileArguments;
 use crate::trained::{self, Nodes};
 use crate::work;
 
@@ -54,7 +54,7 @@ pub(crate) fn compile_file(
     py: Python<'_>,
     model: PyBackedBytes,
     format: Option<&str>,
-    options: CompileOptions<'_>,
+    options: CompileArguments<'_>,
 ) -> PyResult<Compiled> {
     let options = options.options().map_err(|failure| failure.into_exception(py))?;
     let hint = format.filter(|format| *format == "onnx").map(|_| Format::Onnx);
@@ -100,7 +100,7 @@ pub(crate) fn compile_trees(
     described: Described,
     base: Vec<f64>,
     trees: Vec<Nodes<'_>>,
-    options: CompileOptions<'_>,
+    options: CompileArguments<'_>,
 ) -> PyResult<Compiled> {
     let single = described.single_precision;
     let model = || {
@@ -119,7 +119,7 @@ pub(crate) fn compile_linear(
     described: Described,
     intercepts: Vec<f64>,
     weights: PyReadonlyArray2<'_, f64>,
-    options: CompileOptions<'_>,
+    options: CompileArguments<'_>,
 ) -> PyResult<Compiled> {
     let weights = weights.as_array().rows().into_iter().map(|row| row.to_vec()).collect();
     let model = described.model(Body::Linear(Linear { intercepts, weights }));
@@ -128,7 +128,7 @@ pub(crate) fn compile_linear(
     work::run(py, move |_| compile(&model, &options))
 }
 
-fn compile(model: &TrainedModel, options: &compiler::Options) -> Result<Compiled, Failure> {
+fn compile(model: &TrainedModel, options: &compiler::CompileOptions) -> Result<Compiled, Failure> {
     let compiled = compiler::compile(model, options);
     compiled.map(Compiled).map_err(|error| {
         let advice = match &error {

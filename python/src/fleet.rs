@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::amqp::AmqpBroker;
 use cipherscore_common::{EvaluationKeyId, ModelId, RedisStore};
-use cipherscore_concrete::batch::{split_values, write_batch};
+use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::stream::{Stream, StreamError, Target};
@@ -131,10 +131,10 @@ impl Fleet {
         let chunk = usize::try_from(rows_per_job.get())?;
         self.start(done, move |scored| async move {
             let prepare = move || {
-                let batch = |rows: &[PyBackedBytes]| {
-                    (u32::try_from(rows.len()).unwrap_or(u32::MAX), write_batch(rows))
+                let framed = |rows: &[PyBackedBytes]| {
+                    (u32::try_from(rows.len()).unwrap_or(u32::MAX), frame_values(rows))
                 };
-                let payloads: Vec<_> = values.chunks(chunk).map(batch).collect();
+                let payloads: Vec<_> = values.chunks(chunk).map(framed).collect();
                 let key = evaluation_key.map(|key| {
                     let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&key));
                     (id, KeySource::Bytes(Arc::new(key.to_vec())))

@@ -1,6 +1,6 @@
 //! How a model is compiled, as Python says it.
 
-use cipherscore_compiler::{Bins, FeatureRange, Options};
+use cipherscore_compiler::{Bins, CompileOptions, FeatureRange};
 use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::failure::{Class, Failure};
 /// Keyword arguments of the functions that compile.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct CompileOptions<'py> {
+pub(crate) struct CompileArguments<'py> {
     calibration: Option<PyReadonlyArray2<'py, f64>>,
     ranges: Option<Vec<(String, f64, f64)>>,
     bins: String,
@@ -20,8 +20,8 @@ pub(crate) struct CompileOptions<'py> {
     log2_p_fail: f64,
 }
 
-impl CompileOptions<'_> {
-    pub(crate) fn options(&self) -> Result<Options, Failure> {
+impl CompileArguments<'_> {
+    pub(crate) fn options(&self) -> Result<CompileOptions, Failure> {
         let wrong = |message: &str| Err(Failure::new(Class::Compile, message));
         let bins = match self.bins.as_str() {
             "padded" => Bins::Padded,
@@ -44,7 +44,7 @@ impl CompileOptions<'_> {
             low: *low,
             high: *high,
         };
-        Ok(Options {
+        Ok(CompileOptions {
             calibration: calibration.map(|rows| rows.rows().map(<[f64]>::to_vec).collect()),
             ranges: self.ranges.as_ref().map(|ranges| ranges.iter().map(range).collect()),
             bins,

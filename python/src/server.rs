@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id, open_evaluator};
-use cipherscore_concrete::batch::{split_values, write_batch};
+use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_engine::artifact::{Archive, Digest};
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
@@ -95,7 +95,7 @@ impl Shared {
             [file] => read_rows_file(file).ok(),
             _ => None,
         };
-        if self.kind == ArtifactKind::Batch && together.is_none() {
+        if self.kind == ArtifactKind::Bulk && together.is_none() {
             return Err(Failure::new(
                 Class::Rows,
                 "these are not rows that FHEModelClient.quantize_encrypt_serialize of this package \
@@ -104,7 +104,7 @@ impl Shared {
         }
         let (count, payload) = match together {
             Some((count, body)) => (count, body.to_vec()),
-            None => (1, write_batch(values)),
+            None => (1, frame_values(values)),
         };
         let (key, stopped) = (self.prepare(key)?, || stop.load(Ordering::Relaxed));
         let mut evaluation = Arc::clone(&self.evaluator).begin(key, count).map_err(&rows)?;

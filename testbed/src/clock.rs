@@ -1,4 +1,4 @@
-//! A clock that jumps, for programs of ours: libfaketime, loaded before them.
+//! A clock that jumps, for processes of ours: libfaketime, loaded before them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -18,11 +18,11 @@ mod clock;
 mod fresh;
 mod install;
 mod process;
-mod program;
 mod rabbitmq;
 mod redis;
 mod relay;
 mod tls;
+mod watched;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ use thiserror::Error;
 
 pub use clock::Clock;
 pub use install::find_or_install;
-pub use program::Program;
+pub use process::Process;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
 pub use relay::{AmqpMethod, Relay};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Server, WatchedProcess, printed};
 use crate::tls::Tls;
+use crate::watched::{Server, WatchedProcess, printed};
 use crate::{TestbedError, fresh, install, io_error, tail};
 
 const PROGRAM: &str = "redis-server";

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """Make the reference data of encrypted training with the real Concrete ML.
 
-The training program of `SGDClassifier(fit_encrypted=True)` takes a batch of rows, their labels,
+The training function of `SGDClassifier(fit_encrypted=True)` takes a batch of rows, their labels,
 the weights and the bias, and gives new weights and a new bias: one iteration of gradient descent.
-Its encrypted outputs are inputs of the next iteration. `sgd_training` holds the program, batches,
+Its encrypted outputs are inputs of the next iteration. `sgd_training` holds the function, batches,
 and what Concrete ML computes for them without encryption.
 
     pip install concrete-ml==1.9.0        # Python 3.11
     python training.py                    # into ./sgd_training
     python training.py --output DIR       # somewhere else
-    python training.py --default DIR      # a larger program, with Concrete ML's own defaults
+    python training.py --default DIR      # a larger function, with Concrete ML's own defaults
 
 Before the data is kept, its zips go through all iterations with the real `FHEModelClient` and
 `FHEModelServer`, outputs fed back without decryption. With `--default` a bootstrap fails with
-probability 0.01, which is what Concrete ML gives training programs: such a program is no reference
+probability 0.01, which is what Concrete ML gives training functions: such a function is no reference
 data, and the result of this check is printed and not demanded.
 """
 
@@ -39,8 +39,8 @@ PARAMETERS_RANGE = (-1.0, 1.0)
 
 
 @dataclass
-class Program:
-    """How a program is made."""
+class Function:
+    """How a function is made."""
 
     name: str
     #: Columns of iris.
@@ -54,14 +54,14 @@ class Program:
 
 # A bootstrap fails with at most this probability, so that encrypted and clear training are equal.
 # Few bits and rows keep the evaluation keys, and an iteration, small enough for tests.
-SMALL = Program(
+SMALL = Function(
     "sgd_training",
     (2, 3),
     4,
     4,
     dict(n_bits_training=4, rounding_training=4, training_p_error=2.0**-22),
 )
-DEFAULT = Program("sgd_training_default", (0, 1, 2, 3), 8, 2, {})
+DEFAULT = Function("sgd_training_default", (0, 1, 2, 3), 8, 2, {})
 
 
 def load(features: Tuple[int, ...]) -> Tuple[numpy.ndarray, numpy.ndarray, List[str]]:
@@ -122,27 +122,27 @@ def train_in_fhe(folder: Path, batches: List, weights: numpy.ndarray, bias: nump
         return found
 
 
-def make_batches(program: Program, rows: numpy.ndarray, labels: numpy.ndarray) -> List:
-    """Batches with as many rows of either class, in the shapes that the program takes."""
+def make_batches(function: Function, rows: numpy.ndarray, labels: numpy.ndarray) -> List:
+    """Batches with as many rows of either class, in the shapes that the function takes."""
     generator = numpy.random.default_rng(0)
-    half = program.batch_size // 2
+    half = function.batch_size // 2
     batches = []
-    for _ in range(program.iterations):
+    for _ in range(function.iterations):
         chosen = [generator.choice(numpy.flatnonzero(labels == c), half, False) for c in (0, 1)]
         index = generator.permutation(numpy.concatenate(chosen))
         batches.append((rows[index][None, :, :], labels[index][None, :, None]))
     return batches
 
 
-def generate(program: Program, folder: Path, demand: bool) -> None:
-    """Compile and save a program, and write what is expected of it."""
+def generate(function: Function, folder: Path, demand: bool) -> None:
+    """Compile and save a function, and write what is expected of it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows, labels, names = load(program.features)
+    rows, labels, names = load(function.features)
     model = SGDClassifier(
         fit_encrypted=True, parameters_range=PARAMETERS_RANGE, random_state=0, max_iter=1
     )
-    for name, value in dict(batch_size=program.batch_size, **program.attributes).items():
+    for name, value in dict(batch_size=function.batch_size, **function.attributes).items():
         setattr(model, name, value)
     model.fit(rows, labels.astype(int), fhe="disable")
     with tempfile.TemporaryDirectory() as saved:
@@ -152,7 +152,7 @@ def generate(program: Program, folder: Path, demand: bool) -> None:
     generator = numpy.random.default_rng(1)
     weights = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, rows.shape[1], 1)), 4)
     bias = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, 1, 1)), 4)
-    batches = make_batches(program, rows, labels)
+    batches = make_batches(function, rows, labels)
     iterations = train(model.training_quantized_module, batches, weights, bias)
     last_weights, last_bias = iterations[-1]["values"]
     predicted = rows @ numpy.array(last_weights) + last_bias[0] > 0
@@ -165,8 +165,8 @@ def generate(program: Program, folder: Path, demand: bool) -> None:
     write_table(folder / "trained_bias.csv", ["bias"], numpy.array(last_bias)[:, None])
     shapes = [list(v.shape) for v in (*batches[0], weights, bias)]
     training = {
-        "case": program.name,
-        "attributes": dict(batch_size=program.batch_size, **program.attributes),
+        "case": function.name,
+        "attributes": dict(batch_size=function.batch_size, **function.attributes),
         "input_shapes": shapes,
         "output_shapes": shapes[2:],
         "iterations": iterations,
@@ -175,7 +175,7 @@ def generate(program: Program, folder: Path, demand: bool) -> None:
     write_json(folder / "training.json", training)
     found = train_in_fhe(folder, batches, weights, bias)
     equal = [f == i["outputs"] for f, i in zip(found, iterations)]
-    print(f"{program.name}: accuracy {training['accuracy']}, encrypted run equal: {equal}")
+    print(f"{function.name}: accuracy {training['accuracy']}, encrypted run equal: {equal}")
     assert all(equal) or not demand, f"expected {iterations}, found {found}"
     refuse_machine_paths(folder)
 
@@ -184,7 +184,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="(default: sgd_training beside this script)")
-    parser.add_argument("--default", type=Path, help="the larger program instead, into this folder")
+    parser.add_argument("--default", type=Path, help="the larger function instead, into this folder")
     options = parser.parse_args()
     here = Path(__file__).resolve().parent
     try:

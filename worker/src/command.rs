@@ -28,16 +28,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum WorkerCommand {
     /// Take jobs until SIGTERM or Ctrl-C; running jobs are finished first, a second signal stops
     /// at once.
-    Start(Options),
+    Start(WorkerOptions),
     /// Read the configuration, open the models, ask broker and store, and end.
-    Check(Options),
+    Check(WorkerOptions),
     /// Ask a running worker on this machine whether it is ready. Ends with 0 if it is.
-    Health(Options),
+    Health(WorkerOptions),
 }
 
 /// Where the configuration comes from.
 #[derive(Args)]
-pub struct Options {
+pub struct WorkerOptions {
     /// Configuration file; `config/worker.toml` of the sources explains every key.
     #[arg(long, value_name = "FILE", env = "CIPHERSCORE_WORKER_CONFIG")]
     config: Option<PathBuf>,
@@ -84,7 +84,7 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-impl Options {
+impl WorkerOptions {
     fn load(&self, threads: Option<NonZeroUsize>) -> anyhow::Result<WorkerConfig> {
         let flags: Vec<_> =
             self.set.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
@@ -123,7 +123,7 @@ pub fn run(
 /// As [`WorkerCommand::Start`], with a worker that `prepare` changes before it begins: models that
 /// are in no file are added there.
 pub fn start_with(
-    options: &Options,
+    options: &WorkerOptions,
     recorder: RecorderCommand,
     prepare: impl FnOnce(&mut Worker<AmqpBroker, RedisStore>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {

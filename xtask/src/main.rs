@@ -2,6 +2,7 @@
 //! chaos`, `cargo xtask fuzz`, `cargo xtask services`.
 
 mod fuzz;
+mod glossary;
 mod python;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ usage: cargo xtask TASK
                      ARGUMENTS, which go to cargo test, only what they choose
   python [ARGUMENTS] build the wheel, install it into a private virtual environment (target/python)
                      and run the tests of the Python package; ARGUMENTS go to pytest
-  check              dependency direction, and where unsafe code may be
+  check              dependency direction, where unsafe code may be, and public names
   chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
                      print the figures: --jobs N --minutes M --seed S, --help for all
   fuzz [TARGET] [--seconds N]
@@ -128,7 +129,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// The only folders whose modules may allow unsafe code.
-const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/", "engine/src/batch/kernel/"];
+const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/", "engine/src/bulk/kernel/"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -205,6 +206,7 @@ fn check() -> anyhow::Result<()> {
     ensure!(dependants.len() == 1, "nothing may depend on {PYTHON_MODULE}: {dependants:?}");
     let mut sources = Vec::new();
     collect_sources(&root(), &mut sources)?;
+    glossary::check(&root(), &sources)?;
     for source in sources {
         let text = std::fs::read_to_string(&source)?;
         let name = source.strip_prefix(root())?.to_string_lossy().into_owned();
@@ -213,7 +215,7 @@ fn check() -> anyhow::Result<()> {
             bail!("{name} allows unsafe code; only {UNSAFE_ALLOWED:?} may");
         }
     }
-    println!("dependency direction and unsafe code: as they should be");
+    println!("dependency direction, unsafe code and public names: as they should be");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use cipherscore_common::ModelId;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_testbed::{Program, RabbitMq, Redis};
+use cipherscore_testbed::{Process, RabbitMq, Redis};
 use tempfile::TempDir;
 
 use super::rows::example;
@@ -22,7 +22,7 @@ use crate::workers::{Starter, WORKER, WorkerProcess, program};
 /// The package of the command line, and its program.
 const CLI: &str = "cipherscore";
 const WORKER_THREADS: usize = 2;
-/// How often we look at the memory of the program that scores.
+/// How often we look at the memory of the process that scores.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a file may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -133,17 +133,17 @@ impl Setting {
             ("CIPHERSCORE_REDIS_URL", self.starter.store_url.as_str()),
         ];
         let started = Instant::now();
-        let mut program = Program::start(cli, &arguments, &variables)?;
+        let mut process = Process::start(cli, &arguments, &variables)?;
         let mut peak_bytes = 0.0;
-        while !program.has_ended() {
+        while !process.has_ended() {
             ensure!(started.elapsed() < PATIENCE, "the rows are not scored");
             // Nothing to be read any more where it has ended meanwhile.
-            peak_bytes = peak_memory(program.process_id()).unwrap_or(peak_bytes);
+            peak_bytes = peak_memory(process.process_id()).unwrap_or(peak_bytes);
             std::thread::sleep(LOOK_INTERVAL);
         }
         let seconds = started.elapsed().as_secs_f64();
-        let code = program.exit_code();
-        ensure!(code == Some(0), "scoring failed: {}", program.printed());
+        let code = process.exit_code();
+        ensure!(code == Some(0), "scoring failed: {}", process.printed());
         Ok(Scored { seconds, peak_bytes })
     }
 

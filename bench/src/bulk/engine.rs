@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use cipherscore_engine::batch::kernel::Kernel;
+use cipherscore_engine::bulk::kernel::Kernel;
 
 use super::rows::Numbers;
 use super::scoring::evaluate;

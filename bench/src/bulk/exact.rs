@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use anyhow::ensure;
-use cipherscore_engine::batch::kernel::Kernel;
+use cipherscore_engine::bulk::kernel::Kernel;
 use rayon::prelude::*;
 
 use super::Amount;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use cipherscore_compiler::trained::TrainedModel;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{Feature, Features};
+use cipherscore_producer::model::{Features, InputFeature};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 use crate::models::sources;
@@ -32,7 +32,7 @@ pub(super) struct Training {
 
 impl Training {
     pub(super) fn read(model: &TrainedModel) -> anyhow::Result<Self> {
-        let feature = |feature: &cipherscore_compiler::trained::Feature| Feature {
+        let feature = |feature: &cipherscore_compiler::trained::Feature| InputFeature {
             name: feature.name.clone(),
             may_be_missing: true,
             may_be_infinite: true,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 
 /// Bytes of an upload that arrive at a time, as they do from the store.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(super) fn evaluate(
-    evaluator: &Arc<BatchEvaluator>,
+    evaluator: &Arc<BulkEvaluator>,
     key: Option<&Arc<PreparedKey>>,
     rows: usize,
     upload: &[u8],

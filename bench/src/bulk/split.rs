@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use cipherscore_engine::batch::flood::Flood;
-use cipherscore_engine::batch::kernel::Kernel;
-use cipherscore_engine::batch::layout::component_words;
-use cipherscore_engine::batch::mask::{MaskId, Masks, SEED_BYTES};
-use cipherscore_engine::batch::parameters::BLOCK_POINTS;
-use cipherscore_engine::batch::ring::Ring;
-use cipherscore_engine::batch::sanitise::Sanitiser;
-use cipherscore_engine::batch::secret::PublicKey;
-use cipherscore_engine::batch::switch::Switch;
-use cipherscore_engine::batch::tape::{Columns, Scratch, Tape};
-use cipherscore_engine::batch::words::{pack, packed_len, unpack};
+use cipherscore_engine::bulk::flood::Flood;
+use cipherscore_engine::bulk::kernel::Kernel;
+use cipherscore_engine::bulk::layout::component_words;
+use cipherscore_engine::bulk::mask::{MaskId, Masks, SEED_BYTES};
+use cipherscore_engine::bulk::parameters::BLOCK_POINTS;
+use cipherscore_engine::bulk::ring::Ring;
+use cipherscore_engine::bulk::sanitise::Sanitiser;
+use cipherscore_engine::bulk::secret::PublicKey;
+use cipherscore_engine::bulk::switch::Switch;
+use cipherscore_engine::bulk::tape::{Columns, Tape, TapeScratch};
+use cipherscore_engine::bulk::words::{pack, packed_len, unpack};
 
 use super::engine::ns_per_row;
 use super::subjects::Subject;
@@ -124,7 +124,7 @@ impl Split {
     /// On words that the parts before have left: what they are makes no difference.
     fn kernel(&mut self) -> anyhow::Result<()> {
         let mut out = vec![0; self.outputs * self.tape.components() * BLOCK_POINTS];
-        let mut scratch = Scratch::default();
+        let mut scratch = TapeScratch::default();
         let [bodies, masks] = &mut self.words;
         let columns = Columns { bodies: bodies.get(), masks: masks.get() };
         for _ in 0..self.ring.dimension() / BLOCK_POINTS {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cipherscore_compiler::trained::TrainedModel;
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
-use cipherscore_engine::batch::kernel::Kernel;
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::kernel::Kernel;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{Encryption, NewKeys, open_client};
@@ -34,8 +34,8 @@ pub(super) struct Subject {
     pub(super) target: Option<f64>,
     pub(super) counterpart: Option<Counterpart>,
     pub(super) compiled: Compiled,
-    pub(super) server: BatchServerArtifact,
-    pub(super) client: BatchClientArtifact,
+    pub(super) server: BulkServerArtifact,
+    pub(super) client: BulkClientArtifact,
     pub(super) encryption: Arc<dyn Encryption>,
     pub(super) keys: NewKeys,
     ranges: Vec<(f64, f64)>,
@@ -46,12 +46,12 @@ pub(super) struct Subject {
 pub(super) fn all() -> anyhow::Result<Vec<Subject>> {
     let xgb = read(&example("model.json")?, None)?;
     let training = Training::read(&xgb)?;
-    let options = |hide, log2_p_fail| Options {
+    let options = |hide, log2_p_fail| CompileOptions {
         calibration: Some(training.calibration()),
         bins: Bins::Used,
         hide,
         log2_p_fail,
-        ..Options::default()
+        ..CompileOptions::default()
     };
     let new = |name, model: &TrainedModel, options, counterpart, target: fn(u32) -> Option<f64>| {
         Subject::new(name, model, &options, counterpart, target, &training).context(name)
@@ -76,14 +76,14 @@ impl Subject {
     fn new(
         name: &'static str,
         model: &TrainedModel,
-        options: &Options,
+        options: &CompileOptions,
         counterpart: Option<Counterpart>,
         target: fn(u32) -> Option<f64>,
         training: &Training,
     ) -> anyhow::Result<Self> {
         let compiled = compile(model, options)?;
-        let server = BatchServerArtifact::open(&compiled.server_zip)?;
-        let client = BatchClientArtifact::open(&compiled.client_zip)?;
+        let server = BulkServerArtifact::open(&compiled.server_zip)?;
+        let client = BulkClientArtifact::open(&compiled.client_zip)?;
         let model = open_client(&compiled.client_zip)?;
         let keys = model.make_keys(&|| ())?;
         let may_be_missing = model.interface().features.clone();
@@ -112,15 +112,15 @@ impl Subject {
         &self,
         kernel: Kernel,
         threads: NonZeroUsize,
-    ) -> anyhow::Result<Arc<BatchEvaluator>> {
-        let evaluator = BatchEvaluator::new(self.server.clone())?;
+    ) -> anyhow::Result<Arc<BulkEvaluator>> {
+        let evaluator = BulkEvaluator::new(self.server.clone())?;
         Ok(Arc::new(evaluator.with_threads(threads).with_kernel(kernel)))
     }
 
     /// The evaluation key, if one is needed.
     pub(super) fn prepared(
         &self,
-        evaluator: &BatchEvaluator,
+        evaluator: &BulkEvaluator,
     ) -> anyhow::Result<Option<Arc<PreparedKey>>> {
         match (&self.keys.evaluation, evaluator.needs_key()) {
             (Some(key), true) => Ok(Some(Arc::new(evaluator.prepare(key.clone())?))),

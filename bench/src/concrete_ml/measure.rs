@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cipherscore_concrete::batch::Row;
+use cipherscore_concrete::framing::Row;
 use cipherscore_engine::evaluator::PreparedKey;
 use tempfile::TempDir;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use cipherscore_concrete::batch::{BatchReader, Row, write_batch};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::{FramedRowReader, Row, frame_values};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
@@ -106,14 +106,14 @@ impl Ours {
     /// From serialised values to serialised values.
     fn job(&self, key: Option<Arc<PreparedKey>>, rows: &[Row]) -> anyhow::Result<Vec<Row>> {
         let count = u32::try_from(rows.len())?;
-        let body = write_batch(rows.iter().flatten());
+        let body = frame_values(rows.iter().flatten());
         let evaluator: Arc<dyn Evaluator> = Arc::clone(&self.evaluator) as _;
         let outputs = self.pool.install(|| {
             let mut evaluation = evaluator.begin(key, count)?;
             evaluation.push(&body, &|| false)?;
             evaluation.finish(&|| false)
         })?;
-        let mut reader = BatchReader::new(&self.signature.outputs, count);
+        let mut reader = FramedRowReader::new(&self.signature.outputs, count);
         let (mut rest, mut rows) = (outputs.as_slice(), Vec::with_capacity(rows.len()));
         while let Some(row) = reader.next_row(&mut rest)? {
             rows.push(row);

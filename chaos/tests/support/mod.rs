@@ -16,7 +16,7 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::broker::amqp::AmqpBroker;
 use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_common::{JobId, ModelId};
-use cipherscore_testbed::{Program, RabbitMqOptions};
+use cipherscore_testbed::{Process, RabbitMqOptions};
 use tempfile::TempDir;
 
 /// How long a test waits for what must come.
@@ -57,14 +57,14 @@ impl Scene {
     }
 
     /// A worker that takes jobs, with more settings.
-    pub(crate) async fn worker(&self, settings: &[&str]) -> Program {
+    pub(crate) async fn worker(&self, settings: &[&str]) -> Process {
         let mut start = self.start.clone();
         start.settings.extend(settings.iter().map(ToString::to_string));
         self.worker_of(start).await
     }
 
     /// A worker that takes jobs, started so.
-    pub(crate) async fn worker_of(&self, start: Start) -> Program {
+    pub(crate) async fn worker_of(&self, start: Start) -> Process {
         let worker = start.worker().unwrap();
         expect_consumers(&self.broker, &self.models, 1).await.unwrap();
         worker
@@ -108,7 +108,7 @@ pub(crate) async fn wait(is_so: impl Fn() -> bool) {
     }
 }
 
-pub(crate) async fn ended(worker: &mut Program) {
+pub(crate) async fn ended(worker: &mut Process) {
     let started = Instant::now();
     while !worker.has_ended() {
         assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", worker.printed());

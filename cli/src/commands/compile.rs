@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use cipherscore_compiler::read::MAX_MODEL_BYTES;
-use cipherscore_compiler::report::{Agreement, Report};
+use cipherscore_compiler::report::{Agreement, CompileReport};
 use cipherscore_compiler::trained::TrainedModel;
-use cipherscore_compiler::{Bins, Format, Options, compile, parse_ranges, read};
+use cipherscore_compiler::{Bins, CompileOptions, Format, compile, parse_ranges, read};
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{Feature, Features};
+use cipherscore_producer::model::{Features, InputFeature};
 use cipherscore_producer::rows::RowReader;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -110,7 +110,7 @@ struct CompiledModel {
     output: PathBuf,
     client_bytes: usize,
     server_bytes: usize,
-    report: Report,
+    report: CompileReport,
 }
 
 impl Compile {
@@ -142,14 +142,14 @@ impl Compile {
         report(json, &compiled, CompiledModel::print)
     }
 
-    fn options(&self, model: &TrainedModel) -> anyhow::Result<Options> {
+    fn options(&self, model: &TrainedModel) -> anyhow::Result<CompileOptions> {
         let calibration = self.calibration.as_deref();
         let calibration = calibration.map(|path| self.calibration_rows(path, model)).transpose()?;
         let ranges = self.ranges.as_deref().map(|path| {
             let bytes = read_bounded(path, MAX_RANGES_BYTES)?;
             parse_ranges(&bytes).with_context(|| path.display().to_string())
         });
-        Ok(Options {
+        Ok(CompileOptions {
             calibration,
             ranges: ranges.transpose()?,
             bins: self.bins.into(),
@@ -172,7 +172,7 @@ impl Compile {
 
 /// Columns of rows in the clear.
 pub(super) fn input_features(model: &TrainedModel) -> Features {
-    let feature = |feature: &cipherscore_compiler::trained::Feature| Feature {
+    let feature = |feature: &cipherscore_compiler::trained::Feature| InputFeature {
         name: feature.name.clone(),
         may_be_missing: true,
         may_be_infinite: true,

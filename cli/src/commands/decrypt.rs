@@ -6,20 +6,20 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, OpenClient};
-use cipherscore_producer::rows::{Columns, ScoreWriter};
+use cipherscore_producer::rows::{ScoreColumns, ScoreWriter};
 use clap::Args;
 use serde::Serialize;
 
-use super::program::{self, Converted};
-use super::{read_bounded, read_model_or_program, report, require_separate_json, write_output};
+use super::function::{self, Converted};
+use super::{read_bounded, read_model_or_function, report, require_separate_json, write_output};
 use crate::passphrase::PassphraseSource;
 
 /// Largest output file, in bytes.
 const MAX_OUTPUT_BYTES: usize = 1 << 30;
 
-/// Decrypt evaluated rows and turn them into scores, or the outputs of a program into tables.
+/// Decrypt evaluated rows and turn them into scores, or the outputs of a function into tables.
 ///
-/// Of a model all rows go into one table of scores. Of a program, such as encrypted training, each
+/// Of a model all rows go into one table of scores. Of a function, such as encrypted training, each
 /// file becomes a table of de-quantised numbers, in the form that `encrypt` reads. Files are outputs
 /// in their order, or by name:
 ///
@@ -36,12 +36,12 @@ pub(crate) struct Decrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// Encrypted outputs, as `evaluate` or `submit` wrote them. Of a program as FILE or NAME=FILE.
+    /// Encrypted outputs, as `evaluate` or `submit` wrote them. Of a function as FILE or NAME=FILE.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
 
     /// CSV to write: proba_0,.. of a classifier, prediction of a regressor; - for standard output.
-    /// Of a program one for each file of --input.
+    /// Of a function one for each file of --input.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
 
@@ -56,14 +56,14 @@ pub(crate) struct Decrypt {
 impl Decrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         self.output.iter().try_for_each(|output| require_separate_json(json, output))?;
-        match read_model_or_program(&self.client)? {
+        match read_model_or_function(&self.client)? {
             OpenClient::Model(model) => self.decrypt_rows(model, json),
-            OpenClient::Program(program) => {
+            OpenClient::Function(function) => {
                 let folder = KeyFolder::new(&self.keys);
                 let encryption =
-                    folder.program_encryption(program, || self.passphrase.existing())?;
+                    folder.function_encryption(function, || self.passphrase.existing())?;
                 let values =
-                    program::decrypt(&encryption, &self.input, &self.output, self.integers)?;
+                    function::decrypt(&encryption, &self.input, &self.output, self.integers)?;
                 report(json, &Values { values }, |Values { values }| {
                     eprintln!("{} values decrypted", values.len());
                 })
@@ -83,7 +83,7 @@ impl Decrypt {
         };
         let mut rows = 0;
         write_output(output, |file| {
-            let columns = if self.integers { Columns::Integers } else { Columns::Scores };
+            let columns = if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores };
             let mut scores = ScoreWriter::new(file, encryption.model(), columns)?;
             for path in &self.input {
                 let integers = decrypt(path)?;

@@ -11,18 +11,18 @@ use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
 
-use super::program::{self, Converted};
-use super::{InputColumns, open_input, read_model_or_program, report};
+use super::function::{self, Converted};
+use super::{InputColumns, open_input, read_model_or_function, report};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
 
-/// Encrypt rows, or the arguments of a program.
+/// Encrypt rows, or the arguments of a function.
 ///
 /// Rows of Concrete ML's models go each into a file in Concrete's format, those of compiled models
 /// all into one file.
 ///
-/// A program, such as encrypted training, has several inputs, which `inspect` lists with their
+/// A function, such as encrypted training, has several inputs, which `inspect` lists with their
 /// names and shapes. Each takes a table, in their order or by name:
 ///
 /// --input x.csv y.csv weights.csv bias.csv
@@ -42,13 +42,13 @@ pub(crate) struct Encrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// CSV with a header and one row of raw features a line; - for standard input. Of a program a
+    /// CSV with a header and one row of raw features a line; - for standard input. Of a function a
     /// table for each input, as FILE or NAME=FILE.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
 
     /// A file for each row, or one folder for row-000000-0.bin (row, argument) and so on. One file
-    /// for models whose rows are encrypted together. Of a program a file for each value, or one
+    /// for models whose rows are encrypted together. Of a function a file for each value, or one
     /// folder for x-000000.bin (input, value) and so on.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     output: Vec<PathBuf>,
@@ -73,13 +73,13 @@ struct Values {
 
 impl Encrypt {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        match read_model_or_program(&self.client)? {
+        match read_model_or_function(&self.client)? {
             OpenClient::Model(model) => self.encrypt_rows(model, json),
-            OpenClient::Program(program) => {
+            OpenClient::Function(function) => {
                 let folder = KeyFolder::new(&self.keys);
                 let encryption =
-                    folder.program_encryption(program, || self.passphrase.existing())?;
-                let values = program::encrypt(&encryption, &self.input, &self.output)?;
+                    folder.function_encryption(function, || self.passphrase.existing())?;
+                let values = function::encrypt(&encryption, &self.input, &self.output)?;
                 report(json, &Values { values }, |Values { values }| {
                     for Converted { argument, files } in values {
                         say!("{argument}: {} encrypted", files.len());
@@ -121,7 +121,7 @@ impl Encrypt {
         }
         counter.finish_and_clear();
         anyhow::ensure!(
-            program::only_folder(&self.output).is_some() || names.next().is_none(),
+            function::only_folder(&self.output).is_some() || names.next().is_none(),
             "rows for {} files, but {} files of --output",
             files.len(),
             self.output.len()
@@ -133,7 +133,7 @@ impl Encrypt {
 
     /// The files to write, as given, or numbered in a folder.
     fn names(&self) -> anyhow::Result<Box<dyn Iterator<Item = PathBuf>>> {
-        let Some(folder) = program::only_folder(&self.output).map(Path::to_owned) else {
+        let Some(folder) = function::only_folder(&self.output).map(Path::to_owned) else {
             return Ok(Box::new(self.output.clone().into_iter()));
         };
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;

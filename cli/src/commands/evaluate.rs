@@ -72,7 +72,7 @@ impl Evaluate {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let zip = read_bounded(&self.server, MAX_ZIP_BYTES)?;
         let archive = Archive::read(&zip).with_context(|| self.server.display().to_string())?;
-        if ArtifactKind::of(&archive) == ArtifactKind::Batch {
+        if ArtifactKind::of(&archive) == ArtifactKind::Bulk {
             return self.evaluate_together(&zip, json);
         }
         drop((archive, zip));

@@ -43,7 +43,7 @@ impl Import {
         let zip = read_bounded(&self.server_zip, MAX_ZIP_BYTES)?;
         let archive = Archive::read(&zip).with_context(|| self.server_zip.display().to_string())?;
         ensure!(
-            ArtifactKind::of(&archive) != ArtifactKind::Batch,
+            ArtifactKind::of(&archive) != ArtifactKind::Bulk,
             "{} is compiled: it holds no machine code, and workers take it as it is",
             self.server_zip.display()
         );

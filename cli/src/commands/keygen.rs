@@ -8,7 +8,7 @@ use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys, OpenCli
 use clap::Args;
 use serde::Serialize;
 
-use super::{read_model_or_program, report, size};
+use super::{read_model_or_function, report, size};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -20,7 +20,7 @@ use crate::progress;
 /// evaluation key's id).
 #[derive(Args)]
 pub(crate) struct Keygen {
-    /// client.zip of the model or program.
+    /// client.zip of the model or function.
     #[arg(long, value_name = "ZIP")]
     client: PathBuf,
 
@@ -51,7 +51,7 @@ struct Generated {
 
 impl Keygen {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let client = read_model_or_program(&self.client)?;
+        let client = read_model_or_function(&self.client)?;
         let folder = KeyFolder::new(&self.keys);
         if !self.force {
             folder.require_vacant()?;
@@ -60,8 +60,8 @@ impl Keygen {
         let passphrase = encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
         let keys = match &client {
             OpenClient::Model(model) => generate(&**model, json)?,
-            OpenClient::Program(program) => {
-                with_bar(program.key_steps(), json, |made| program.make_keys(made))?
+            OpenClient::Function(function) => {
+                with_bar(function.key_steps(), json, |made| function.make_keys(made))?
             }
         };
         let generated = Generated {

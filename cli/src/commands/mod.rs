@@ -7,13 +7,13 @@ pub(crate) mod demo;
 pub(crate) mod dlq;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
+mod function;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod predict;
-mod program;
 pub(crate) mod score;
 pub(crate) mod services;
 pub(crate) mod status;
@@ -33,7 +33,7 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{ClientModel, OpenClient, open_client, open_model_or_program};
+use cipherscore_producer::model::{ClientModel, OpenClient, open_client, open_model_or_function};
 use cipherscore_producer::rows::ExtraColumns;
 use clap::Args;
 use serde::Serialize;
@@ -65,10 +65,10 @@ fn read_client(path: &Path) -> anyhow::Result<Arc<dyn ClientModel>> {
     open_client(&zip).with_context(|| path.display().to_string())
 }
 
-/// Opens the `client.zip` of a model or of a program.
-fn read_model_or_program(path: &Path) -> anyhow::Result<OpenClient> {
+/// Opens the `client.zip` of a model or of a function.
+fn read_model_or_function(path: &Path) -> anyhow::Result<OpenClient> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    open_model_or_program(&zip).with_context(|| path.display().to_string())
+    open_model_or_function(&zip).with_context(|| path.display().to_string())
 }
 
 /// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.

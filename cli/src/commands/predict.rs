@@ -13,7 +13,7 @@ use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption};
-use cipherscore_producer::rows::{Columns, RowReader, ScoreWriter};
+use cipherscore_producer::rows::{RowReader, ScoreColumns, ScoreWriter};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -186,7 +186,7 @@ impl Predict {
         output: &mut dyn Write,
         bar: &ProgressBar,
     ) -> anyhow::Result<usize> {
-        let columns = if self.integers { Columns::Integers } else { Columns::Scores };
+        let columns = if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores };
         let model = sides.encryption.model();
         let mut scores = ScoreWriter::new(output, model, columns)?;
         let chunk_rows = sides.rows_at_a_time();

@@ -13,7 +13,7 @@ use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
-use cipherscore_producer::rows::Columns;
+use cipherscore_producer::rows::ScoreColumns;
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -126,7 +126,7 @@ impl Score {
             input: self.input,
             extra_columns: self.columns.extra(),
             output: self.output.clone(),
-            columns: if self.integers { Columns::Integers } else { Columns::Scores },
+            columns: if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores },
             rows_per_job,
             republish: self.republish,
             settings: settings.clone(),

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use cipherscore_testbed::{Program, RabbitMq, Redis};
+use cipherscore_testbed::{Process, RabbitMq, Redis};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -203,8 +203,8 @@ impl Fixture {
             ("CIPHERSCORE_BROKER_URL", broker),
             ("CIPHERSCORE_REDIS_URL", self.redis_url.as_str()),
         ];
-        let program = Program::start(Path::new(PROGRAM), &words, &variables).unwrap();
-        let worker = Worker { program, health, fixture: self };
+        let process = Process::start(Path::new(PROGRAM), &words, &variables).unwrap();
+        let worker = Worker { process, health, fixture: self };
         let is_ready = || self.run(&["worker", "health", "--set", &worker.health]).code == Some(0);
         wait_until("a worker is not ready", is_ready);
         worker
@@ -281,31 +281,31 @@ impl Ran {
 
 /// A worker in a process of its own.
 pub(crate) struct Worker<'a> {
-    program: Program,
+    process: Process,
     pub(crate) health: String,
     fixture: &'a Fixture,
 }
 
 impl Worker<'_> {
     pub(crate) fn printed(&self) -> String {
-        let printed = self.program.printed();
+        let printed = self.process.printed();
         self.fixture.assert_discreet(&printed);
         printed
     }
 
     pub(crate) fn process_id(&self) -> u32 {
-        self.program.process_id()
+        self.process.process_id()
     }
 
     pub(crate) fn terminate(&self) {
-        self.program.signal("TERM").unwrap();
+        self.process.signal("TERM").unwrap();
     }
 
     /// Waits until it has ended in order, and says how long that took.
     pub(crate) fn end(mut self) -> Duration {
         let asked = Instant::now();
-        wait_until("a worker does not end", || self.program.has_ended());
-        assert_eq!(self.program.exit_code(), Some(0), "{}", self.printed());
+        wait_until("a worker does not end", || self.process.has_ended());
+        assert_eq!(self.process.exit_code(), Some(0), "{}", self.printed());
         asked.elapsed()
     }
 }

@@ -21,7 +21,7 @@ use crate::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
 /// Longest correlation id, in bytes.
 pub const MAX_CORRELATION_BYTES: usize = 255;
 
-/// A request to evaluate one model on a batch of encrypted rows.
+/// A request to evaluate one model on encrypted rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Which job. Published again, it stays the same.
@@ -103,7 +103,7 @@ pub struct Timings {
     pub evaluate: Duration,
 }
 
-/// The bytes of a batch: in the message, or in the store.
+/// The body of a job or of a reply: in the message, or in the store.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
     /// In the message; at most [`MAX_INLINE_BYTES`].
@@ -137,7 +137,7 @@ impl Payload {
     }
 }
 
-/// A batch in the store.
+/// A body in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPayload {
     /// Digest of all bytes, which is the id of the blob.

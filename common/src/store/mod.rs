@@ -1,4 +1,4 @@
-//! The store of evaluation keys, models and large batches: one seam, in Redis and in memory.
+//! The store of evaluation keys, models and large bodies: one seam, in Redis and in memory.
 
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -58,7 +58,7 @@ pub struct BlobName {
     pub tenant: Tenant,
     /// What it is.
     pub kind: BlobKind,
-    /// The digest in its [`EvaluationKeyId`] or [`ModelId`], or of a batch.
+    /// The digest in its [`EvaluationKeyId`] or [`ModelId`], or of a payload.
     pub id: Digest,
 }
 
@@ -102,7 +102,7 @@ impl Blob {
         Self::new(BlobName::model(tenant, id), bytes, sha256)
     }
 
-    /// A batch on its way to or from the workers, whose id is its digest; and how a message names
+    /// A payload on its way to or from the workers, whose id is its digest; and how a message names
     /// it.
     pub fn payload(
         tenant: &Tenant,

@@ -1,7 +1,7 @@
 //! The compiled model on the calibration rows, in the clear, against the trained model.
 
-use cipherscore_engine::batch::client_model::{ClientModel, EncodedRows};
-use cipherscore_engine::batch::program::ValidProgram;
+use cipherscore_engine::bulk::client_model::{BulkClientModel, EncodedRows};
+use cipherscore_engine::bulk::program::ValidProgram;
 use cipherscore_engine::model::ScoreKind;
 
 use crate::report::Agreement;
@@ -12,7 +12,7 @@ const MAX_ROWS: usize = 10_000;
 
 pub(super) fn of(
     model: &TrainedModel,
-    client: &ClientModel,
+    client: &BulkClientModel,
     program: &ValidProgram,
     rows: &[Vec<f64>],
 ) -> Agreement {

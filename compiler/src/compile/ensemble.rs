@@ -1,13 +1,13 @@
 //! Ensembles: thresholds as they are offered, leaves at the scale of a plan.
 
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
-use cipherscore_engine::batch::parameters::Packing;
-use cipherscore_engine::batch::plan::{Goal, Rounded, plan};
-use cipherscore_engine::batch::program::MAX_COLUMNS;
+use cipherscore_engine::bulk::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
+use cipherscore_engine::bulk::parameters::Packing;
+use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
+use cipherscore_engine::bulk::program::MAX_COLUMNS;
 use cipherscore_engine::model::ScoreKind;
 
-use super::{CompileError, Options, Parts};
+use super::{CompileError, CompileOptions, Parts};
 use crate::bins::{self, Bins, Calibration};
 use crate::lower::{Column, Lowered, Rounding};
 use crate::report::ensemble_secrets;
@@ -19,7 +19,7 @@ const MAX_SCALE: f64 = (1u64 << 44) as f64;
 pub(super) fn compile(
     model: &TrainedModel,
     ensemble: &Ensemble,
-    options: &Options,
+    options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
     let lowered = lower(model, ensemble, options)?;
     let predicates = lowered.predicates(&model.features);
@@ -87,7 +87,7 @@ fn relative_error(rounding: &Rounding, units: &[f64]) -> f64 {
 fn lower(
     model: &TrainedModel,
     ensemble: &Ensemble,
-    options: &Options,
+    options: &CompileOptions,
 ) -> Result<Lowered, CompileError> {
     let features = &model.features;
     let calibration = options.calibration.as_deref().filter(|rows| !rows.is_empty());

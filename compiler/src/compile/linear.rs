@@ -1,11 +1,11 @@
 //! Linear models: ranges of the features, and as many steps as the error asks for.
 
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::client_model::Inputs;
-use cipherscore_engine::batch::parameters::Packing;
-use cipherscore_engine::batch::plan::{Goal, Rounded, plan};
+use cipherscore_engine::bulk::client_model::Inputs;
+use cipherscore_engine::bulk::parameters::Packing;
+use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
 
-use super::{CompileError, Options, Parts};
+use super::{CompileError, CompileOptions, Parts};
 use crate::linear::{LinearError, Ranged, RoundedLinear};
 use crate::ranges::{calibrated, named};
 use crate::report::linear_secrets;
@@ -14,7 +14,7 @@ use crate::trained::{Linear, TrainedModel};
 pub(super) fn compile(
     model: &TrainedModel,
     linear: &Linear,
-    options: &Options,
+    options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
     let features = &model.features;
     let ranges = match (&options.ranges, &options.calibration) {

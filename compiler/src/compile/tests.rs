@@ -1,5 +1,5 @@
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::model::ScoreKind;
 
 use super::*;
@@ -73,8 +73,8 @@ fn classifier(trees: usize, depth: u32, rows: &[Vec<f64>]) -> TrainedModel {
     }
 }
 
-fn with_rows(rows: &[Vec<f64>]) -> Options {
-    Options { calibration: Some(rows.to_vec()), ..Options::default() }
+fn with_rows(rows: &[Vec<f64>]) -> CompileOptions {
+    CompileOptions { calibration: Some(rows.to_vec()), ..CompileOptions::default() }
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn an_ensemble_becomes_zips_that_answer_like_it() {
     let rows = rows(400, 6);
     let model = classifier(20, 3, &rows);
     for (bins, hide) in [(Bins::Used, false), (Bins::Used, true), (Bins::Padded, true)] {
-        let options = Options { bins, hide, ..with_rows(&rows) };
+        let options = CompileOptions { bins, hide, ..with_rows(&rows) };
         let compiled = compile(&model, &options).unwrap();
         assert_eq!(compiled, compile(&model, &options).unwrap());
-        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
-        let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
+        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
         assert_eq!((server.kind, server.model_id), (Kind::Ensemble, compiled.model_id));
         assert_eq!((client.model_id, &client.specs), (compiled.model_id, &server.specs));
         assert_eq!((client.specs.hidden, client.specs.degree), (hide, 3));
@@ -98,18 +98,18 @@ fn an_ensemble_becomes_zips_that_answer_like_it() {
         assert_eq!((agreement.rows, agreement.refused), (400, 0));
         assert!(agreement.largest_difference <= report.raw_error[0] / 4.0 + 1e-12);
         assert!(agreement.same_label.unwrap() >= 398);
-        let given: Report = Report::from_json(&client.report).unwrap();
+        let given: CompileReport = CompileReport::from_json(&client.report).unwrap();
         if hide {
             assert_says_no_more_than_rounded(&given, &report);
         } else {
-            assert_eq!(given, Report { noise_bits: vec![], ..report });
+            assert_eq!(given, CompileReport { noise_bits: vec![], ..report });
         }
     }
 }
 
 /// What is exact would count the products and leaves of a hidden model.
-fn assert_says_no_more_than_rounded(given: &Report, exact: &Report) {
-    let figures = |report: &Report| {
+fn assert_says_no_more_than_rounded(given: &CompileReport, exact: &CompileReport) {
+    let figures = |report: &CompileReport| {
         let agreement = report.agreement.unwrap();
         [
             report.microseconds_per_row,
@@ -122,7 +122,7 @@ fn assert_says_no_more_than_rounded(given: &Report, exact: &Report) {
         assert!(exact <= given && given < 2.0 * exact, "{given} {exact}");
         assert_eq!(given.log2().fract(), 0.0, "{given}");
     }
-    assert_eq!(given.log2_p_fail, Options::default().log2_p_fail);
+    assert_eq!(given.log2_p_fail, CompileOptions::default().log2_p_fail);
     assert_eq!((given.columns, &given.features), (exact.columns, &exact.features));
     assert!(given.noise_bits.is_empty());
 }
@@ -135,7 +135,7 @@ fn padded_features_have_round_numbers_of_columns() {
     for feature in &compiled.report.features {
         assert!([1, 3, 7, 15, 31, 63].contains(&feature.columns), "{feature:?}");
     }
-    let refused = compile(&model, &Options::default()).unwrap_err().to_string();
+    let refused = compile(&model, &CompileOptions::default()).unwrap_err().to_string();
     assert!(refused.contains("padded bins need calibration rows"), "{refused}");
 }
 
@@ -143,11 +143,12 @@ fn padded_features_have_round_numbers_of_columns() {
 fn merged_and_snapped_thresholds_are_fewer_and_mostly_agree() {
     let rows = rows(2000, 4);
     let model = classifier(40, 4, &rows);
-    let used = Options { bins: Bins::Used, hide: false, ..with_rows(&rows) };
-    let merged = compile(&model, &Options { max_bins: Some(10), ..used.clone() }).unwrap().report;
+    let used = CompileOptions { bins: Bins::Used, hide: false, ..with_rows(&rows) };
+    let merged =
+        compile(&model, &CompileOptions { max_bins: Some(10), ..used.clone() }).unwrap().report;
     // Each of ten thresholds with and without what is missing, and whether a value is there.
     assert!(merged.features.iter().all(|feature| feature.columns <= 21), "{merged:?}");
-    let full = compile(&model, &Options { bins: Bins::Full, ..used }).unwrap().report;
+    let full = compile(&model, &CompileOptions { bins: Bins::Full, ..used }).unwrap().report;
     assert!(full.features.iter().all(|feature| feature.columns / 2 == 63), "{full:?}");
     for report in [merged, full] {
         let agreement = report.agreement.unwrap();
@@ -159,10 +160,10 @@ fn merged_and_snapped_thresholds_are_fewer_and_mostly_agree() {
 fn what_does_not_fit_is_refused_with_what_would() {
     let rows = rows(200, 30);
     let model = classifier(1, 10, &rows);
-    let options = Options { bins: Bins::Used, max_error: 1e-10, ..with_rows(&rows) };
+    let options = CompileOptions { bins: Bins::Used, max_error: 1e-10, ..with_rows(&rows) };
     let refused = compile(&model, &options).unwrap_err().to_string();
     assert!(refused.contains("does not fit") && refused.contains("it would fit with"), "{refused}");
-    let short = Options { calibration: Some(vec![vec![1.0]]), ..Options::default() };
+    let short = CompileOptions { calibration: Some(vec![vec![1.0]]), ..CompileOptions::default() };
     let refused = compile(&model, &short).unwrap_err().to_string();
     assert_eq!(refused, "calibration row 0 has 1 features, where the model has 30");
 }
@@ -187,8 +188,8 @@ fn a_linear_model_is_never_hidden_and_stays_in_its_ranges() {
     let model = linear();
     let complete: Vec<_> = rows(500, 3).into_iter().filter(|row| !row[2].is_nan()).collect();
     let compiled = compile(&model, &with_rows(&complete)).unwrap();
-    let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
-    BatchServerArtifact::open(&compiled.server_zip).unwrap();
+    let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
+    BulkServerArtifact::open(&compiled.server_zip).unwrap();
     assert_eq!((client.kind, client.specs.hidden), (Kind::Linear, false));
     let report = &compiled.report;
     assert!(report.relative_error <= 1e-3 && !report.hidden, "{report:?}");
@@ -199,7 +200,7 @@ fn a_linear_model_is_never_hidden_and_stays_in_its_ranges() {
     assert!(agreement.largest_difference <= largest, "{agreement:?} {largest}");
     let far = client.model.inputs.encode(&[[1.0, 1e6, 1.0]], 0).unwrap_err().to_string();
     assert!(far.contains("f1 of row 0 is 1000000, outside of the range"), "{far}");
-    let refused = compile(&model, &Options::default()).unwrap_err().to_string();
+    let refused = compile(&model, &CompileOptions::default()).unwrap_err().to_string();
     assert!(refused.contains("ranges of a linear model need calibration rows"), "{refused}");
 }
 

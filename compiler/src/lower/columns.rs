@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cipherscore_engine::batch::program::Affine;
+use cipherscore_engine::bulk::program::ColumnSum;
 
 use super::atoms::{AtomSet, Atoms};
 use super::forest::{Forest, Shape};
@@ -165,7 +165,7 @@ pub(crate) fn needed(forest: &Forest) -> Vec<BTreeSet<AtomSet>> {
 
 /// All sets that a program needs, in columns whose positions are known.
 #[derive(Debug, Default)]
-pub(crate) struct Indicators(Vec<BTreeMap<AtomSet, Affine>>);
+pub(crate) struct Indicators(Vec<BTreeMap<AtomSet, ColumnSum>>);
 
 impl Indicators {
     /// Of sets that can be made of the columns; `position` gives the upload's.
@@ -180,7 +180,7 @@ impl Indicators {
                 let terms = terms.iter().map(|(set, sign)| (position(feature, set), *sign));
                 let mut terms: Vec<_> = terms.collect();
                 terms.sort_unstable();
-                (set.clone(), Affine { constant, terms })
+                (set.clone(), ColumnSum { constant, terms })
             };
             sets.iter().map(indicator).collect()
         };
@@ -188,7 +188,7 @@ impl Indicators {
     }
 
     /// 1 where the feature's atom is in the set.
-    pub(crate) fn get(&self, feature: usize, set: &AtomSet) -> &Affine {
+    pub(crate) fn get(&self, feature: usize, set: &AtomSet) -> &ColumnSum {
         &self.0[feature][set]
     }
 }

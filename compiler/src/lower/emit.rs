@@ -19,8 +19,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cipherscore_engine::batch::program::{
-    Affine, ColumnId, Node, NodeId, Output, Product, Program,
+use cipherscore_engine::bulk::program::{
+    ColumnId, ColumnSum, Node, NodeId, Output, Product, Program,
 };
 
 use super::atoms::AtomSet;
@@ -35,15 +35,15 @@ type Pending = BTreeMap<usize, AtomSet>;
 struct Sum {
     constant: i64,
     terms: BTreeMap<ColumnId, i64>,
-    products: Vec<(Affine, NodeId)>,
+    products: Vec<(ColumnSum, NodeId)>,
     choices: Vec<Choice>,
 }
 
 /// The node of the case whose indicator is 1. They add up to 1.
 #[derive(Debug, Clone, PartialEq)]
 struct Choice {
-    default: (Affine, NodeId),
-    cases: Vec<(Affine, NodeId)>,
+    default: (ColumnSum, NodeId),
+    cases: Vec<(ColumnSum, NodeId)>,
 }
 
 impl Sum {
@@ -59,7 +59,7 @@ impl Sum {
         self.products.is_empty() && self.choices.is_empty()
     }
 
-    fn add_affine(&mut self, affine: &Affine, factor: i64) {
+    fn add_affine(&mut self, affine: &ColumnSum, factor: i64) {
         self.constant += affine.constant * factor;
         for &(column, coefficient) in &affine.terms {
             let sum = self.terms.entry(column).or_default();
@@ -72,14 +72,14 @@ impl Sum {
 
     fn add(&mut self, other: Self) {
         let terms = other.terms.into_iter().collect();
-        self.add_affine(&Affine { constant: other.constant, terms }, 1);
+        self.add_affine(&ColumnSum { constant: other.constant, terms }, 1);
         self.products.extend(other.products);
         self.choices.extend(other.choices);
     }
 
-    fn affine(&self) -> Affine {
+    fn affine(&self) -> ColumnSum {
         let terms = self.terms.iter().map(|(&column, &coefficient)| (column, coefficient));
-        Affine { constant: self.constant, terms: terms.collect() }
+        ColumnSum { constant: self.constant, terms: terms.collect() }
     }
 }
 
@@ -174,7 +174,7 @@ impl<'a> Emitter<'a> {
         sum
     }
 
-    fn product(&mut self, indicator: &Affine, value: Sum) -> Sum {
+    fn product(&mut self, indicator: &ColumnSum, value: Sum) -> Sum {
         let mut product = Sum::default();
         match value.as_constant() {
             Some(constant) => product.add_affine(indicator, constant),
@@ -184,7 +184,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The value of the one case whose indicator is 1.
-    fn choice(&mut self, mut cases: Vec<(Affine, Sum)>) -> Sum {
+    fn choice(&mut self, mut cases: Vec<(ColumnSum, Sum)>) -> Sum {
         let constant = cases.iter().position(|(_, value)| value.as_constant().is_some());
         let (indicator, default) = cases.swap_remove(constant.unwrap_or(cases.len() - 1));
         if let Some(default) = default.as_constant() {
@@ -205,13 +205,14 @@ impl<'a> Emitter<'a> {
     /// to, or both where the latter is affine; other choices are sums of products.
     fn node(&mut self, mut sum: Sum) -> NodeId {
         let affine_node =
-            |nodes: &[Node], (_, node): &(Affine, NodeId)| match &nodes[*node as usize] {
+            |nodes: &[Node], (_, node): &(ColumnSum, NodeId)| match &nodes[*node as usize] {
                 Node::Affine(affine) => Some(affine.clone()),
                 Node::Select { .. } => None,
             };
         let mut products = Vec::new();
         let with_base = sum.choices.iter().position(|choice| {
-            sum.affine() == Affine::default() || affine_node(&self.nodes, &choice.default).is_some()
+            sum.affine() == ColumnSum::default()
+                || affine_node(&self.nodes, &choice.default).is_some()
         });
         let mut base = None;
         if let Some(choice) = with_base.map(|position| sum.choices.remove(position)) {
@@ -233,7 +234,7 @@ impl<'a> Emitter<'a> {
         if products.is_empty() {
             return base.unwrap_or_else(|| self.intern(Node::Affine(sum.affine())));
         }
-        if sum.affine() != Affine::default() {
+        if sum.affine() != ColumnSum::default() {
             base = Some(self.intern(Node::Affine(sum.affine())));
         }
         self.intern(Node::Select { base, products })

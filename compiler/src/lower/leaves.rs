@@ -5,7 +5,7 @@
 //! raw     = sum of integers / scale + base + sum of centres
 //! ```
 
-use cipherscore_engine::batch::client_model::OutputScale;
+use cipherscore_engine::bulk::client_model::OutputScale;
 
 use super::forest::Forest;
 

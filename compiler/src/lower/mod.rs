@@ -10,8 +10,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use cipherscore_engine::batch::client_model::{Predicate, PredicateFeature, Predicates};
-use cipherscore_engine::batch::program::Program;
+use cipherscore_engine::bulk::client_model::{Predicate, PredicateFeature, Predicates};
+use cipherscore_engine::bulk::program::Program;
 use thiserror::Error;
 
 use crate::trained::{Ensemble, Feature, ValueSet};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use cipherscore_engine::batch::program::{Affine, Node};
+use cipherscore_engine::bulk::program::{ColumnSum, Node};
 use cipherscore_engine::model::ScoreKind;
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::trained::{Body, Link, TrainedModel, Tree, TreeNode};
 
 /// Values of every program's nodes and outputs, as their documentation says.
 fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
-    let affine = |affine: &Affine| -> i64 {
+    let affine = |affine: &ColumnSum| -> i64 {
         affine.constant
             + affine.terms.iter().map(|(column, c)| c * bits[*column as usize]).sum::<i64>()
     };
@@ -20,7 +20,7 @@ fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
         let value = match node {
             Node::Affine(node) => affine(node),
             Node::Select { base, products } => {
-                let product = |product: &cipherscore_engine::batch::program::Product| {
+                let product = |product: &cipherscore_engine::bulk::program::Product| {
                     let indicator = affine(&product.indicator);
                     assert!((0..=1).contains(&indicator));
                     let minus = product.minus.map_or(0, |minus| values[minus as usize]);
@@ -32,7 +32,7 @@ fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
         };
         values.push(value);
     }
-    let output = |output: &cipherscore_engine::batch::program::Output| {
+    let output = |output: &cipherscore_engine::bulk::program::Output| {
         output.constant + output.roots.iter().map(|root| values[*root as usize]).sum::<i64>()
     };
     program.outputs.iter().map(output).collect()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::CompileReport;
 
 const WIDTH: f64 = 640.0;
 const LABEL: f64 = 150.0;
@@ -17,7 +17,7 @@ struct Bar {
     colour: &'static str,
 }
 
-pub(super) fn draw(report: &Report) -> String {
+pub(super) fn draw(report: &CompileReport) -> String {
     let noise = report.noise_bits.iter().enumerate().map(|(index, &bits)| Bar {
         label: format!("degree {}", index + 1),
         value: bits,

@@ -1,10 +1,10 @@
 //! Decrypted integers equal the program's, and scores are the library's within the stated error.
 
 use cipherscore_compiler::trained::{Body, ScoreKind};
-use cipherscore_compiler::{Bins, Options, Report, compile};
+use cipherscore_compiler::{Bins, CompileOptions, CompileReport, compile};
 
-use cipherscore_engine::batch::artifact::BatchClientArtifact;
-use cipherscore_engine::batch::flood::Flood;
+use cipherscore_engine::bulk::artifact::BulkClientArtifact;
+use cipherscore_engine::bulk::flood::Flood;
 
 use crate::bounds::{label, scores};
 use crate::cases::{Case, all};
@@ -17,8 +17,8 @@ const REFUSED: [(&str, &str); 2] =
 /// Standard deviations that noise is beyond in one of 2^128 cases.
 const DEVIATIONS: f64 = 13.1;
 
-fn options(case: &Case, bins: Bins) -> Options {
-    Options { calibration: Some(case.rows.clone()), bins, ..Options::default() }
+fn options(case: &Case, bins: Bins) -> CompileOptions {
+    CompileOptions { calibration: Some(case.rows.clone()), bins, ..CompileOptions::default() }
 }
 
 fn is_refused(case: &Case) -> bool {
@@ -27,7 +27,7 @@ fn is_refused(case: &Case) -> bool {
 
 /// Compiles, encrypts, evaluates and decrypts, and compares integers. Decrypted rows and the raw
 /// outputs and report that they come with.
-fn integers(case: &Case, options: &Options) -> (Vec<Vec<f64>>, Report) {
+fn integers(case: &Case, options: &CompileOptions) -> (Vec<Vec<f64>>, CompileReport) {
     let compiled = compile(&case.model, options);
     let compiled = compiled.unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let is_ensemble = matches!(case.model.body, Body::Ensemble(_));
@@ -39,7 +39,7 @@ fn integers(case: &Case, options: &Options) -> (Vec<Vec<f64>>, Report) {
 }
 
 /// Scores of all rows; gives how many labels had to be the library's.
-fn agrees(case: &Case, raw: &[Vec<f64>], report: &Report) -> usize {
+fn agrees(case: &Case, raw: &[Vec<f64>], report: &CompileReport) -> usize {
     assert_eq!(raw.len(), case.scores.len(), "{}", case.name);
     let (relative, absolute) = case.tolerance;
     let mut labels = 0;
@@ -82,10 +82,10 @@ fn floods_fit_into_their_moduli() {
     let mut hidden = 0;
     for case in all().iter().filter(|case| !is_refused(case)) {
         for max_error in [1e-1, 1e-2, 1e-3, 1e-4] {
-            let options = Options { max_error, ..options(case, Bins::Used) };
+            let options = CompileOptions { max_error, ..options(case, Bins::Used) };
             // A large error may leave nothing of a model, and a small one not fit.
             let Ok(compiled) = compile(&case.model, &options) else { continue };
-            let specs = BatchClientArtifact::open(&compiled.client_zip).unwrap().specs;
+            let specs = BulkClientArtifact::open(&compiled.client_zip).unwrap().specs;
             if !specs.hidden {
                 continue;
             }
@@ -106,7 +106,7 @@ fn decrypted_scores_are_those_of_the_libraries() {
     let (mut models, mut labels) = (0, 0);
     for case in all().iter().filter(|case| !is_refused(case)) {
         for (bins, hide) in [(Bins::Used, true), (Bins::Used, false), (Bins::Padded, true)] {
-            let options = Options { hide, ..options(case, bins) };
+            let options = CompileOptions { hide, ..options(case, bins) };
             let (raw, report) = integers(case, &options);
             assert!(report.relative_error <= options.max_error, "{}", case.name);
             labels += agrees(case, &raw, &report);
@@ -124,7 +124,7 @@ fn merged_and_snapped_thresholds_decrypt_to_what_their_program_says() {
     for case in all().iter().filter(|case| !is_refused(case)) {
         let used = compile(&case.model, &options(case, Bins::Used)).unwrap().report;
         let full = options(case, Bins::Full);
-        let merged = Options { max_bins: Some(2), ..options(case, Bins::Used) };
+        let merged = CompileOptions { max_bins: Some(2), ..options(case, Bins::Used) };
         for options in [full, merged] {
             let (raw, report) = integers(case, &options);
             assert_eq!((raw.len(), report.outputs), (case.rows.len(), used.outputs));

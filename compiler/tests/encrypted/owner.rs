@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use cipherscore_compiler::Compiled;
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
-use cipherscore_engine::batch::client::{BatchClient, ReplyShape};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
-use cipherscore_engine::batch::ring::Ring;
-use cipherscore_engine::batch::secret::SecretKey;
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::ring::Ring;
+use cipherscore_engine::bulk::secret::SecretKey;
 use cipherscore_engine::evaluator::{Evaluator, Stop};
 
 const NEVER: Stop<'static> = &|| false;
@@ -18,17 +18,17 @@ const CHUNK_BYTES: usize = 100_003;
 pub(crate) struct Answer {
     pub(crate) decrypted: Vec<Vec<i64>>,
     pub(crate) clear: Vec<Vec<i64>>,
-    pub(crate) client: BatchClientArtifact,
+    pub(crate) client: BulkClientArtifact,
 }
 
 /// The whole way, with fresh keys.
 pub(crate) fn answer(compiled: &Compiled, rows: &[Vec<f64>]) -> Answer {
-    let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
+    let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
     let specs = &client.specs;
     let ring = Ring::new(specs.parameters).unwrap();
     let secret = SecretKey::generate(&specs.parameters).unwrap();
     let public = specs.hidden.then(|| secret.public_key(&ring).unwrap());
-    let owner = BatchClient::new(ring, &secret).unwrap();
+    let owner = BulkClient::new(ring, &secret).unwrap();
     let encoded = client.model.inputs.encode(rows, 0).unwrap();
     let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
     let upload = owner.encrypt(rows.len(), specs.columns, fill).unwrap();
@@ -45,7 +45,7 @@ pub(crate) fn answer(compiled: &Compiled, rows: &[Vec<f64>]) -> Answer {
     let outputs = owner.decrypt(&reply, shape).unwrap();
     let decrypted = transposed(&outputs, rows.len());
 
-    let program = BatchServerArtifact::open(&compiled.server_zip).unwrap().program;
+    let program = BulkServerArtifact::open(&compiled.server_zip).unwrap().program;
     let mut columns = vec![vec![0; rows.len()]; specs.columns as usize];
     (0..).zip(&mut columns).for_each(|(column, values)| encoded.fill(column, 0, values));
     let bits = transposed(&columns, rows.len());
@@ -59,8 +59,8 @@ fn transposed(columns: &[Vec<i64>], rows: usize) -> Vec<Vec<i64>> {
 
 /// What a worker does with a `server.zip`, an evaluation key and an upload.
 fn evaluate(zip: &[u8], key: Option<Vec<u8>>, rows: u32, upload: &[u8]) -> Vec<u8> {
-    let artifact = BatchServerArtifact::open(zip).unwrap();
-    let evaluator = Arc::new(BatchEvaluator::new(artifact).unwrap());
+    let artifact = BulkServerArtifact::open(zip).unwrap();
+    let evaluator = Arc::new(BulkEvaluator::new(artifact).unwrap());
     assert_eq!(evaluator.needs_key(), key.is_some());
     assert_eq!(evaluator.max_input_bytes(rows), upload.len() as u64);
     let key = key.map(|key| Arc::new(evaluator.prepare(key).unwrap()));

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use cipherscore_compiler::{Bins, Compiled, Options, compile, read};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 
 use crate::reference::{cases, rows};
 
@@ -22,7 +22,7 @@ fn compiled_models_answer_within_their_error() {
         let (_, rows) = rows(&case);
         for (bins, hide) in [(Bins::Used, false), (Bins::Padded, true)] {
             let calibration = Some(rows.clone());
-            let options = Options { calibration, bins, hide, ..Options::default() };
+            let options = CompileOptions { calibration, bins, hide, ..CompileOptions::default() };
             let compiled = compile(&model, &options);
             let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}"));
             let largest = largest_raw_difference(&compiled, &rows, |row| model.raw(row));
@@ -38,8 +38,8 @@ fn largest_raw_difference(
     rows: &[Vec<f64>],
     raw: impl Fn(&[f64]) -> Vec<f64>,
 ) -> f64 {
-    let client = BatchClientArtifact::open(&compiled.client_zip).unwrap();
-    let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
+    let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
+    let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
     let encoded = client.model.inputs.encode(rows, 0).unwrap();
     let mut columns = vec![vec![0; rows.len()]; client.specs.columns as usize];
     for (column, values) in (0..).zip(&mut columns) {

@@ -5,8 +5,8 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
-use cipherscore_concrete::batch::{BatchReader, Row, write_batch};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::{FramedRowReader, Row, frame_values};
 use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::{RecordError, RecorderCommand};
 use cipherscore_concrete::server::{ServerArtifact, ServerZipError};
@@ -38,7 +38,7 @@ impl Party {
     /// Rows of values encrypted to a job's body; `rows[row][input]` are integers.
     pub(crate) fn body(&self, rows: &[Vec<Vec<i64>>]) -> Vec<u8> {
         let gates = &self.signature.inputs;
-        write_batch(rows.iter().flat_map(|row| gates.iter().zip(row)).map(|(gate, integers)| {
+        frame_values(rows.iter().flat_map(|row| gates.iter().zip(row)).map(|(gate, integers)| {
             let words = self.client_keys.encrypt(integers, gate).unwrap();
             write_value(gate, Compression::Seed, &words)
         }))
@@ -47,7 +47,7 @@ impl Party {
     /// A result's integers, `[row][output]`.
     pub(crate) fn decrypt(&self, result: &[u8], rows: u32) -> Vec<Vec<Vec<i64>>> {
         let gates = &self.signature.outputs;
-        let mut reader = BatchReader::new(gates, rows);
+        let mut reader = FramedRowReader::new(gates, rows);
         let mut bytes = result;
         let mut found = Vec::new();
         while let Some(row) = reader.next_row(&mut bytes).unwrap() {
@@ -157,14 +157,14 @@ pub(crate) fn two_by_two() -> ServerArtifact {
     open(&imported.to_zip().unwrap()).unwrap()
 }
 
-/// The rows of a body, each a batch of its own.
+/// The rows of a body, each framed on its own.
 pub(crate) fn split_rows(party: &Party, body: &[u8], rows: u32) -> Vec<Vec<u8>> {
-    let mut reader = BatchReader::new(&party.signature.inputs, rows);
+    let mut reader = FramedRowReader::new(&party.signature.inputs, rows);
     let mut bytes = body;
     let mut split = Vec::new();
     while let Some(row) = reader.next_row(&mut bytes).unwrap() {
         let row: Row = row;
-        split.push(write_batch(row));
+        split.push(frame_values(row));
     }
     split
 }

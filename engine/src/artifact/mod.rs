@@ -18,7 +18,7 @@ pub mod names {
     pub const CIRCUIT: &str = "circuit.bin";
     /// Polynomials of the bulk engine, in our format.
     pub const PROGRAM: &str = "program.bin";
-    /// Predicates and scores of the bulk engine ([`ClientModel`](crate::batch::client_model)).
+    /// Predicates and scores of the bulk engine ([`BulkClientModel`](crate::bulk::client_model)).
     pub const CLIENT_MODEL: &str = "processing.json";
     /// What the compiler found out about the model.
     pub const REPORT: &str = "report.json";

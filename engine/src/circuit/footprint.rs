@@ -9,7 +9,7 @@ pub struct Footprint {
     /// Of each row at work: expanded inputs, ciphertexts between computation and last use, outputs;
     /// bytes.
     pub row_bytes: usize,
-    /// Of each thread, whatever rows it works on: ciphertexts at hand, the buffers of a batch;
+    /// Of each thread, whatever rows it works on: ciphertexts at hand, the buffers of a group;
     /// bytes.
     pub thread_bytes: usize,
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::ciphertext::{Ciphertexts, StoredCiphertexts};
     use crate::circuit::{EvaluateError, MAX_ROWS_BYTES, Term, evaluate_linear};
-    use crate::evaluation_keys::MAX_BATCH;
+    use crate::evaluation_keys::MAX_GROUP;
     use crate::parameters::{
         BootstrapKeyParameters, Compression, Encoding, Gate, KeysetParameters,
         KeyswitchKeyParameters, SecretKeyParameters, Signature,
@@ -205,8 +205,8 @@ mod tests {
     fn narrow_circuits_have_more_rows_at_work() {
         let chain = valid(vec![input(0), switch(&[0]), bootstrap(1)], &[2]);
         // One root is ready of each row.
-        assert_eq!(chain.rows_at_a_time(1), 2 * MAX_BATCH);
-        assert_eq!(chain.rows_at_a_time(5), 10 * MAX_BATCH);
+        assert_eq!(chain.rows_at_a_time(1), 2 * MAX_GROUP);
+        assert_eq!(chain.rows_at_a_time(5), 10 * MAX_GROUP);
         let wide = (0..100).flat_map(|_| [switch(&[0])]);
         let wide = valid([input(0)].into_iter().chain(wide).collect(), &[0]);
         assert_eq!(wide.rows_at_a_time(2), 1);

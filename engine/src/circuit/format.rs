@@ -29,7 +29,7 @@ const FRAMED: Framed =
 
 /// Why bytes are not a circuit file.
 #[derive(Debug, Error)]
-pub enum FormatError {
+pub enum CircuitFormatError {
     /// Other bytes.
     #[error("not a circuit file")]
     NotACircuit,
@@ -46,7 +46,7 @@ pub enum FormatError {
     Damaged(String),
 }
 
-impl From<FrameFault> for FormatError {
+impl From<FrameFault> for CircuitFormatError {
     fn from(fault: FrameFault) -> Self {
         match fault {
             FrameFault::OtherKind => Self::NotACircuit,
@@ -64,13 +64,13 @@ fn layout() -> impl Config {
 
 impl Circuit {
     /// Serialises the circuit.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CircuitFormatError> {
         let distances = self.clone().with_terms(|position, root| position.wrapping_sub(root));
         Ok(FRAMED.write(distances, layout())?)
     }
 
     /// Reads a circuit. The result is well formed, not yet valid.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CircuitFormatError> {
         let distances: Self = FRAMED.read(bytes, layout())?;
         // A distance beyond the first root gives a root that does not exist, which is refused
         // when the circuit is validated.
@@ -158,7 +158,7 @@ mod tests {
         let mut bytes = GOLDEN[..HEADER_BYTES].to_vec();
         bytes.extend([253]); // a u64 follows
         bytes.extend(u64::MAX.to_le_bytes());
-        assert!(matches!(Circuit::from_bytes(&bytes), Err(FormatError::Damaged(_))));
+        assert!(matches!(Circuit::from_bytes(&bytes), Err(CircuitFormatError::Damaged(_))));
     }
 
     #[test]

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use execute::{EvaluateError, MAX_ROWS_BYTES, Observer, Rows, Step, evaluate, evaluate_rows};
 pub use footprint::Footprint;
-pub use format::{CIRCUIT_FORMAT_VERSION, FormatError, MAX_CIRCUIT_BYTES, MAX_DECODED_BYTES};
+pub use format::{
+    CIRCUIT_FORMAT_VERSION, CircuitFormatError, MAX_CIRCUIT_BYTES, MAX_DECODED_BYTES,
+};
 pub use linear::evaluate_linear;
 pub use validate::{
     InvalidCircuit, MAX_ROOTS, MAX_TABLE_WORDS, MAX_TABLES, MAX_TERMS, ValidCircuit,

@@ -1,7 +1,7 @@
 //! Programmable bootstraps, several by one key.
 //!
 //! A [rotation](super::rotation) goes through the key once: each GGSW ciphertext of it serves the
-//! accumulators of the whole batch. On what it computes a batch has no influence: each result is
+//! accumulators of the whole group. On what it computes a group has no influence: each result is
 //! that of tfhe's single bootstrap, bit for bit.
 
 use aligned_vec::AVec;
@@ -10,18 +10,18 @@ use tfhe::core_crypto::fft_impl::common::modulus_switch;
 use tfhe::core_crypto::prelude::*;
 
 use super::rotation::{self, buffer_bytes, rotate};
-use super::{MAX_BATCH, PreparedKeys, Scratch};
+use super::{MAX_GROUP, PreparedKeys, Scratch};
 use crate::parameters::{BootstrapKeyParameters, KeysetParameters};
 
-/// Bytes of accumulators and their rotations that a batch may have, if it is not one bootstrap.
+/// Bytes of accumulators and their rotations that a group may have, if it is not one bootstrap.
 /// Together with one GGSW ciphertext they are to stay in a core's own cache, of which current
 /// server processors have 1 or 2 MiB.
 const MAX_ACCUMULATOR_BYTES: usize = 512 << 10;
 
-/// Bootstraps by a key that are done together, at most: [`MAX_BATCH`], or fewer of large ones.
+/// Bootstraps by a key that are done together, at most: [`MAX_GROUP`], or fewer of large ones.
 pub fn max_bootstraps(is: &BootstrapKeyParameters) -> usize {
     let accumulator = 8 * (is.glwe_dimension + 1) * is.polynomial_size;
-    (MAX_ACCUMULATOR_BYTES / (2 * accumulator)).clamp(1, MAX_BATCH)
+    (MAX_ACCUMULATOR_BYTES / (2 * accumulator)).clamp(1, MAX_GROUP)
 }
 
 /// Accumulators, switched inputs, and what a rotation needs.
@@ -95,7 +95,7 @@ impl PreparedKeys {
     }
 }
 
-/// Bytes of the largest batch by a key: its inputs, buffers and results.
+/// Bytes of the largest group by a key: its inputs, buffers and results.
 pub(crate) fn bootstrap_bytes(is: &BootstrapKeyParameters, keyset: &KeysetParameters) -> usize {
     let size = GlweDimension(is.glwe_dimension).to_glwe_size();
     let degree = PolynomialSize(is.polynomial_size);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_gives_what_single_bootstraps_give_bit_for_bit() {
+    fn a_group_gives_what_single_bootstraps_give_bit_for_bit() {
         let mut scratch = Scratch::default();
         for (glwe_dimension, level_count) in [(1, 1), (1, 3), (2, 2), (5, 1)] {
             let parameters = parameters(glwe_dimension, level_count);
@@ -148,7 +148,7 @@ mod tests {
             let reference = transformed_by_tfhe(key, &parameters.bootstrap_keys[0]);
             let prepared = PreparedKeys::new(&parameters, keys).unwrap();
             let (n, degree) = (7, 64);
-            for count in 0..=MAX_BATCH {
+            for count in 0..=MAX_GROUP {
                 let mut inputs = words(count * (n + 1), count as u64);
                 // An element that does not turn, and a ciphertext that is trivial.
                 if let Some(first) = inputs.first_mut() {
@@ -176,6 +176,6 @@ mod tests {
             max_bootstraps(&is)
         };
         assert_eq!((of(1, 2048), of(1, 4096), of(1, 16384), of(1, 1 << 16)), (8, 4, 1, 1));
-        assert_eq!(of(5, 64), MAX_BATCH);
+        assert_eq!(of(5, 64), MAX_GROUP);
     }
 }

@@ -3,15 +3,15 @@
 //! With the digits `d_ij` of the mask words `a_i` and the key's rows `k_ij`, which encrypt the
 //! scaled bits of the input key, the result is `(0, b) - sum d_ij k_ij`, modulo 2^64. The order of
 //! a sum modulo 2^64 does not matter, so it is the one that is best for caches: the key goes by in
-//! blocks, each of which serves all ciphertexts of the batch.
+//! blocks, each of which serves all ciphertexts of the group.
 
 use pulp::{Arch, Simd, WithSimd};
 use tfhe::core_crypto::commons::math::decomposition::SignedDecomposer;
 
-use super::{MAX_BATCH, PreparedKeys, Scratch};
+use super::{MAX_GROUP, PreparedKeys, Scratch};
 use crate::parameters::{KeysetParameters, KeyswitchKeyParameters};
 
-/// Bytes of the key that stay in a core's own cache while they serve a batch.
+/// Bytes of the key that stay in a core's own cache while they serve a group.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Rows that are added at a time, so that the sum is read and written once for all of them.
 const STRIDE: usize = 4;
@@ -96,10 +96,10 @@ fn subtract_stride(sum: &mut [u64], rows: &[u64], digits: &[u64; STRIDE]) {
     }
 }
 
-/// Bytes of the largest batch by a key: its inputs, digits and results.
+/// Bytes of the largest group by a key: its inputs, digits and results.
 pub(crate) fn keyswitch_bytes(is: &KeyswitchKeyParameters, keyset: &KeysetParameters) -> usize {
     let (input, output) = (keyset.dimension(is.input_key), keyset.dimension(is.output_key));
-    8 * MAX_BATCH * (input + 1 + input * is.level_count + output + 1)
+    8 * MAX_GROUP * (input + 1 + input * is.level_count + output + 1)
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_gives_what_tfhe_gives_bit_for_bit() {
+    fn a_group_gives_what_tfhe_gives_bit_for_bit() {
         let mut scratch = Scratch::default();
         // Fewer rows than a block, several blocks, and numbers of rows that four does not divide.
         for (big, small, level_count) in [(64, 7, 1), (320, 7, 2), (65, 599, 3), (130, 63, 5)] {
@@ -128,7 +128,7 @@ mod tests {
             parameters.secret_keys[0].lwe_dimension = big;
             parameters.secret_keys[1].lwe_dimension = small;
             let prepared = PreparedKeys::new(&parameters, seeded(&parameters)).unwrap();
-            for count in 0..=MAX_BATCH {
+            for count in 0..=MAX_GROUP {
                 let mut inputs = words(count * (big + 1), count as u64);
                 // Words that round, and carry, in every way.
                 for (word, bits) in inputs.iter_mut().zip(0..64) {

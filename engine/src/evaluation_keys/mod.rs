@@ -1,8 +1,8 @@
 //! Evaluation keys: seeded as they travel, prepared as they are used.
 //!
 //! A prepared key is larger than a processor's caches, and each operation reads all of it. So
-//! operations come in batches of one key: the key is read once, and each part of it serves the
-//! whole batch while it is in the cache.
+//! operations come in groups of one key: the key is read once, and each part of it serves the
+//! whole group while it is in the cache.
 
 mod bootstrap;
 mod keyswitch;
@@ -26,9 +26,9 @@ use rotation::{Shape, arrange};
 
 /// Operations of one key that are done together, at most. With more, what is saved of reading the
 /// key is next to nothing.
-pub const MAX_BATCH: usize = 8;
+pub const MAX_GROUP: usize = 8;
 
-/// Buffers of a batch of operations, to be used again by the next one.
+/// Buffers of a group of operations, to be used again by the next one.
 #[derive(Default)]
 pub struct Scratch {
     bootstraps: bootstrap::Buffers,

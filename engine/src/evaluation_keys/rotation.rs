@@ -20,8 +20,8 @@ use tfhe::core_crypto::prelude::*;
 use super::PreparedBootstrapKey;
 
 /// Accumulators that a point of the key serves while it is in a register.
-const GROUP: usize = 4;
-/// Points of each polynomial that are multiplied before the next ones: those of a group and of a
+const BUNDLE: usize = 4;
+/// Points of each polynomial that are multiplied before the next ones: those of a bundle and of a
 /// GGSW ciphertext fit into a core's first cache.
 const TILE: usize = 16;
 
@@ -64,14 +64,14 @@ impl Shape {
         self.size * self.degree
     }
 
-    /// Transformed digits of a group, in points.
+    /// Transformed digits of a bundle, in points.
     fn factors(&self) -> usize {
-        GROUP * self.rows() * self.points()
+        BUNDLE * self.rows() * self.points()
     }
 
-    /// Transformed products of a group, in points.
+    /// Transformed products of a bundle, in points.
     fn sums(&self) -> usize {
-        GROUP * self.size * self.points()
+        BUNDLE * self.size * self.points()
     }
 }
 
@@ -112,8 +112,8 @@ pub(super) fn rotate(
     let (shape, fft) = (Shape::of(key), fft.as_view());
     buffers.prepare(&shape, fft);
     for (index, ggsw) in key.as_view().into_ggsw_iter().enumerate() {
-        let groups = accumulators.chunks_mut(GROUP * shape.accumulator());
-        for (accumulators, masks) in groups.zip(masks.chunks(GROUP)) {
+        let bundles = accumulators.chunks_mut(BUNDLE * shape.accumulator());
+        for (accumulators, masks) in bundles.zip(masks.chunks(BUNDLE)) {
             let each = accumulators.chunks_exact(shape.accumulator());
             for (slot, (accumulator, mask)) in each.zip(masks).enumerate() {
                 buffers.transform(&shape, fft, slot, accumulator, mask[index]);
@@ -124,7 +124,7 @@ pub(super) fn rotate(
     }
 }
 
-/// Intermediate values of a group.
+/// Intermediate values of a bundle.
 pub(super) struct Buffers {
     /// Of a difference, what is not decomposed yet.
     rest: AVec<u64>,
@@ -188,7 +188,7 @@ impl Buffers {
                 self.stack.stack(),
             );
             for (index, points) in self.points.chunks_exact(shape.tile()).enumerate() {
-                let place = ((index * shape.rows() + row) * GROUP + slot) * shape.tile();
+                let place = ((index * shape.rows() + row) * BUNDLE + slot) * shape.tile();
                 self.factors[place..][..points.len()].copy_from_slice(points);
             }
         }
@@ -301,7 +301,7 @@ impl WithSimd for Multiply<'_> {
             1 => self.of::<S, 1>(simd),
             2 => self.of::<S, 2>(simd),
             3 => self.of::<S, 3>(simd),
-            _ => self.of::<S, GROUP>(simd),
+            _ => self.of::<S, BUNDLE>(simd),
         }
     }
 }
@@ -312,7 +312,7 @@ impl Multiply<'_> {
         let Self { shape, ggsw, factors, sums, .. } = self;
         let (size, points, tile) = (shape.size, shape.points(), shape.tile());
         let tiles = ggsw.chunks_exact(size * shape.rows() * tile);
-        let tiles = tiles.zip(factors.chunks_exact(shape.rows() * GROUP * tile));
+        let tiles = tiles.zip(factors.chunks_exact(shape.rows() * BUNDLE * tile));
         for (index, (ggsw, factors)) in tiles.enumerate() {
             let factors = S::as_simd_c64s(factors).0;
             for (column, key) in ggsw.chunks_exact(shape.rows() * tile).enumerate() {
@@ -340,7 +340,7 @@ fn sum_rows<S: Simd, const COUNT: usize>(
     vectors: usize,
     vector: usize,
 ) -> [S::c64s; COUNT] {
-    let mut rows = key.chunks_exact(vectors).zip(factors.chunks_exact(GROUP * vectors));
+    let mut rows = key.chunks_exact(vectors).zip(factors.chunks_exact(BUNDLE * vectors));
     let mut sums = [simd.splat_c64s(c64::default()); COUNT];
     if let Some((key, factors)) = rows.next() {
         for (slot, sum) in sums.iter_mut().enumerate() {

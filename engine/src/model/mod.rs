@@ -7,7 +7,7 @@ mod quantiser;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use post_processing::{Link, PostProcessing};
+pub use post_processing::{InverseLink, PostProcessing};
 pub use quantiser::{Quantiser, ZeroPoint};
 
 /// A row or an output that the model cannot take.

@@ -5,7 +5,7 @@ use super::{ModelError, ScoreKind};
 
 /// Inverse of a generalised linear model's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub enum InverseLink {
     /// The value itself.
     Identity,
     /// `exp`.
@@ -16,7 +16,7 @@ pub enum Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PostProcessing {
     /// Linear regressors: `link(x)`.
-    Linear(Link),
+    Linear(InverseLink),
     /// Linear classifiers: sigmoid of one output, softmax of several.
     LinearClassifier,
     /// `SGDClassifier`: sigmoid of each output, then normalised (one versus rest).
@@ -90,8 +90,8 @@ impl PostProcessing {
     /// Scores of one row; `values` holds `outputs` times as many values as there are trees.
     pub(super) fn apply(self, values: &[f64], outputs: usize) -> Vec<f64> {
         match self {
-            Self::Linear(Link::Identity) | Self::Module => values.to_vec(),
-            Self::Linear(Link::Log) => values.iter().map(|value| value.exp()).collect(),
+            Self::Linear(InverseLink::Identity) | Self::Module => values.to_vec(),
+            Self::Linear(InverseLink::Log) => values.iter().map(|value| value.exp()).collect(),
             Self::LinearClassifier => probabilities(values),
             Self::OneVersusRest => one_versus_rest(values),
             Self::TreeSum { .. } => sum_trees(values, outputs),

@@ -3,15 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use cipherscore_engine::artifact::{Digest, Kind, NativeManifest, names};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact, BatchSpecs};
-use cipherscore_engine::batch::client::{BatchClient, ReplyShape};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
-use cipherscore_engine::batch::layout::{reply_len, upload_len};
-use cipherscore_engine::batch::parameters::{Packing, Parameters};
-use cipherscore_engine::batch::program::{Affine, Node, Output, Program, ValidProgram};
-use cipherscore_engine::batch::ring::Ring;
-use cipherscore_engine::batch::secret::{PublicKey, SecretKey};
-use cipherscore_engine::batch::tape::Tape;
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
+use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::layout::{reply_len, upload_len};
+use cipherscore_engine::bulk::parameters::{Packing, Parameters};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program, ValidProgram};
+use cipherscore_engine::bulk::ring::Ring;
+use cipherscore_engine::bulk::secret::{PublicKey, SecretKey};
+use cipherscore_engine::bulk::tape::Tape;
 use cipherscore_engine::evaluator::Evaluator;
 
 use crate::frames::{choice, split};
@@ -60,12 +60,12 @@ pub(crate) fn server_zip(bytes: &[u8]) {
     let [specs, program] = split(bytes);
     let files = [(names::CLIENT_SPECS, specs.to_vec()), (names::PROGRAM, program.to_vec())];
     let zip = NativeManifest::seal(kind, None, &files).to_zip().expect("a zip of a few files");
-    let Ok(artifact) = BatchServerArtifact::open(&zip) else { return };
-    let again = BatchServerArtifact::zip(kind, &artifact.specs, &artifact.program);
-    let again = BatchServerArtifact::open(&again.expect("what was read can be written"));
+    let Ok(artifact) = BulkServerArtifact::open(&zip) else { return };
+    let again = BulkServerArtifact::zip(kind, &artifact.specs, &artifact.program);
+    let again = BulkServerArtifact::open(&again.expect("what was read can be written"));
     let again = again.expect("and read again");
     assert_eq!((&again.specs, &again.program), (&artifact.specs, &artifact.program));
-    if let Ok(evaluator) = BatchEvaluator::new(artifact) {
+    if let Ok(evaluator) = BulkEvaluator::new(artifact) {
         sizes(&evaluator);
     }
 }
@@ -81,9 +81,9 @@ pub(crate) fn client_zip(bytes: &[u8]) {
     ];
     let archive = NativeManifest::seal(kind(kind_byte), Some(Digest::of(b"original")), &files);
     let zip = archive.to_zip().expect("a zip of a few files");
-    let Ok(artifact) = BatchClientArtifact::open(&zip) else { return };
+    let Ok(artifact) = BulkClientArtifact::open(&zip) else { return };
     let again = artifact.to_zip().expect("what was read can be written");
-    assert_eq!(BatchClientArtifact::open(&again).expect("and read again"), artifact);
+    assert_eq!(BulkClientArtifact::open(&again).expect("and read again"), artifact);
 
     let model = &artifact.model;
     for integer in [0, 1, -1, i64::MIN, i64::MAX] {
@@ -120,8 +120,9 @@ const PARAMETERS: Parameters = Parameters {
 };
 
 /// Of a linear model with two columns and two outputs.
-fn linear() -> (Parameters, BatchServerArtifact) {
-    let affine = |terms: &[(u32, i64)]| Node::Affine(Affine { constant: 5, terms: terms.into() });
+fn linear() -> (Parameters, BulkServerArtifact) {
+    let affine =
+        |terms: &[(u32, i64)]| Node::Affine(ColumnSum { constant: 5, terms: terms.into() });
     let output = |root| Output { constant: -3, roots: vec![root] };
     let program = Program {
         columns: 2,
@@ -130,7 +131,7 @@ fn linear() -> (Parameters, BatchServerArtifact) {
     };
     let parameters =
         Parameters { packing: Packing::Coefficients, plaintext_modulus: 1 << 20, ..PARAMETERS };
-    let specs = BatchSpecs {
+    let specs = BulkSpecs {
         parameters,
         columns: 2,
         outputs: 2,
@@ -142,15 +143,15 @@ fn linear() -> (Parameters, BatchServerArtifact) {
         security_bits: parameters.security_bits(),
     };
     let program = program.validate().expect("our own program");
-    let zip = BatchServerArtifact::zip(Kind::Linear, &specs, &program).expect("our own zip");
-    (parameters, BatchServerArtifact::open(&zip).expect("our own zip"))
+    let zip = BulkServerArtifact::zip(Kind::Linear, &specs, &program).expect("our own zip");
+    (parameters, BulkServerArtifact::open(&zip).expect("our own zip"))
 }
 
 /// A job of a linear model, from its first byte to its reply. The first byte is the number of rows.
 pub(crate) fn job(bytes: &[u8]) {
-    static EVALUATOR: LazyLock<(Parameters, Arc<BatchEvaluator>)> = LazyLock::new(|| {
+    static EVALUATOR: LazyLock<(Parameters, Arc<BulkEvaluator>)> = LazyLock::new(|| {
         let (parameters, artifact) = linear();
-        (parameters, Arc::new(BatchEvaluator::new(artifact).expect("our own program")))
+        (parameters, Arc::new(BulkEvaluator::new(artifact).expect("our own program")))
     });
     let (parameters, evaluator) = &*EVALUATOR;
     let (rows, bytes) = choice(bytes);
@@ -159,7 +160,7 @@ pub(crate) fn job(bytes: &[u8]) {
     let len = upload_len(parameters, rows as usize, 2).expect("a short upload");
     // One byte more or less now and then.
     let upload = repeated(bytes, (len + usize::from(cut % 16 == 1)) - usize::from(cut % 16 == 2));
-    let evaluator: Arc<BatchEvaluator> = Arc::clone(evaluator);
+    let evaluator: Arc<BulkEvaluator> = Arc::clone(evaluator);
     let mut job = evaluator.begin(None, rows).expect("no key is needed");
     for piece in upload.chunks(61) {
         if job.push(piece, &|| false).is_err() {
@@ -178,14 +179,14 @@ fn secret_header() -> Vec<u8> {
     key[..key.len() - PARAMETERS.dimension()].to_vec()
 }
 
-fn client() -> &'static BatchClient {
-    static CLIENT: LazyLock<BatchClient> = LazyLock::new(|| {
+fn client() -> &'static BulkClient {
+    static CLIENT: LazyLock<BulkClient> = LazyLock::new(|| {
         let ring = Ring::new(PARAMETERS).expect("parameters of the table");
         // Any secret will do; the same one every time, so that what was found is found again.
         let key =
             [&secret_header()[..], &repeated(&[0, 1, 255, 1], PARAMETERS.dimension())].concat();
         let secret = SecretKey::from_bytes(&key, &PARAMETERS).expect("a secret key");
-        BatchClient::new(ring, &secret).expect("of this ring")
+        BulkClient::new(ring, &secret).expect("of this ring")
     });
     &CLIENT
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use cipherscore_common::message::{Job, Outcome, Payload, Reply, StoredPayload, Timings};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Digest, JobId, ModelId, Tenant};
-use cipherscore_compiler::{Options, read};
-use cipherscore_concrete::batch::write_batch;
+use cipherscore_compiler::{CompileOptions, read};
+use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::{write_client_keys, write_evaluation_keys};
 use cipherscore_concrete::values::write_value;
 use cipherscore_engine::artifact::{Archive, names};
@@ -110,7 +110,7 @@ fn of_model(extension: &str, model: Vec<u8>, seeds: &mut Seeds) {
     add(seeds, "compile", model.clone());
     let Ok(model) = read(&model, None) else { return };
     let calibration = vec![vec![-1.0; model.features.len()], vec![1.0; model.features.len()]];
-    let options = Options { calibration: Some(calibration), ..Options::default() };
+    let options = CompileOptions { calibration: Some(calibration), ..CompileOptions::default() };
     let Ok(compiled) = cipherscore_compiler::compile(&model, &options) else { return };
     let kind = u8::from(compiled.report.kind == cipherscore_engine::artifact::Kind::Linear);
     let open = |zip: &[u8]| Archive::read(zip).expect("our own zip");
@@ -178,10 +178,10 @@ fn of_wire(seeds: &mut Seeds) {
         for (number, value) in [0, 1].into_iter().zip(&values) {
             add(seeds, "value", [&[number], &value[..]].concat());
         }
-        add(seeds, "rows", [vec![2], write_batch(values.iter().chain(&values))].concat());
+        add(seeds, "rows", [vec![2], frame_values(values.iter().chain(&values))].concat());
         let input = value(&LINEAR_SIGNATURE.inputs[0], compression);
-        add(seeds, "circuit_job", [vec![0], write_batch([&input])].concat());
-        add(seeds, "circuit_job", [vec![1], write_batch([&input, &input])].concat());
+        add(seeds, "circuit_job", [vec![0], frame_values([&input])].concat());
+        add(seeds, "circuit_job", [vec![1], frame_values([&input, &input])].concat());
     }
     let keys = ClientKeys::generate(&signature.keyset);
     add(seeds, "client_keys", write_client_keys(&keys).to_vec());

@@ -1,9 +1,9 @@
 //! Trained models, and what compiling makes of them.
 
 use cipherscore_compiler::trained::{Body, TrainedModel, TreeNode};
-use cipherscore_compiler::{Format, Options, parse_ranges, read};
-use cipherscore_engine::batch::artifact::{BatchClientArtifact, BatchServerArtifact};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_compiler::{CompileOptions, Format, parse_ranges, read};
+use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 
 /// Cells of an interpreted row, and nodes of a compiled model; beyond it a check takes too long.
 const MAX_SIZE: usize = 2000;
@@ -60,13 +60,13 @@ pub(crate) fn compile(bytes: &[u8]) {
         return;
     }
     let calibration = (0..4).map(|row| vec![f64::from(row) - 1.5; model.features.len()]).collect();
-    let options = Options { calibration: Some(calibration), ..Options::default() };
+    let options = CompileOptions { calibration: Some(calibration), ..CompileOptions::default() };
     let Ok(compiled) = cipherscore_compiler::compile(&model, &options) else { return };
-    let server = BatchServerArtifact::open(&compiled.server_zip).expect("it can be opened");
-    let client = BatchClientArtifact::open(&compiled.client_zip).expect("it can be opened");
+    let server = BulkServerArtifact::open(&compiled.server_zip).expect("it can be opened");
+    let client = BulkClientArtifact::open(&compiled.client_zip).expect("it can be opened");
     assert_eq!((server.model_id, client.model_id), (compiled.model_id, compiled.model_id));
     assert_eq!(server.specs, client.specs);
-    BatchEvaluator::new(server).expect("a worker takes what was compiled");
+    BulkEvaluator::new(server).expect("a worker takes what was compiled");
 }
 
 /// The ranges of a linear model's features.

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use cipherscore_concrete::batch::{BatchReader, Row, max_row_bytes, write_batch};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::{FramedRowReader, Row, frame_values, max_row_bytes};
 use cipherscore_concrete::keys::{
     max_evaluation_key_bytes, read_client_keys, read_evaluation_keys, write_client_keys,
     write_evaluation_keys,
@@ -51,9 +51,9 @@ pub(crate) fn client_keys(bytes: &[u8]) {
     assert!(read.words().eq(keys.words()));
 }
 
-/// All rows of a batch that arrives in pieces of `step` bytes, and whether it ended well.
+/// All framed rows, arriving in pieces of `step` bytes, and whether it ended well.
 fn read_rows(gates: &[Gate], rows: u32, bytes: &[u8], step: usize) -> (Vec<Row>, bool) {
-    let mut reader = BatchReader::new(gates, rows);
+    let mut reader = FramedRowReader::new(gates, rows);
     let mut read = Vec::new();
     for mut piece in bytes.chunks(step) {
         while !piece.is_empty() {
@@ -67,7 +67,7 @@ fn read_rows(gates: &[Gate], rows: u32, bytes: &[u8], step: usize) -> (Vec<Row>,
     (read, reader.finish().is_ok())
 }
 
-/// A batch of rows: however it is cut into pieces, the same rows come out, and they are all of it.
+/// Framed rows: however they are cut into pieces, the same rows come out, and they are all of it.
 /// The first byte is the number of rows.
 pub(crate) fn rows(bytes: &[u8]) {
     let (rows, bytes) = choice(bytes);
@@ -80,7 +80,7 @@ pub(crate) fn rows(bytes: &[u8]) {
         assert!(row.iter().map(|value| 4 + value.len()).sum::<usize>() <= max_row_bytes(gates));
     }
     if complete {
-        assert_eq!(write_batch(whole.into_iter().flatten()), bytes);
+        assert_eq!(frame_values(whole.into_iter().flatten()), bytes);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Zips of Concrete ML, and what is in them.
 
-use cipherscore_concrete::batch::max_row_bytes;
 use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::framing::max_row_bytes;
+use cipherscore_concrete::function::{ClientZip, FunctionArtifact};
 use cipherscore_concrete::keys::max_evaluation_key_bytes;
 use cipherscore_concrete::processing::parse_processing;
-use cipherscore_concrete::program::{ClientZip, ProgramArtifact};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::specs::ClientSpecs;
@@ -78,7 +78,7 @@ pub(crate) fn client_zip(bytes: &[u8]) {
     let zip = packed(&[(names::CLIENT_SPECS, specs), (names::PROCESSING, processing)]);
     let artifact = match ClientZip::open(&zip) {
         Ok(ClientZip::Model(artifact)) => artifact,
-        Ok(ClientZip::Program(program)) => return arguments(&program),
+        Ok(ClientZip::Function(function)) => return arguments(&function),
         Err(_) => return,
     };
     let (_, scores) = artifact.scores();
@@ -91,8 +91,8 @@ pub(crate) fn client_zip(bytes: &[u8]) {
 }
 
 /// Whatever an argument takes has its shape, and every integer of an output has a value.
-fn arguments(program: &ProgramArtifact) {
-    for argument in program.inputs() {
+fn arguments(function: &FunctionArtifact) {
+    for argument in function.inputs() {
         let count = argument.gate.len();
         for value in [0.0, -0.5, 1e300, f64::NAN] {
             let Ok(integers) = argument.quantise(&vec![value; count]) else { continue };
@@ -100,7 +100,7 @@ fn arguments(program: &ProgramArtifact) {
             assert!(value.is_finite());
         }
     }
-    for argument in program.outputs() {
+    for argument in function.outputs() {
         let count = argument.gate.len();
         for integer in [0, -1, i64::MIN, i64::MAX] {
             let reals = argument.dequantise(&vec![integer; count]).expect("the shape fits");

@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_common::message::MAX_INLINE_BYTES;
-use cipherscore_concrete::batch::{BatchReader, append_value, max_row_bytes};
 use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::framing::{FramedRowReader, append_value, max_row_bytes};
 use cipherscore_concrete::keys::{read_client_keys, write_client_keys, write_evaluation_keys};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, ModelId, names};
-use cipherscore_engine::batch::secret::SecretKey;
+use cipherscore_engine::bulk::secret::SecretKey;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
@@ -183,13 +183,13 @@ impl Encryption for CircuitEncryption {
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
         let values: Vec<_> =
             rows.par_rows().map(|row| self.encrypt_row(row)).collect::<Result<_, _>>()?;
-        let mut batch = Vec::with_capacity(values.iter().map(|value| 4 + value.len()).sum());
-        values.iter().for_each(|value| append_value(&mut batch, value));
-        Ok(batch)
+        let mut framed = Vec::with_capacity(values.iter().map(|value| 4 + value.len()).sum());
+        values.iter().for_each(|value| append_value(&mut framed, value));
+        Ok(framed)
     }
 
     fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
-        let mut reader = BatchReader::new(std::slice::from_ref(self.output()), rows);
+        let mut reader = FramedRowReader::new(std::slice::from_ref(self.output()), rows);
         let mut rest = outputs;
         let mut values = Vec::new();
         while let Some(mut row) = reader.next_row(&mut rest)? {

@@ -2,7 +2,7 @@
 
 /// A column of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Feature {
+pub struct InputFeature {
     /// As the trained model names it.
     pub name: String,
     /// Whether a row may be without it: NaN.
@@ -14,14 +14,14 @@ pub struct Feature {
 /// The columns of a row, in the order in which the model takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
-    features: Vec<Feature>,
+    features: Vec<InputFeature>,
     named: bool,
 }
 
 impl Features {
     /// So many finite numbers, of which no name is known.
     pub fn unnamed(count: usize) -> Self {
-        let feature = |index| Feature {
+        let feature = |index| InputFeature {
             name: format!("f{index}"),
             may_be_missing: false,
             may_be_infinite: false,
@@ -31,8 +31,9 @@ impl Features {
 
     /// Features with the names that they were trained under. `f0`, `f1`, .. are what libraries
     /// write where the rows had no names: such features count as unnamed.
-    pub fn named(features: Vec<Feature>) -> Self {
-        let is_number = |(index, feature): (usize, &Feature)| feature.name == format!("f{index}");
+    pub fn named(features: Vec<InputFeature>) -> Self {
+        let is_number =
+            |(index, feature): (usize, &InputFeature)| feature.name == format!("f{index}");
         let named = !features.iter().enumerate().all(is_number);
         Self { features, named }
     }
@@ -48,7 +49,7 @@ impl Features {
     }
 
     /// Each of them.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Feature> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &InputFeature> {
         self.features.iter()
     }
 }

@@ -4,10 +4,10 @@
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. A new engine is a new implementation of both.
 
-mod batch;
+mod bulk;
 mod circuit;
 mod features;
-mod program;
+mod function;
 mod rows_file;
 
 use std::fmt;
@@ -15,32 +15,32 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_concrete::WireError;
-use cipherscore_concrete::batch::BatchError;
 use cipherscore_concrete::client::ClientZipError;
-use cipherscore_concrete::program::{ArgumentError, ClientZip};
+use cipherscore_concrete::framing::FramingError;
+use cipherscore_concrete::function::{ArgumentError, ClientZip};
 use cipherscore_concrete::specs::SpecsError;
 use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
-use cipherscore_engine::batch::artifact::{BatchArtifactError, BatchClientArtifact};
-use cipherscore_engine::batch::client::BatchError as BatchClientError;
-use cipherscore_engine::batch::client_model::RowError;
-use cipherscore_engine::batch::parameters::InvalidParameters;
-use cipherscore_engine::batch::sampling::EntropyError;
-use cipherscore_engine::batch::secret::KeyError;
-use cipherscore_engine::client_keys::ClientError;
+use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkClientArtifact};
+use cipherscore_engine::bulk::client::BulkClientError;
+use cipherscore_engine::bulk::client_model::BulkRowError;
+use cipherscore_engine::bulk::parameters::InvalidRingParameters;
+use cipherscore_engine::bulk::sampling::EntropyError;
+use cipherscore_engine::bulk::secret::KeyError;
+use cipherscore_engine::client_keys::ClientKeyError;
 use cipherscore_engine::model::{ModelError, ScoreKind};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::batch::BatchModel;
+pub use self::bulk::BulkModel;
 pub use self::circuit::CircuitModel;
-pub use self::features::{Feature, Features};
-pub use self::program::{ProgramEncryption, ProgramModel};
+pub use self::features::{Features, InputFeature};
+pub use self::function::{FunctionEncryption, FunctionModel};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
 /// Why a `client.zip` cannot be used.
 #[derive(Debug, Error)]
-pub enum OpenError {
+pub enum OpenClientError {
     /// Not a usable zip.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -49,22 +49,22 @@ pub enum OpenError {
     Circuit(#[from] ClientZipError),
     /// Our compiler's.
     #[error(transparent)]
-    Batch(#[from] BatchArtifactError),
+    Bulk(#[from] BulkArtifactError),
     /// Parameters that the bulk engine does not have.
     #[error(transparent)]
-    Parameters(#[from] InvalidParameters),
+    Parameters(#[from] InvalidRingParameters),
     /// A `model.json` that is none.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The other zip.
     #[error("this is a server.zip; data owners have the client.zip")]
     Server,
-    /// A program where a model is needed.
+    /// A function where a model is needed.
     #[error(
-        "this is a program of several arguments, not a model with rows and scores. Programs work \
+        "this is a function of several arguments, not a model with rows and scores. Functions work \
          with keygen, encrypt, evaluate or submit, decrypt, and inspect"
     )]
-    Program,
+    Function,
 }
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
@@ -73,7 +73,7 @@ pub enum EncryptionError {
     /// A row that the model cannot take, or integers that it does not give.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A value that a program cannot take.
+    /// A value that a function cannot take.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
     /// A row of a file that the model cannot take.
@@ -86,25 +86,25 @@ pub enum EncryptionError {
     },
     /// The client keys are of other parameters.
     #[error(transparent)]
-    Keys(#[from] ClientError),
+    Keys(#[from] ClientKeyError),
     /// A key that is not of this model.
     #[error(transparent)]
     Key(WireError),
     /// The outputs are not those of so many rows.
     #[error("the outputs cannot be read: {0}")]
-    Batch(#[from] BatchError),
+    Framing(#[from] FramingError),
     /// A value of the outputs.
     #[error("the outputs cannot be read: {0}")]
     Value(WireError),
     /// A row that a model of the bulk engine cannot take.
     #[error(transparent)]
-    BatchRow(#[from] RowError),
+    BulkRow(#[from] BulkRowError),
     /// A key of the bulk engine, or what should be one.
     #[error("{0}; take the keys that were made for this client.zip, or make them")]
-    BatchKey(#[from] KeyError),
+    BulkKey(#[from] KeyError),
     /// The bulk engine's encryption and decryption.
     #[error(transparent)]
-    BatchClient(#[from] BatchClientError),
+    BulkClient(#[from] BulkClientError),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -225,30 +225,30 @@ pub enum OpenClient {
     /// Rows in, scores out.
     Model(Arc<dyn ClientModel>),
     /// Arguments in, arguments out.
-    Program(Arc<ProgramModel>),
+    Function(Arc<FunctionModel>),
 }
 
 /// Opens a `client.zip`, of whatever kind it is.
-pub fn open_model_or_program(zip: &[u8]) -> Result<OpenClient, OpenError> {
+pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenClientError> {
     let archive = Archive::read(zip)?;
     let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
     Ok(match kind {
         // Concrete ML's has no manifest.
         None => match ClientZip::of(&archive)? {
             ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
-            ClientZip::Program(artifact) => {
-                OpenClient::Program(Arc::new(ProgramModel::new(artifact)))
+            ClientZip::Function(artifact) => {
+                OpenClient::Function(Arc::new(FunctionModel::new(artifact)))
             }
         },
-        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenError::Server),
-        Some(_) => OpenClient::Model(Arc::new(BatchModel::new(BatchClientArtifact::open(zip)?)?)),
+        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenClientError::Server),
+        Some(_) => OpenClient::Model(Arc::new(BulkModel::new(BulkClientArtifact::open(zip)?)?)),
     })
 }
 
-/// Opens the `client.zip` of a model, of whatever kind it is. A program is refused.
-pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenError> {
-    match open_model_or_program(zip)? {
+/// Opens the `client.zip` of a model, of whatever kind it is. A function is refused.
+pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenClientError> {
+    match open_model_or_function(zip)? {
         OpenClient::Model(model) => Ok(model),
-        OpenClient::Program(_) => Err(OpenError::Program),
+        OpenClient::Function(_) => Err(OpenClientError::Function),
     }
 }

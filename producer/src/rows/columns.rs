@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{RowError, shorten};
-use crate::model::{Feature, Features};
+use crate::model::{Features, InputFeature};
 
 /// What to do about columns that are no features of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Column {
 }
 
 impl Column {
-    fn new(name: &str, feature: Option<(usize, &Feature)>) -> Self {
+    fn new(name: &str, feature: Option<(usize, &InputFeature)>) -> Self {
         Self {
             name: name.to_owned(),
             feature: feature.map(|(index, _)| index),

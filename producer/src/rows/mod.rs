@@ -9,7 +9,7 @@ use thiserror::Error;
 
 pub use self::columns::ExtraColumns;
 use self::columns::{Column, match_columns};
-pub use self::scores::{Columns, ScoreError, ScoreWriter};
+pub use self::scores::{ScoreColumns, ScoreWriter, WriteScoresError};
 use crate::matrix::Matrix;
 use crate::model::Features;
 

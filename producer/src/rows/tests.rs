@@ -2,7 +2,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::model::Feature;
+use crate::model::InputFeature;
 
 fn read(text: &str, features: &Features, extra: ExtraColumns) -> Result<Matrix<f64>, RowError> {
     RowReader::new(text.as_bytes(), features, extra)?.take(usize::MAX)
@@ -12,8 +12,8 @@ fn rows(text: &str) -> Result<Matrix<f64>, RowError> {
     read(text, &Features::unnamed(2), ExtraColumns::Refuse)
 }
 
-fn feature(name: &str, may_be_missing: bool, may_be_infinite: bool) -> Feature {
-    Feature { name: name.into(), may_be_missing, may_be_infinite }
+fn feature(name: &str, may_be_missing: bool, may_be_infinite: bool) -> InputFeature {
+    InputFeature { name: name.into(), may_be_missing, may_be_infinite }
 }
 
 fn named() -> Features {

@@ -51,7 +51,7 @@ use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
 use crate::model::{Encryption, EncryptionError};
 use crate::parts::blocking;
-use crate::rows::{Columns, ExtraColumns, ScoreError as WriteError};
+use crate::rows::{ExtraColumns, ScoreColumns, WriteScoresError};
 use crate::settings::ProducerSection;
 
 /// Jobs that may fail before a run is given up: whatever is wrong is wrong with all of them.
@@ -72,7 +72,7 @@ pub struct ScoreRequest {
     /// CSV to write.
     pub output: PathBuf,
     /// What a line of it holds.
-    pub columns: Columns,
+    pub columns: ScoreColumns,
     /// How the input is cut.
     pub rows_per_job: RowsPerJob,
     /// Publish the unanswered jobs of an earlier run again at once.
@@ -140,7 +140,7 @@ pub enum ScoreError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: WriteError,
+        source: WriteScoresError,
     },
     /// Too many jobs failed.
     #[error("more than {MAX_FAILED_JOBS} jobs failed; the last one, {job}: {reason}")]

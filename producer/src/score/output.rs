@@ -8,13 +8,13 @@ use super::run::Outcome;
 use super::{ScoreError, beside};
 use crate::files::{Access, write_atomically};
 use crate::model::ClientModel;
-use crate::rows::{Columns, ScoreError as WriteError, ScoreWriter};
+use crate::rows::{ScoreColumns, ScoreWriter, WriteScoresError};
 
 /// Writes the scores in the order of the input, then the list of failed rows, and removes the
 /// ledger when there are none.
 pub(super) fn write(
     output: &Path,
-    columns: Columns,
+    columns: ScoreColumns,
     model: &dyn ClientModel,
     ledger: &Ledger,
     outcome: &Outcome,
@@ -33,7 +33,7 @@ pub(super) fn write(
             let results = ledger.results(part).map_err(|error| {
                 let text = std::io::Error::other(error.to_string());
                 unreadable = Some(error);
-                WriteError::Io(text)
+                WriteScoresError::Io(text)
             })?;
             results.rows().try_for_each(|row| scores.write(row))?;
         }
@@ -59,7 +59,7 @@ pub(super) fn write(
     Ok(())
 }
 
-fn list_failed(path: &Path, ledger: &Ledger, outcome: &Outcome) -> Result<(), WriteError> {
+fn list_failed(path: &Path, ledger: &Ledger, outcome: &Outcome) -> Result<(), WriteScoresError> {
     write_atomically(path, Access::Default, |file| {
         let mut list = csv::Writer::from_writer(file);
         list.write_record(["row", "job", "reason"])?;

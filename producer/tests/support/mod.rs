@@ -13,12 +13,12 @@ use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobReader, BlobStore, JobId, Lease, MemoryStore, ModelId,
 };
-use cipherscore_compiler::{Bins, Options, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, compile, read};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_engine::batch::artifact::BatchServerArtifact;
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
+use cipherscore_engine::bulk::artifact::BulkServerArtifact;
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, Encryption, open_client};
@@ -45,13 +45,13 @@ impl Owner {
     /// A hidden model of `testdata/models` that was compiled.
     pub(crate) fn compiled(name: &'static str) -> Self {
         let model = std::fs::read(testdata(&format!("models/{name}/model.txt"))).unwrap();
-        let options = Options { bins: Bins::Used, ..Options::default() };
+        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
         let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
         let model = open_client(&compiled.client_zip).unwrap();
         let folder = TempDir::new().unwrap();
         let keys = make_keys(&*model, &folder.path().join("keys"));
-        let server = BatchServerArtifact::open(&compiled.server_zip).unwrap();
-        let evaluator = Arc::new(BatchEvaluator::new(server).unwrap());
+        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let evaluator = Arc::new(BulkEvaluator::new(server).unwrap());
         Self { name, model, keys, folder, evaluator }
     }
 

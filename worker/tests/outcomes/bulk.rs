@@ -8,14 +8,14 @@ use cipherscore_common::{
     Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, MarkStore as _, ModelId,
 };
 use cipherscore_engine::artifact::Kind;
-use cipherscore_engine::batch::artifact::{BatchServerArtifact, BatchSpecs};
-use cipherscore_engine::batch::client::{BatchClient, ReplyShape};
-use cipherscore_engine::batch::evaluator::BatchEvaluator;
-use cipherscore_engine::batch::noise::{Moments, sanitiser_variance};
-use cipherscore_engine::batch::parameters::{Packing, Parameters};
-use cipherscore_engine::batch::program::{Affine, Node, Output, Product, Program, ValidProgram};
-use cipherscore_engine::batch::ring::Ring;
-use cipherscore_engine::batch::secret::SecretKey;
+use cipherscore_engine::bulk::artifact::{BulkServerArtifact, BulkSpecs};
+use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
+use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::noise::{Moments, sanitiser_variance};
+use cipherscore_engine::bulk::parameters::{Packing, Parameters};
+use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Product, Program, ValidProgram};
+use cipherscore_engine::bulk::ring::Ring;
+use cipherscore_engine::bulk::secret::SecretKey;
 
 use super::{settled, stop};
 use crate::support::{Services, Tester, open_worker};
@@ -34,10 +34,10 @@ const PARAMETERS: Parameters = Parameters {
 
 /// A hidden model of trees of depth 2, with its data owner.
 pub(crate) struct Bulk {
-    evaluator: Arc<BatchEvaluator>,
+    evaluator: Arc<BulkEvaluator>,
     program: ValidProgram,
-    specs: BatchSpecs,
-    client: BatchClient,
+    specs: BulkSpecs,
+    client: BulkClient,
     key: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ fn bit(column: u32, row: usize) -> i64 {
 }
 
 fn program() -> ValidProgram {
-    let affine = |constant, column, factor| Affine { constant, terms: vec![(column, factor)] };
+    let affine = |constant, column, factor| ColumnSum { constant, terms: vec![(column, factor)] };
     let mut nodes = Vec::new();
     for column in (0..COLUMNS).step_by(2) {
         let factor = u32::try_from(nodes.len()).unwrap();
@@ -72,7 +72,7 @@ impl Bulk {
         let degree = program.degree();
         let variance = Moments::new(&program).unwrap().variance(&PARAMETERS)
             + sanitiser_variance(&PARAMETERS, degree);
-        let specs = BatchSpecs {
+        let specs = BulkSpecs {
             parameters: PARAMETERS,
             columns: COLUMNS,
             outputs: OUTPUTS,
@@ -83,12 +83,12 @@ impl Bulk {
             log2_p_fail: -128.0,
             security_bits: PARAMETERS.security_bits(),
         };
-        let zip = BatchServerArtifact::zip(Kind::Ensemble, &specs, &program).unwrap();
-        let evaluator = BatchEvaluator::new(BatchServerArtifact::open(&zip).unwrap()).unwrap();
+        let zip = BulkServerArtifact::zip(Kind::Ensemble, &specs, &program).unwrap();
+        let evaluator = BulkEvaluator::new(BulkServerArtifact::open(&zip).unwrap()).unwrap();
         let ring = Ring::new(PARAMETERS).unwrap();
         let secret = SecretKey::generate(&PARAMETERS).unwrap();
         let key = secret.public_key(&ring).unwrap();
-        let client = BatchClient::new(ring, &secret).unwrap();
+        let client = BulkClient::new(ring, &secret).unwrap();
         Self { evaluator: Arc::new(evaluator), program, specs, client, key }
     }
 

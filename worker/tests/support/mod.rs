@@ -11,8 +11,8 @@ use cipherscore_common::topology::{DEAD, Declare, Lane, ReplyQueue, Topology};
 use cipherscore_common::{
     Blob, BlobKind, EvaluationKeyId, JobId, MemoryStore, ModelId, Store, Tenant,
 };
-use cipherscore_concrete::batch::{BatchReader, write_batch};
 use cipherscore_concrete::client::ClientArtifact;
+use cipherscore_concrete::framing::{FramedRowReader, frame_values};
 use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::values::{read_value, write_value};
@@ -64,7 +64,7 @@ impl Example {
     /// Encrypts rows, by their numbers, as the body of a job.
     pub(crate) fn encrypt(&self, rows: &[usize]) -> Vec<u8> {
         let gate = self.client.input();
-        write_batch(rows.iter().map(|row| {
+        frame_values(rows.iter().map(|row| {
             let integers = self.client.model().quantise(&self.rows[*row]).unwrap();
             let words = self.keys.encrypt(&integers, gate).unwrap();
             write_value(gate, Compression::Seed, &words)
@@ -74,7 +74,7 @@ impl Example {
     /// Decrypts the body of a reply to scores.
     pub(crate) fn decrypt(&self, mut outputs: &[u8], rows: u32) -> Vec<Vec<f64>> {
         let gate = self.client.output();
-        let mut reader = BatchReader::new(std::slice::from_ref(gate), rows);
+        let mut reader = FramedRowReader::new(std::slice::from_ref(gate), rows);
         let mut scores = Vec::new();
         while let Some(row) = reader.next_row(&mut outputs).unwrap() {
             let ciphertexts = read_value(gate, &row[0]).unwrap();

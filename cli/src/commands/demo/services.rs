@@ -9,7 +9,7 @@ use cipherscore_common::broker::MemoryBroker;
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_common::{MemoryStore, ModelId, RedisConfig, RedisStore, Store};
-use cipherscore_testbed::{Program, RabbitMq, Redis};
+use cipherscore_testbed::{Process, RabbitMq, Redis};
 use cipherscore_worker::config::WorkerConfig;
 use cipherscore_worker::{Worker, WorkerHandle};
 
@@ -83,7 +83,7 @@ impl Services for Embedded {
 /// RabbitMQ, Redis and workers as processes of this one, on ports of their own.
 pub(super) struct Private {
     // Ended first: they need the others.
-    workers: Vec<Program>,
+    workers: Vec<Process>,
     rabbitmq: RabbitMq,
     redis: Redis,
     seconds: [f64; 2],
@@ -109,7 +109,7 @@ impl Private {
 
     /// A worker as an operator would start it; the URLs go by the environment, which other users
     /// cannot read.
-    fn worker(&self, number: usize, models: &Path) -> anyhow::Result<Program> {
+    fn worker(&self, number: usize, models: &Path) -> anyhow::Result<Process> {
         let threads = std::thread::available_parallelism()?.get().div_ceil(WORKERS).to_string();
         let (broker, store) = (self.rabbitmq.url(), self.redis.url());
         let (name, models) = (format!("worker-{number}"), models.display().to_string());
@@ -122,7 +122,7 @@ impl Private {
             ("CIPHERSCORE_HEALTH__LISTEN", ""),
         ];
         let program = std::env::current_exe()?;
-        Ok(Program::start(&program, &["worker", "start"], &variables)?)
+        Ok(Process::start(&program, &["worker", "start"], &variables)?)
     }
 
     /// Waits until every worker takes from the queues of every model.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cipherscore_concrete::program::{Argument, ClientZip, ProgramArtifact};
+use cipherscore_concrete::function::{Argument, ClientZip, FunctionArtifact};
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::{Archive, ModelId, names};
@@ -24,8 +24,8 @@ pub(super) struct Inspected {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<ModelReport>,
     /// Of a client.zip whose values are no rows of a model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    program: Option<&'static str>,
+    #[serde(rename = "program", skip_serializing_if = "Option::is_none")]
+    function: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<CostReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,10 +54,10 @@ struct CostReport {
 
 #[derive(Serialize)]
 struct GateReport {
-    /// Of a program's argument.
+    /// Of a function's argument.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// Of a program's argument: the step from one integer to the next.
+    /// Of a function's argument: the step from one integer to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     scale: Option<f64>,
     shape: Vec<usize>,
@@ -83,7 +83,9 @@ pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::R
     if archive.get(names::PROCESSING).is_some() {
         let client = match ClientZip::open(zip).with_context(named)? {
             ClientZip::Model(client) => client,
-            ClientZip::Program(program) => return Ok(describe_program(file, &program, versions)),
+            ClientZip::Function(function) => {
+                return Ok(describe_function(file, &function, versions));
+            }
         };
         let model = ModelReport {
             class: printable(&client.model().class_name),
@@ -105,16 +107,16 @@ pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::R
     Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, ..base })
 }
 
-fn describe_program(file: PathBuf, program: &ProgramArtifact, versions: Value) -> Inspected {
-    let what = match program.is_training() {
+fn describe_function(file: PathBuf, function: &FunctionArtifact, versions: Value) -> Inspected {
+    let what = match function.is_training() {
         true => "encrypted training; outputs are inputs of the next iteration",
         false => "several inputs or outputs",
     };
     Inspected {
-        program: Some(what),
-        inputs: program.inputs().iter().map(GateReport::of_argument).collect(),
-        outputs: program.outputs().iter().map(GateReport::of_argument).collect(),
-        ..describe(file, "client", program.specs(), versions)
+        function: Some(what),
+        inputs: function.inputs().iter().map(GateReport::of_argument).collect(),
+        outputs: function.outputs().iter().map(GateReport::of_argument).collect(),
+        ..describe(file, "client", function.specs(), versions)
     }
 }
 
@@ -127,7 +129,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         kind,
         model_id: None,
         model: None,
-        program: None,
+        function: None,
         cost: None,
         p_error: None,
         circuit: printable(&specs.circuit_name),
@@ -217,7 +219,7 @@ impl Inspected {
             }
             None => {
                 "not in this zip (Concrete ML's default is 2^-40 for each bootstrap, and 0.01 in \
-                     training programs)"
+                     training functions)"
                     .into()
             }
         }
@@ -238,8 +240,8 @@ impl Inspected {
                 model.scores
             );
         }
-        if let Some(program) = self.program {
-            say!("  {:<16}{program}", "program");
+        if let Some(function) = self.function {
+            say!("  {:<16}{function}", "function");
         }
         if let Some(CostReport { compiled, optimised }) = &self.cost {
             let line = |what, compiled: usize, optimised: usize| {

@@ -1,6 +1,6 @@
 //! `cipherscore inspect`
 
-mod batch;
+mod bulk;
 mod circuit;
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(crate) struct Inspect {
 #[serde(untagged)]
 enum Inspected {
     Circuit(Box<circuit::Inspected>),
-    Batch(Box<batch::Inspected>),
+    Bulk(Box<bulk::Inspected>),
 }
 
 impl Inspect {
@@ -37,7 +37,7 @@ impl Inspect {
             for zip in inspected {
                 match zip {
                     Inspected::Circuit(zip) => zip.print(),
-                    Inspected::Batch(zip) => zip.print(),
+                    Inspected::Bulk(zip) => zip.print(),
                 }
             }
         })
@@ -47,10 +47,10 @@ impl Inspect {
 fn inspect(file: PathBuf) -> anyhow::Result<Inspected> {
     let zip = read_bounded(&file, MAX_ZIP_BYTES)?;
     let archive = Archive::read(&zip).with_context(|| file.display().to_string())?;
-    let is_batch = archive.get(names::CLIENT_MODEL).is_some()
-        || ArtifactKind::of(&archive) == ArtifactKind::Batch;
-    Ok(match is_batch {
-        true => Inspected::Batch(Box::new(batch::inspect(file, &zip, &archive)?)),
+    let is_bulk = archive.get(names::CLIENT_MODEL).is_some()
+        || ArtifactKind::of(&archive) == ArtifactKind::Bulk;
+    Ok(match is_bulk {
+        true => Inspected::Bulk(Box::new(bulk::inspect(file, &zip, &archive)?)),
         false => Inspected::Circuit(Box::new(circuit::inspect(file, &zip, &archive)?)),
     })
 }

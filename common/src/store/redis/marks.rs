@@ -23,9 +23,9 @@ const MAX_RELEASED: u64 = 1 << 40;
 /// Digits of the largest count.
 const MAX_DIGITS: usize = 20;
 /// Jobs that are asked for by one round trip.
-const MARKS_BATCH: usize = 500;
+const MARKS_AT_ONCE: usize = 500;
 /// Workers that are described by one round trip: at most a few megabytes.
-const WORKERS_BATCH: usize = 50;
+const WORKERS_AT_ONCE: usize = 50;
 
 fn done_key(tenant: &Tenant, job: JobId) -> String {
     format!("cs:{tenant}:done:{job}")
@@ -93,7 +93,7 @@ impl MarkStore for RedisStore {
 
     async fn cancelled(&self, jobs: &[(Tenant, JobId)]) -> Result<Vec<bool>, StoreError> {
         let mut found = Vec::with_capacity(jobs.len());
-        for jobs in jobs.chunks(MARKS_BATCH) {
+        for jobs in jobs.chunks(MARKS_AT_ONCE) {
             let keys = jobs.iter().map(|(tenant, job)| cancel_key(tenant, *job));
             let there = self.there(keys).await?;
             if there.len() != jobs.len() {
@@ -167,7 +167,7 @@ impl MarkStore for RedisStore {
         let mut names: Vec<_> = names.filter(|name| check_worker_name(name).is_ok()).collect();
         names.sort();
         let mut workers = Vec::with_capacity(names.len());
-        for names in names.chunks(WORKERS_BATCH) {
+        for names in names.chunks(WORKERS_AT_ONCE) {
             let mut commands = pipe();
             for name in names {
                 // One byte more than allowed, to see that there is more.

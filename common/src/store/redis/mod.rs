@@ -29,7 +29,7 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Keys that Redis looks at for one answer to SCAN.
 const SCAN_KEYS: usize = 1000;
 /// Blobs that are described by one round trip.
-const LIST_BATCH: usize = 500;
+const LISTED_AT_ONCE: usize = 500;
 
 /// A meta key's value as it is read, and as it is read again when it was written.
 #[cfg(any(test, fuzzing))]
@@ -110,9 +110,10 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Takes out a batch by what its meta key says, in two round trips: there is one for each large
-    /// job, and a look at every key of Redis would be too much. An upload that was given up expires.
-    async fn remove_batch(&self, name: &BlobName) -> Result<(), StoreError> {
+    /// Takes out a payload by what its meta key says, in two round trips: there is one for each
+    /// large job, and a look at every key of Redis would be too much. An upload that was given up
+    /// expires.
+    async fn remove_payload(&self, name: &BlobName) -> Result<(), StoreError> {
         let info = self.info(name).await?;
         let mut unlink = pipe();
         let chunks = (0..info.chunks()).map(|index| chunk_key(&info, index));
@@ -243,7 +244,7 @@ impl BlobStore for RedisStore {
 
     async fn remove(&self, name: &BlobName) -> Result<(), StoreError> {
         if matches!(name.kind, BlobKind::Job | BlobKind::Reply) {
-            return self.remove_batch(name).await;
+            return self.remove_payload(name).await;
         }
         let mut unlink = pipe();
         // First, so that nobody begins to read.
@@ -270,7 +271,7 @@ impl BlobStore for RedisStore {
         let ids = keys.iter().filter_map(|key| meta::id_of_meta(key, tenant, kind));
         let names: Vec<_> = ids.map(|id| BlobName { tenant: tenant.clone(), kind, id }).collect();
         let mut found = Vec::with_capacity(names.len());
-        for names in names.chunks(LIST_BATCH) {
+        for names in names.chunks(LISTED_AT_ONCE) {
             found.extend(self.describe(names).await?.into_iter().flatten());
         }
         Ok(found)

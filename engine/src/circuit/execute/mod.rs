@@ -2,8 +2,8 @@
 //!
 //! Roots run as soon as everything they depend on is there, on the current rayon pool; there are
 //! no barriers between levels. Roots that are ready wait in a [pool](ready::Ready), one queue for
-//! each key, and a thread takes a [batch](crate::evaluation_keys::MAX_BATCH) of one queue: roots of
-//! one row that do not depend on each other, and roots of different rows. A batch reads its key
+//! each key, and a thread takes a [group](crate::evaluation_keys::MAX_GROUP) of one queue: roots of
+//! one row that do not depend on each other, and roots of different rows. A group reads its key
 //! once, which is a third of the time of a single bootstrap. No thread takes what an idle one could
 //! do.
 //!
@@ -39,8 +39,8 @@ pub enum Step {
     Keyswitch,
 }
 
-/// Looks on: called for every keyswitch and bootstrap of every row after its batch, from any thread.
-/// `Break` ends the evaluation, which is how deadlines and cancellation reach it.
+/// Looks on: called for every keyswitch and bootstrap of every row after its group, from any
+/// thread. `Break` ends the evaluation, which is how deadlines and cancellation reach it.
 pub type Observer<'a> = &'a (dyn Fn(Step) -> ControlFlow<()> + Sync);
 
 /// Why a circuit was not evaluated.

@@ -1,7 +1,7 @@
 //! What is known of a circuit's order before any row begins.
 
 use crate::circuit::{Root, ValidCircuit};
-use crate::evaluation_keys::{MAX_BATCH, max_bootstraps};
+use crate::evaluation_keys::{MAX_GROUP, max_bootstraps};
 use crate::parameters::KeysetParameters;
 
 /// A key, and so a queue of roots that may be computed together.
@@ -43,7 +43,7 @@ impl Plan {
             queues: vec![0; roots.len()],
             way: vec![0; roots.len()],
             computed: 0,
-            keys: keys.iter().map(|(key, batch, _)| (*key, *batch)).collect(),
+            keys: keys.iter().map(|(key, group, _)| (*key, *group)).collect(),
         };
         for (index, root) in (0u32..).zip(roots) {
             let Some(input) = root.input() else { continue };
@@ -90,7 +90,7 @@ fn keys_of(keyset: &KeysetParameters) -> Vec<(Key, usize, u64)> {
     let keyswitches = keyset.keyswitch_keys.iter().zip(words).enumerate();
     let keyswitches = keyswitches.map(|(index, (is, words))| {
         let size = keyset.dimension(is.output_key) + 1;
-        (Key::Keyswitch(index), MAX_BATCH, 8 * (words * size) as u64)
+        (Key::Keyswitch(index), MAX_GROUP, 8 * (words * size) as u64)
     });
     bootstraps.chain(keyswitches).collect()
 }
@@ -101,12 +101,12 @@ fn u32_of(keys: usize) -> u32 {
 }
 
 impl ValidCircuit {
-    /// How many rows are evaluated at a time on so many threads: enough for two full batches for
+    /// How many rows are evaluated at a time on so many threads: enough for two full groups for
     /// each thread if each row has as many roots ready as it has on the average, and not more than
     /// [`MAX_ROWS_BYTES`] of them.
     pub fn rows_at_a_time(&self, threads: usize) -> usize {
-        /// Batches for each thread, so that there are full ones of some key.
-        const BATCHES: usize = 2;
+        /// Groups for each thread, so that there are full ones of some key.
+        const GROUPS: usize = 2;
         let roots = &self.circuit().roots;
         // For each root, the longest chain of roots that ends in it.
         let mut chains = vec![0usize; roots.len()];
@@ -117,7 +117,7 @@ impl ValidCircuit {
         }
         let longest = chains.iter().max().copied().unwrap_or(0).max(1);
         let computed = chains.iter().filter(|&&chain| chain > 0).count();
-        let wanted = BATCHES * MAX_BATCH * threads;
+        let wanted = GROUPS * MAX_GROUP * threads;
         let rows = match computed {
             0 => threads,
             _ => wanted.saturating_mul(longest).div_ceil(computed),

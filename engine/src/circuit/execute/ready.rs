@@ -16,7 +16,7 @@ struct Entry {
 
 /// The next thing that a thread does: roots of one key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(super) struct Group {
     pub(super) key: Key,
     /// Pairs of row and root.
     pub(super) roots: Vec<(usize, u32)>,
@@ -43,9 +43,9 @@ impl Ready {
         self.len += 1;
     }
 
-    /// Takes a batch of the key that has most for one, while `idle` threads, this one included,
+    /// Takes a group of the key that has most for one, while `idle` threads, this one included,
     /// have nothing to do: not more than its share.
-    pub(super) fn take(&mut self, plan: &Plan, idle: usize) -> Option<Batch> {
+    pub(super) fn take(&mut self, plan: &Plan, idle: usize) -> Option<Group> {
         let queues = self.queues.iter_mut().zip(&plan.keys);
         let (queue, &(key, most)) = queues
             .filter(|(queue, _)| !queue.is_empty())
@@ -55,7 +55,7 @@ impl Ready {
         let taken = std::iter::from_fn(|| queue.pop()).take(count);
         let roots: Vec<_> = taken.map(|entry| (entry.row.0, entry.root.0)).collect();
         self.len -= roots.len();
-        Some(Batch { key, roots })
+        Some(Group { key, roots })
     }
 }
 
@@ -86,15 +86,15 @@ mod tests {
     #[test]
     fn older_rows_and_longer_ways_go_first() {
         let mut ready = ready(&[(1, 0), (0, 3), (0, 2), (2, 1), (1, 4), (0, 9)]);
-        let batch = ready.take(&plan(), 1).unwrap();
-        assert_eq!(batch.key, Key::Bootstrap(0));
-        assert_eq!(batch.roots, [(0, 2), (0, 3), (0, 9), (1, 0)]);
+        let group = ready.take(&plan(), 1).unwrap();
+        assert_eq!(group.key, Key::Bootstrap(0));
+        assert_eq!(group.roots, [(0, 2), (0, 3), (0, 9), (1, 0)]);
         assert_eq!(ready.take(&plan(), 1).unwrap().roots, [(1, 4), (2, 1)]);
         assert_eq!((ready.take(&plan(), 1), ready.len()), (None, 0));
     }
 
     #[test]
-    fn the_key_with_most_for_a_batch_goes_first() {
+    fn the_key_with_most_for_a_group_goes_first() {
         let few = [(0, 0), (0, 1)];
         let many: Vec<_> = (10..15).map(|root| (3, root)).collect();
         let mut ready = ready(&[&few[..], &many].concat());

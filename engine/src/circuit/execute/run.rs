@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex};
 use rayon::Scope;
 
 use super::plan::{Key, Plan};
-use super::ready::{Batch, Ready};
+use super::ready::{Group, Ready};
 use super::row::Row;
 use super::{EvaluateError, Observer, Rows, Step, check_inputs, lock};
 use crate::circuit::{Root, ValidCircuit};
-use crate::evaluation_keys::{MAX_BATCH, PreparedKeys, Scratch};
+use crate::evaluation_keys::{MAX_GROUP, PreparedKeys, Scratch};
 
 /// What does not change, and the state that does.
 pub(super) struct Run<'a, R: Rows> {
@@ -57,13 +57,13 @@ struct State<'a> {
 enum Work<'a> {
     Begin(usize),
     /// With the row of each root.
-    Compute(Batch, Vec<Arc<Row<'a>>>),
+    Compute(Group, Vec<Arc<Row<'a>>>),
 }
 
 /// What a task uses again and again.
 #[derive(Default)]
 struct Buffers {
-    /// Ciphertexts of a batch, one after the other.
+    /// Ciphertexts of a group, one after the other.
     inputs: Vec<u64>,
     scratch: Scratch,
 }
@@ -115,7 +115,7 @@ impl<'a, R: Rows> Run<'a, R> {
         while let Some(work) = self.next(scope) {
             match work {
                 Work::Begin(row) => self.begin(row),
-                Work::Compute(batch, rows) => self.compute(&batch, &rows, &mut buffers),
+                Work::Compute(group, rows) => self.compute(&group, &rows, &mut buffers),
             }
             lock(&self.state).busy -= 1;
         }
@@ -139,10 +139,10 @@ impl<'a, R: Rows> Run<'a, R> {
                 0 => self.threads.saturating_sub(state.busy),
                 _ => 1,
             };
-            state.ready.take(&self.plan, idle).map(|batch| {
-                let rows = batch.roots.iter().map(|(row, _)| Arc::clone(&state.rows[row]));
+            state.ready.take(&self.plan, idle).map(|group| {
+                let rows = group.roots.iter().map(|(row, _)| Arc::clone(&state.rows[row]));
                 let rows = rows.collect();
-                Work::Compute(batch, rows)
+                Work::Compute(group, rows)
             })
         };
         let Some(work) = work else {
@@ -165,7 +165,7 @@ impl<'a, R: Rows> Run<'a, R> {
     fn may_begin(&self, state: &State<'_>) -> bool {
         state.begun < self.rows.count()
             && state.open < self.rows_at_a_time
-            && state.ready.len() < MAX_BATCH * self.threads
+            && state.ready.len() < MAX_GROUP * self.threads
     }
 
     fn begin(&self, row: usize) {
@@ -194,19 +194,19 @@ impl<'a, R: Rows> Run<'a, R> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn compute(&self, batch: &Batch, rows: &[Arc<Row<'a>>], buffers: &mut Buffers) {
-        let roots = || batch.roots.iter().map(|&(_, root)| root);
+    fn compute(&self, group: &Group, rows: &[Arc<Row<'a>>], buffers: &mut Buffers) {
+        let roots = || group.roots.iter().map(|&(_, root)| root);
         let Buffers { inputs, scratch } = buffers;
         inputs.clear();
         let parameters = self.keys.parameters();
-        let under = match batch.key {
+        let under = match group.key {
             Key::Bootstrap(key) => parameters.bootstrap_keys[key].input_key,
             Key::Keyswitch(key) => parameters.keyswitch_keys[key].input_key,
         };
         for (root, row) in roots().zip(rows) {
             row.append_input(root, inputs, parameters.dimension(under));
         }
-        let (results, step) = match batch.key {
+        let (results, step) = match group.key {
             Key::Keyswitch(key) => (self.keys.keyswitch(key, inputs, scratch), Step::Keyswitch),
             Key::Bootstrap(key) => {
                 let tables: Vec<_> = roots().map(|root| self.table(root)).collect();
@@ -219,7 +219,7 @@ impl<'a, R: Rows> Run<'a, R> {
                 return;
             }
         }
-        self.keep(batch, rows, results);
+        self.keep(group, rows, results);
     }
 
     fn table(&self, root: u32) -> &'a [u64] {
@@ -230,10 +230,10 @@ impl<'a, R: Rows> Run<'a, R> {
         }
     }
 
-    fn keep(&self, batch: &Batch, rows: &[Arc<Row<'a>>], results: Vec<Vec<u64>>) {
+    fn keep(&self, group: &Group, rows: &[Arc<Row<'a>>], results: Vec<Vec<u64>>) {
         let mut ready = Vec::new();
         let mut ended = Vec::new();
-        for ((&(index, root), row), words) in batch.roots.iter().zip(rows).zip(results) {
+        for ((&(index, root), row), words) in group.roots.iter().zip(rows).zip(results) {
             if row.keep(&self.plan, root, words, |root| ready.push((index, root))) {
                 self.rows.outputs(index, row.outputs());
                 ended.push(index);

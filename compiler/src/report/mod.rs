@@ -1,0 +1,171 @@
+//! What compiling a model found out, before anybody encrypts a row.
+
+mod picture;
+
+use cipherscore_engine::artifact::Kind;
+use serde::{Deserialize, Serialize};
+
+use crate::bins::Bins;
+
+/// Time of one product of residues, in nanoseconds: a multiply-add of one point with its share of
+/// reading operands, on one core with AVX-512-IFMA.
+pub const NS_PER_PRODUCT: f64 = 0.8;
+/// Time of one word of a column, in nanoseconds: its mask expanded, its body unpacked and checked.
+pub const NS_PER_WORD: f64 = 2.0;
+
+/// Facts about a compiled model. Nothing in it is more than the data owner may know; `noise_bits`,
+/// which is left out of `client.zip`, is for the model owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompileReport {
+    /// Class of the trained model.
+    pub class_name: String,
+    /// Ensemble or linear.
+    pub kind: Kind,
+    /// How thresholds are offered; none for a linear model.
+    pub bins: Option<Bins>,
+    /// Columns of each feature that has any.
+    pub features: Vec<FeatureColumns>,
+    /// Columns of the upload.
+    pub columns: u32,
+    /// Raw outputs.
+    pub outputs: u32,
+    /// Degree of the polynomials.
+    pub degree: u32,
+    /// Whether replies hide the model.
+    pub hidden: bool,
+    /// N: rows of a full ring batch.
+    pub ring_dimension: u32,
+    /// Primes of an upload, 51 bits each.
+    pub primes: u32,
+    /// Primes of a reply.
+    pub reply_primes: u32,
+    /// t.
+    pub plaintext_modulus: u64,
+    /// log2 of the work of the best known attack on a ciphertext.
+    pub security_bits: u32,
+    /// log2 of the probability that any score of a ring batch is wrong.
+    pub log2_p_fail: f64,
+    /// Of a full ring batch.
+    pub upload_bytes_per_row: f64,
+    /// Of a full ring batch.
+    pub reply_bytes_per_row: f64,
+    /// On one core, by [`NS_PER_PRODUCT`] and [`NS_PER_WORD`].
+    pub microseconds_per_row: f64,
+    /// Largest difference that rounding makes to each raw output.
+    pub raw_error: Vec<f64>,
+    /// The same, relative to what the raw output can be; of the output where it is largest.
+    pub relative_error: f64,
+    /// On the calibration rows, if there are any.
+    pub agreement: Option<Agreement>,
+    /// What the data owner can learn of the model.
+    pub data_owner_learns: Vec<String>,
+    /// log2 of the standard deviation of the noise that the monomials of degree 1, 2, ... have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noise_bits: Vec<f64>,
+}
+
+/// Columns of one feature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureColumns {
+    /// Its name.
+    pub feature: String,
+    /// How many.
+    pub columns: u32,
+}
+
+/// How the compiled model answers the calibration rows, compared with the trained model as it was
+/// read.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// Rows that were compared.
+    pub rows: u32,
+    /// Rows that the compiled model refuses: of a linear model, out of range.
+    pub refused: u32,
+    /// Rows whose most probable class is the same; none where scores are no probabilities.
+    pub same_label: Option<u32>,
+    /// Largest difference of any score.
+    pub largest_difference: f64,
+}
+
+impl CompileReport {
+    /// What goes into `client.zip`. Exact figures would say of a hidden model how many products
+    /// and which leaves it has.
+    pub(crate) fn for_data_owner(&self) -> Self {
+        let mut report = Self { noise_bits: Vec::new(), ..self.clone() };
+        if self.hidden {
+            report.microseconds_per_row = round_up(report.microseconds_per_row);
+            report.relative_error = round_up(report.relative_error);
+            report.raw_error.iter_mut().for_each(|error| *error = round_up(*error));
+            if let Some(agreement) = &mut report.agreement {
+                agreement.largest_difference = round_up(agreement.largest_difference);
+            }
+        }
+        report
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a struct of strings and numbers");
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads what [`CompileReport::to_json`] wrote.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// Bits of the modulus that noise may use: half of it.
+    fn available_bits(&self) -> f64 {
+        f64::from(self.primes) * f64::from(cipherscore_engine::bulk::parameters::WORD_BITS) - 1.0
+    }
+
+    /// A picture: noise by degree against what the modulus has room for, and bytes of a row.
+    pub fn svg(&self) -> String {
+        picture::draw(self)
+    }
+}
+
+/// To a power of two that is no smaller.
+fn round_up(value: f64) -> f64 {
+    if value > 0.0 { value.log2().ceil().exp2() } else { value }
+}
+
+/// What the data owner of an ensemble can learn, in sentences.
+pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
+    let thresholds = match bins {
+        Bins::Used => "every threshold of the model: predicates are offered as they are",
+        Bins::Padded => {
+            "thresholds, mixed with decoys that are drawn as trainers draw them, as far as the \
+             calibration rows have room for them; sets of categories as they are"
+        }
+        Bins::Full => {
+            "which features have thresholds, not where; of features with sets of categories, or \
+             without different values in the calibration rows, everything"
+        }
+    };
+    let replies = match hidden {
+        true => {
+            "from replies no more than the exact scores of its own rows, if it sends honest bits, \
+             noise and public key; whoever does not can extract the trees"
+        }
+        false => "the whole model from its replies, by linear algebra: it is not hidden",
+    };
+    let always = "number of columns, degree, sizes and timing";
+    [thresholds, replies, always].map(str::to_owned).into()
+}
+
+/// What the data owner of a linear model can learn, in sentences.
+pub(crate) fn linear_secrets(features: usize) -> Vec<String> {
+    vec![
+        format!(
+            "all weights, rounded: {} answered rows give a linear model away, whatever encrypts \
+             them, and so its replies are not hidden",
+            features + 1
+        ),
+        "ranges of the features".into(),
+    ]
+}

@@ -1,0 +1,307 @@
+//! The bulk engine behind the engine's evaluation trait.
+//!
+//! A job is an upload: for each ring batch a mask seed and blocks. Blocks are evaluated as they
+//! arrive, [`WAITING_BLOCKS`] at a time, on all threads; nothing of an upload is kept longer.
+
+mod blocks;
+#[cfg(test)]
+mod hiding;
+#[cfg(test)]
+mod measured;
+mod memory;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use self::blocks::Sums;
+use super::artifact::BulkServerArtifact;
+use super::kernel::Kernel;
+use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
+use super::mask::{Masks, SEED_BYTES};
+use super::parameters::{BLOCK_POINTS, InvalidRingParameters, Packing, Parameters};
+use super::program::InvalidProgram;
+use super::ring::Ring;
+use super::secret::PublicKey;
+use super::switch::Switch;
+use super::tape::Tape;
+use crate::artifact::{Digest, ModelId};
+use crate::evaluator::{Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop};
+
+/// Blocks of an upload that are evaluated together, and so in memory, at most. With several primes
+/// each they keep some threads busy.
+pub const WAITING_BLOCKS: usize = 4;
+
+/// Why an artifact cannot be evaluated.
+#[derive(Debug, Error)]
+pub enum InvalidBulkArtifact {
+    /// Its parameters.
+    #[error(transparent)]
+    Parameters(#[from] InvalidRingParameters),
+    /// Its program.
+    #[error(transparent)]
+    Program(#[from] InvalidProgram),
+    /// Its program is not what its specs say.
+    #[error("a program of degree {found}, where the specs say {expected}")]
+    Degree {
+        /// Of the program.
+        found: u32,
+        /// Of the specs.
+        expected: u32,
+    },
+}
+
+/// A model of the bulk engine, ready to be evaluated.
+#[derive(Debug)]
+pub struct BulkEvaluator {
+    model_id: ModelId,
+    ring: Arc<Ring>,
+    tape: Tape,
+    kernel: Kernel,
+    columns: u32,
+    outputs: usize,
+    degree: u32,
+    switch: Switch,
+    threads: usize,
+    /// Of a hidden model: base-2 logarithm of the standard deviation of a phase.
+    log2_sigma_phase: Option<f64>,
+}
+
+impl BulkEvaluator {
+    /// Checks the program, and finds the fastest kernel of this processor.
+    pub fn new(artifact: BulkServerArtifact) -> Result<Self, InvalidBulkArtifact> {
+        let BulkServerArtifact { model_id, specs, program, .. } = artifact;
+        let (found, expected) = (program.degree(), specs.degree);
+        if found != expected {
+            return Err(InvalidBulkArtifact::Degree { found, expected });
+        }
+        let ring = Ring::new(specs.parameters)?;
+        Ok(Self {
+            model_id,
+            switch: Switch::new(Arc::clone(&ring), specs.reply_primes),
+            ring,
+            tape: Tape::new(&program)?,
+            kernel: Kernel::best(),
+            columns: specs.columns,
+            outputs: specs.outputs as usize,
+            degree: specs.degree,
+            threads: rayon::current_num_threads(),
+            log2_sigma_phase: specs.hidden.then_some(specs.log2_sigma_phase),
+        })
+    }
+
+    /// Sets the threads of the rayon pool that evaluates, on which memory depends.
+    pub fn with_threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads: threads.get(), ..self }
+    }
+
+    /// With another kernel; for measurements.
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.ring.parameters()
+    }
+
+    /// Components of an output.
+    fn components(&self) -> usize {
+        self.degree as usize + 1
+    }
+
+    fn upload_len(&self, rows: u32) -> Option<usize> {
+        upload_len(self.parameters(), rows as usize, self.columns)
+    }
+
+    fn reply_len(&self, rows: u32) -> Option<usize> {
+        let primes = u32::try_from(self.switch.kept()).ok()?;
+        reply_len(self.parameters(), rows as usize, self.outputs, self.degree, primes)
+    }
+}
+
+impl Evaluator for BulkEvaluator {
+    fn model_id(&self) -> ModelId {
+        self.model_id
+    }
+
+    fn needs_key(&self) -> bool {
+        self.log2_sigma_phase.is_some()
+    }
+
+    fn keyset_id(&self) -> Digest {
+        let Parameters { packing, ring_dimension, primes, plaintext_modulus } = *self.parameters();
+        let packing = u64::from(packing == Packing::Slots);
+        let words = [packing, ring_dimension.into(), primes.into(), plaintext_modulus];
+        Digest::of(&words.map(u64::to_le_bytes).concat())
+    }
+
+    fn max_key_bytes(&self) -> usize {
+        PublicKey::serialised_len(self.parameters())
+    }
+
+    fn prepared_key_bytes(&self) -> usize {
+        memory::prepared_key_bytes(self.parameters())
+    }
+
+    fn memory_bytes(&self, rows: u32) -> usize {
+        memory::job_bytes(self, rows)
+    }
+
+    fn max_input_bytes(&self, rows: u32) -> u64 {
+        self.upload_len(rows).map_or(u64::MAX, |bytes| bytes as u64)
+    }
+
+    /// Every coefficient of c_0 is flooded on its own.
+    fn released_coefficients(&self, rows: u32) -> u64 {
+        if !self.needs_key() {
+            return 0;
+        }
+        let ring_batches = self.parameters().ring_batches(rows as usize);
+        (ring_batches * self.outputs) as u64 * self.ring.dimension() as u64
+    }
+
+    fn is_quick(&self) -> bool {
+        self.parameters().packing == Packing::Coefficients
+    }
+
+    fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
+        let key = PublicKey::read(&serialised, self.parameters());
+        let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
+        Ok(PreparedKey::new(self.keyset_id(), self.prepared_key_bytes(), Arc::new(key)))
+    }
+
+    fn begin(
+        self: Arc<Self>,
+        key: Option<Arc<PreparedKey>>,
+        rows: u32,
+    ) -> Result<Box<dyn Evaluation>, EvaluationError> {
+        let too_many = || EvaluationError::Shape(format!("{rows} rows are too many"));
+        if rows == 0 {
+            return Err(EvaluationError::Shape("a job of no rows".into()));
+        }
+        match &key {
+            Some(key) => {
+                let _: &Arc<PublicKey> = key.open(self.keyset_id())?;
+            }
+            None if self.needs_key() => return Err(EvaluationError::KeyRequired),
+            None => {}
+        }
+        self.upload_len(rows).ok_or_else(too_many)?;
+        let outputs = Vec::with_capacity(self.reply_len(rows).ok_or_else(too_many)?);
+        let ring_batches: Vec<_> = ring_batch_rows(self.parameters(), rows as usize).collect();
+        Ok(Box::new(Latched::new(BulkEvaluation {
+            key: key.filter(|_| self.needs_key()),
+            evaluator: self,
+            ring_batches: ring_batches.into_iter(),
+            ring_batch: None,
+            waiting: Vec::new(),
+            outputs,
+        })))
+    }
+}
+
+/// One job.
+struct BulkEvaluation {
+    evaluator: Arc<BulkEvaluator>,
+    /// Of a hidden model.
+    key: Option<Arc<PreparedKey>>,
+    /// Rows of the ring batches that have not begun.
+    ring_batches: std::vec::IntoIter<usize>,
+    ring_batch: Option<RingBatch>,
+    /// What has arrived of the mask seed, or of the next blocks.
+    waiting: Vec<u8>,
+    /// The reply so far.
+    outputs: Vec<u8>,
+}
+
+/// A ring batch of which the seed is there, and not all blocks.
+struct RingBatch {
+    rows: usize,
+    masks: Masks,
+    /// Words of each block of a column.
+    blocks: Vec<usize>,
+    /// Blocks that are evaluated.
+    done: usize,
+    sums: Sums,
+}
+
+impl RingBatch {
+    /// Words of each of the next blocks.
+    fn next(&self) -> &[usize] {
+        let rest = &self.blocks[self.done..];
+        &rest[..rest.len().min(WAITING_BLOCKS)]
+    }
+}
+
+impl Evaluation for BulkEvaluation {
+    fn push(&mut self, mut chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
+        while !chunk.is_empty() {
+            if stop() {
+                return Err(EvaluationError::Stopped);
+            }
+            let wanted = match &self.ring_batch {
+                Some(ring_batch) => {
+                    ring_batch.next().iter().map(|words| self.evaluator.block_len(*words)).sum()
+                }
+                None if self.ring_batches.len() == 0 => {
+                    return Err(EvaluationError::Shape("bytes behind the last row".into()));
+                }
+                None => SEED_BYTES,
+            };
+            let (taken, rest) = chunk.split_at(chunk.len().min(wanted - self.waiting.len()));
+            self.waiting.extend_from_slice(taken);
+            chunk = rest;
+            if self.waiting.len() == wanted {
+                match self.ring_batch.take() {
+                    None => self.begin_ring_batch(),
+                    Some(ring_batch) => self.evaluate_waiting(ring_batch)?,
+                }
+                self.waiting.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
+        let complete = self.ring_batch.is_none() && self.ring_batches.len() == 0;
+        match complete && self.waiting.is_empty() {
+            _ if stop() => Err(EvaluationError::Stopped),
+            true => Ok(self.outputs),
+            false => Err(EvaluationError::Shape("the upload ends before its rows do".into())),
+        }
+    }
+}
+
+impl BulkEvaluation {
+    fn begin_ring_batch(&mut self) {
+        let (Some(rows), Some(seed)) = (self.ring_batches.next(), self.waiting.first_chunk())
+        else {
+            return;
+        };
+        let evaluator = &self.evaluator;
+        self.ring_batch = Some(RingBatch {
+            rows,
+            masks: Masks::new(seed),
+            blocks: block_words(evaluator.parameters(), rows).collect(),
+            done: 0,
+            sums: Sums::new(evaluator),
+        });
+    }
+
+    fn evaluate_waiting(&mut self, mut ring_batch: RingBatch) -> Result<(), EvaluationError> {
+        let evaluator = &self.evaluator;
+        let blocks = ring_batch.next().to_vec();
+        evaluator.evaluate_blocks(&mut ring_batch, &blocks, &self.waiting)?;
+        ring_batch.done += blocks.len();
+        if ring_batch.done < ring_batch.blocks.len() {
+            self.ring_batch = Some(ring_batch);
+            return Ok(());
+        }
+        let key = self.key.as_ref().map(|key| key.open(evaluator.keyset_id())).transpose()?;
+        evaluator.close_ring_batch(ring_batch, key, &mut self.outputs)
+    }
+}
