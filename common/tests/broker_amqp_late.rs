@@ -52,7 +52,8 @@ impl Scene {
     }
 
     async fn subscribe(&self) -> Result<AmqpSubscription, BrokerError> {
-        self.held.subscribe(&[high(self.model, PREFETCH), normal(self.model, PREFETCH)]).await
+        // The first is the one whose answer is held back, and the one that has messages.
+        self.held.subscribe(&[normal(self.model, PREFETCH), high(self.model, PREFETCH)]).await
     }
 
     /// All messages of a round come to this subscription, none stays with anybody else, and nobody
@@ -63,14 +64,15 @@ impl Scene {
         }
         sleep_until(asked + HELD + Duration::from_secs(1)).await;
         let began = Instant::now();
-        let queue = normal(self.model, PREFETCH).queue;
-        loop {
-            let state = self.direct.queue_state(&queue).await.unwrap().unwrap();
-            if (state.messages, state.consumers) == (0, 1) {
-                break;
+        for queue in [normal(self.model, PREFETCH).queue, high(self.model, PREFETCH).queue] {
+            loop {
+                let state = self.direct.queue_state(&queue).await.unwrap().unwrap();
+                if (state.messages, state.consumers) == (0, 1) {
+                    break;
+                }
+                assert!(began.elapsed() < PATIENCE, "{queue}, {state:?}: somebody is left over");
+                sleep(Duration::from_millis(100)).await;
             }
-            assert!(began.elapsed() < PATIENCE, "{state:?}: somebody is left over");
-            sleep(Duration::from_millis(100)).await;
         }
         let arguments = ["list_queues", "--no-table-headers", "name", "messages_unacknowledged"];
         let queues = self.node.ctl(&arguments).unwrap();
