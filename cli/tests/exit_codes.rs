@@ -24,6 +24,7 @@ fn done_error_and_usage() {
         &["scores"],
         &["score"],
         &["inspect", "--no-such-option", "server.zip"],
+        &["demo", "--broker", "amqp://localhost"],
         &["--threads", "0", "inspect", "server.zip"],
         &["keys"],
     ] {

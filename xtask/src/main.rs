@@ -19,6 +19,7 @@ usage: cargo xtask TASK
   python [ARGUMENTS] build the wheel, install it into a private virtual environment (target/python)
                      and run the tests of the Python package; ARGUMENTS go to pytest
   check              dependency direction, and where unsafe code may be
+  demo [ARGUMENTS]   `cipherscore demo` through a private RabbitMQ and Redis
   chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
                      print the figures: --jobs N --minutes M --seed S, --help for all
   fuzz [TARGET] [--seconds N]
@@ -110,7 +111,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "fail",
         ],
     ),
-    ("cipherscore", &["cipherscore-chaos", "fail"]),
+    // What ships neither starts nor installs servers.
+    ("cipherscore", &["cipherscore-testbed", "cipherscore-chaos", "fail"]),
     // What is loaded into an interpreter: no worker, no command line, and nothing that starts or
     // installs servers.
     (
@@ -138,6 +140,7 @@ fn main() -> ExitCode {
         Some((task, [])) if task == "check" => check(),
         Some((task, rest)) if task == "fuzz" => fuzz::fuzz(&root(), rest),
         Some((task, rest)) if task == "chaos" => chaos(rest),
+        Some((task, rest)) if task == "demo" => demo(rest),
         Some((task, [program, rest @ ..])) if task == "services" => services(program, rest),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
@@ -176,19 +179,30 @@ fn services(program: &str, arguments: &[String]) -> anyhow::Result<()> {
     beside_services(Command::new(program).args(arguments))
 }
 
+fn demo(arguments: &[String]) -> anyhow::Result<()> {
+    let (redis, rabbitmq) = (Redis::start()?, RabbitMq::start()?);
+    run(Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["run", "--release", "--locked", "--package", "cipherscore", "--", "demo"])
+        .args(["--broker", &rabbitmq.url(), "--redis", &redis.url()])
+        .args(arguments))
+}
+
 /// Runs a command with the URLs of a private RabbitMQ and Redis in its environment.
 fn beside_services(command: &mut Command) -> anyhow::Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
     let (redis, rabbitmq) = (Redis::start()?, RabbitMq::start()?);
-    let status = command
-        .envs([
-            ("CIPHERSCORE_BROKER__URL", rabbitmq.url()),
-            ("CIPHERSCORE_BROKER_URL", rabbitmq.url()),
-            ("CIPHERSCORE_STORE__URL", redis.url()),
-            ("CIPHERSCORE_REDIS_URL", redis.url()),
-        ])
-        .status()
-        .with_context(|| program.clone())?;
+    run(command.envs([
+        ("CIPHERSCORE_BROKER__URL", rabbitmq.url()),
+        ("CIPHERSCORE_BROKER_URL", rabbitmq.url()),
+        ("CIPHERSCORE_STORE__URL", redis.url()),
+        ("CIPHERSCORE_REDIS_URL", redis.url()),
+    ]))
+}
+
+/// Runs a command that must succeed.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| program.clone())?;
     ensure!(status.success(), "{program} ended with {status}");
     Ok(())
 }
