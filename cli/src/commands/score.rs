@@ -24,14 +24,10 @@ use super::{
     InputColumns, is_standard, printable, read_bounded, read_client, read_evaluator,
     require_folder_of, require_one_model,
 };
+use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
-
-/// Exit code when some rows have no scores.
-const SOME_FAILED: u8 = 2;
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// Score a file of rows of any length by the workers behind a queue.
 ///
@@ -139,7 +135,7 @@ impl Score {
             None => {
                 let ledger = ledger_folder(&self.output);
                 eprintln!("stopped. The same command goes on from {}", ledger.display());
-                Ok(ExitCode::from(INTERRUPTED))
+                Ok(Exit::Interrupted.into())
             }
         }
     }
@@ -269,7 +265,7 @@ fn finish(json: bool, report: &ScoreReport) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(match report.rows_failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(SOME_FAILED),
+        0 => Exit::Done.into(),
+        _ => Exit::SomeRowsFailed.into(),
     })
 }
