@@ -118,7 +118,7 @@ impl Begun {
     }
 
     /// The answer is here.
-    pub(super) fn is_answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.0 = None;
     }
 }
@@ -284,7 +284,7 @@ impl Slot {
     ) -> Result<T, BrokerError> {
         let begun = Begun::on(link);
         let answered = self.answer_in_time(link, answer).await?;
-        begun.is_answered();
+        begun.answered();
         answered
     }
 

@@ -122,7 +122,7 @@ async fn channel(link: &Arc<Link>) -> lapin::Result<Channel> {
         Ok(channel)
     };
     let opened = opened.await;
-    begun.is_answered();
+    begun.answered();
     opened
 }
 
@@ -137,7 +137,7 @@ async fn send(
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let begun = Begun::on(link);
     let written = channel.basic_publish(exchange, routing_key, options, body, properties).await;
-    begun.is_answered();
+    begun.answered();
     written?.await
 }
 

@@ -162,7 +162,9 @@ impl Subscription for AmqpSubscription {
             open.cancelling.push(Begun::on(&open.link));
             let cancelling = open.channel.basic_cancel(source.consumer.tag(), options);
             let answered = self.slot.answer_in_time(&open.link, cancelling).await?;
-            open.cancelling.pop().map(Begun::is_answered);
+            if let Some(begun) = open.cancelling.pop() {
+                begun.answered();
+            }
             answered?;
         }
         Ok(())
