@@ -56,12 +56,12 @@ impl Server {
     /// Digest of the original `server.zip`.
     #[getter]
     fn model_id(&self) -> String {
-        self.shared.evaluator.model_id().to_string()
+        self.shared.evaluator.requirements().model_id.to_string()
     }
 
     #[getter]
     fn needs_key(&self) -> bool {
-        self.shared.evaluator.needs_key()
+        self.shared.evaluator.requirements().needs_key
     }
 
     /// Bootstraps of a row of a circuit; 0 of any other kind of model.
@@ -125,7 +125,7 @@ impl Shared {
 
     /// None where the model needs none.
     fn prepare(&self, key: &[u8]) -> Result<Option<Arc<PreparedKey>>, Failure> {
-        if !self.evaluator.needs_key() {
+        if !self.evaluator.requirements().needs_key {
             return Ok(None);
         }
         let id = Digest::of(key);

@@ -77,7 +77,7 @@ struct File {
 
 /// The engine's digest and the queue's are different types of the same text.
 fn id_of(evaluator: &dyn Evaluator) -> anyhow::Result<ModelId> {
-    Ok(evaluator.model_id().to_string().parse()?)
+    Ok(evaluator.requirements().model_id.to_string().parse()?)
 }
 
 /// Opens models. Raw zips are recorded in the locked child process.
@@ -154,7 +154,7 @@ impl Loader {
         let threads = self.threads;
         let opened = tokio::task::spawn_blocking(move || open_evaluator(&zip, None, threads));
         let evaluator = opened.await?.with_context(|| name.to_string())?.evaluator;
-        let found = evaluator.model_id();
+        let found = evaluator.requirements().model_id;
         ensure!(found.to_string() == id.to_string(), "{name} says that it is model {found}");
         info!(model = %id, "model fetched from the store");
         Ok(evaluator)

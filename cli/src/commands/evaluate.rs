@@ -147,9 +147,10 @@ impl Evaluate {
         let Opened { evaluator, cost } = read_evaluator(&self.server, zip)?;
         let prepare = Instant::now();
         let mut key = None;
-        if evaluator.needs_key() {
+        if evaluator.requirements().needs_key {
             let path = self.evaluation_key.as_ref().context(NO_KEY)?;
-            let prepared = evaluator.prepare(read_bounded(path, evaluator.max_key_bytes())?);
+            let prepared =
+                evaluator.prepare(read_bounded(path, evaluator.requirements().max_key_bytes)?);
             key = Some(Arc::new(prepared.with_context(|| path.display().to_string())?));
         }
         let prepare_seconds = prepare.elapsed().as_secs_f64();

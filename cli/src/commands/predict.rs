@@ -108,7 +108,7 @@ impl Predict {
 
         let started = Instant::now();
         let spinner = progress::spinner(json, "preparing the evaluation key");
-        let prepared = evaluation_key.filter(|_| evaluator.needs_key());
+        let prepared = evaluation_key.filter(|_| evaluator.requirements().needs_key);
         let prepared = prepared.map(|key| evaluator.prepare(key)).transpose()?;
         spinner.finish_and_clear();
         let prepare_seconds = started.elapsed().as_secs_f64();
@@ -123,7 +123,7 @@ impl Predict {
         })?;
         bar.finish_and_clear();
         let predicted = Predicted {
-            model_id: sides.evaluator.model_id(),
+            model_id: sides.evaluator.requirements().model_id,
             model: sides.encryption.model().interface().class_name.clone(),
             rows,
             bootstraps_per_row: sides.cost.bootstraps,

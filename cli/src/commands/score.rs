@@ -181,7 +181,7 @@ fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Op
         ArtifactKind::Raw => (model_id(&zip)?, None),
         _ => {
             let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
-            (evaluator.model_id(), Some(cost.bootstraps))
+            (evaluator.requirements().model_id, Some(cost.bootstraps))
         }
     };
     Ok((id.to_string().parse()?, bootstraps))
