@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use cipherscore_concrete::artifact::open_evaluator;
+use cipherscore_artifact::server::open_server;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
@@ -55,7 +55,7 @@ pub fn run(options: &WorkerOptions) -> anyhow::Result<ExitCode> {
     start_with(options, recorder, |worker| {
         for entry in std::fs::read_dir(folder.join(MODELS))? {
             let zip = std::fs::read(entry?.path())?;
-            let inner = open_evaluator(&zip, None, NonZeroUsize::MIN)?.evaluator;
+            let inner = open_server(&zip, None, NonZeroUsize::MIN)?.preferred.evaluator;
             let append =
                 |name| OpenOptions::new().append(true).create(true).open(folder.join(name));
             let (executions, killed) = (append(EXECUTIONS)?, append(KILLED)?);

@@ -187,7 +187,7 @@ fn client_of(notes: &[NoteFile]) -> anyhow::Result<Option<&str>> {
 }
 
 /// Files by their names, for people.
-fn names(files: &[PathBuf]) -> String {
+pub(super) fn names(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
