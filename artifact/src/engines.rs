@@ -17,7 +17,12 @@ use crate::server::Forms;
 pub type EngineError = Box<dyn Error + Send + Sync>;
 
 /// Every engine that this program has.
-const ENGINES: &[&dyn Engine] = &[&CircuitEngine, &BulkEngine];
+const ENGINES: &[&dyn Engine] = &[
+    &CircuitEngine,
+    &BulkEngine,
+    #[cfg(feature = "clear")]
+    &crate::clear::ClearEngine,
+];
 
 /// Who has a zip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

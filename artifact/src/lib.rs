@@ -15,6 +15,8 @@
 
 mod bulk;
 mod circuit;
+#[cfg(feature = "clear")]
+pub mod clear;
 mod engines;
 pub mod facts;
 pub mod files;

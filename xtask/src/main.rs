@@ -147,6 +147,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("cipherscore-testbed", &["tfhe", "cipherscore-common", "cipherscore"]),
 ];
 
+/// What is released, and so built without [`CLEAR`].
+const RELEASED: &[&str] = &["cipherscore", "cipherscore-worker", PYTHON_MODULE];
+
+/// The feature of [`ARTIFACT`] that brings an engine that encrypts nothing.
+const CLEAR: &str = "clear";
+
+/// The door of artifacts and their engines.
+const ARTIFACT: &str = "cipherscore-artifact";
+
 /// The only folders whose modules may allow unsafe code.
 const UNSAFE_ALLOWED: &[&str] = &["concrete/src/recorder/", "engine/src/bulk/kernel/"];
 
@@ -221,6 +230,10 @@ fn check() -> anyhow::Result<()> {
             ensure!(!found.contains(*name), "{package} must not depend on {name}");
         }
     }
+    for package in RELEASED {
+        let features = features(package, ARTIFACT)?;
+        ensure!(!features.contains(CLEAR), "{package} must not have {ARTIFACT} with {CLEAR}");
+    }
     let dependants = tree(&["--workspace", "--edges", "all", "--invert", PYTHON_MODULE])?;
     ensure!(dependants.len() == 1, "nothing may depend on {PYTHON_MODULE}: {dependants:?}");
     let mut sources = Vec::new();
@@ -245,16 +258,32 @@ fn dependencies(package: &str) -> anyhow::Result<BTreeSet<String>> {
     Ok(found)
 }
 
+/// Features with which a package is built from one of its dependencies.
+fn features(package: &str, dependency: &str) -> anyhow::Result<BTreeSet<String>> {
+    let format = ["--format", "{p}\t{f}", "--edges", "normal", "--package", package];
+    let lines = tree_lines(&format)?;
+    let is_it = |line: &&String| line.split(' ').next() == Some(dependency);
+    let line = lines.iter().find(is_it);
+    let line = line.with_context(|| format!("cargo tree shows no {dependency} of {package}"))?;
+    let features = line.split('\t').nth(1).unwrap_or_default();
+    Ok(features.split([',', ' ']).map(str::to_owned).collect())
+}
+
 /// Names that `cargo tree` prints, with the package that was asked for.
 fn tree(arguments: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let lines = tree_lines(arguments)?;
+    Ok(lines.iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+}
+
+/// What `cargo tree` prints, without indentation.
+fn tree_lines(arguments: &[&str]) -> anyhow::Result<Vec<String>> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
         .args(["tree", "--locked", "--prefix", "none"])
         .args(arguments)
         .output()?;
     ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
 
 fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) -> anyhow::Result<()> {

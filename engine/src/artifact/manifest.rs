@@ -83,10 +83,12 @@ pub enum Kind {
     Ensemble,
     /// A linear model, for the bulk engine.
     Linear,
+    /// A sum that is not encrypted, for the engine of tests.
+    Clear,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Circuit, Self::Ensemble, Self::Linear];
+    const ALL: [Self; 4] = [Self::Circuit, Self::Ensemble, Self::Linear, Self::Clear];
 
     /// What the artifact is that a `model.json` describes, whatever else the file says.
     pub fn of_manifest(json: &[u8]) -> Result<Self, ManifestError> {
@@ -107,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Circuit => "circuit",
             Self::Ensemble => "ensemble",
             Self::Linear => "linear",
+            Self::Clear => "clear",
         })
     }
 }
