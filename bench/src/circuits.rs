@@ -117,14 +117,14 @@ impl Subject {
     fn measure(&self, rows: u32, repetitions: usize, table: &mut Table) -> anyhow::Result<()> {
         eprintln!("{}: measuring", self.name);
         let watch = Watch::start(Vec::new());
-        let keys: &PreparedKeys = self.key.open(self.evaluator.keyset_id())?;
+        let keys: Arc<PreparedKeys> = self.key.open(self.evaluator.requirements().keyset_id)?;
         let mut bare = self.operations();
         let (mut one, mut many) = (Vec::new(), Vec::new());
         self.run(1)?;
         for _ in 0..repetitions {
             for bare in &mut bare {
-                bare.single.push(self.alone(keys, bare.operation, 1));
-                bare.grouped.push(self.alone(keys, bare.operation, self.group(bare.operation)));
+                bare.single.push(self.alone(&keys, bare.operation, 1));
+                bare.grouped.push(self.alone(&keys, bare.operation, self.group(bare.operation)));
             }
             one.push(self.run(1)?);
             many.push(self.run(rows)? / f64::from(rows));

@@ -3,16 +3,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use cipherscore_concrete::artifact::open_evaluator;
+use cipherscore_artifact::server::open_server;
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_engine::artifact::{Digest, ModelId};
-use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_engine::evaluator::{
+    Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
+};
 use cipherscore_worker::command::{WorkerOptions, start_with};
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -54,7 +55,7 @@ pub fn run(options: &WorkerOptions) -> anyhow::Result<ExitCode> {
     start_with(options, recorder, |worker| {
         for entry in std::fs::read_dir(folder.join(MODELS))? {
             let zip = std::fs::read(entry?.path())?;
-            let inner = open_evaluator(&zip, None, NonZeroUsize::MIN)?.evaluator;
+            let inner = open_server(&zip, None, NonZeroUsize::MIN)?.preferred.evaluator;
             let append =
                 |name| OpenOptions::new().append(true).create(true).open(folder.join(name));
             let (executions, killed) = (append(EXECUTIONS)?, append(KILLED)?);
@@ -84,52 +85,28 @@ struct Marks {
 }
 
 impl Evaluator for Fragile {
-    fn model_id(&self) -> ModelId {
-        self.inner.model_id()
+    fn requirements(&self) -> Requirements {
+        self.inner.requirements()
     }
 
-    fn needs_key(&self) -> bool {
-        self.inner.needs_key()
-    }
-
-    fn keyset_id(&self) -> Digest {
-        self.inner.keyset_id()
-    }
-
-    fn max_key_bytes(&self) -> usize {
-        self.inner.max_key_bytes()
-    }
-
-    fn prepared_key_bytes(&self) -> usize {
-        self.inner.prepared_key_bytes()
-    }
-
-    fn memory_bytes(&self, rows: u32) -> usize {
-        self.inner.memory_bytes(rows)
-    }
-
-    fn max_input_bytes(&self, rows: u32) -> u64 {
-        self.inner.max_input_bytes(rows)
+    fn footprint(&self, rows: u32) -> JobFootprint {
+        self.inner.footprint(rows)
     }
 
     fn released_coefficients(&self, rows: u32) -> u64 {
         self.inner.released_coefficients(rows)
     }
 
-    fn is_quick(&self) -> bool {
-        self.inner.is_quick()
-    }
-
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         self.inner.prepare(serialised)
     }
 
-    fn begin(
+    fn start(
         self: Arc<Self>,
-        key: Option<Arc<PreparedKey>>,
-        rows: u32,
+        key: Option<&PreparedKey>,
+        rows: NonZeroU32,
     ) -> Result<Box<dyn Evaluation>, EvaluationError> {
-        let inner = self.inner.clone().begin(key, rows)?;
+        let inner = self.inner.clone().start(key, rows)?;
         Ok(Box::new(FragileEvaluation { inner, marks: self.marks.clone(), begun: false }))
     }
 }

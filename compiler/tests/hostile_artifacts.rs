@@ -237,7 +237,7 @@ fn damaged_bytes_are_refused_within_bounds() {
     keys_and_uploads(&mut random, &party);
     replies(&mut random, &party);
     if let Some(peak) = status("VmHWM:") {
-        let bound = party.evaluator.memory_bytes(ROWS) + PROCESS_BYTES;
+        let bound = party.evaluator.footprint(ROWS).memory_bytes + PROCESS_BYTES;
         assert!(peak <= bound, "{peak} bytes at the peak, where {bound} were bound");
     }
 }

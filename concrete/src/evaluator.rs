@@ -6,7 +6,7 @@
 //! hand it out. A single linear row stays on the calling thread.
 
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use cipherscore_engine::circuit::{
 };
 use cipherscore_engine::evaluation_keys::PreparedKeys;
 use cipherscore_engine::evaluator::{
-    Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop,
+    Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use cipherscore_engine::parameters::{Compression, Signature};
 use rayon::prelude::*;
@@ -78,6 +78,26 @@ impl CircuitEvaluator {
 
     fn signature(&self) -> &Signature {
         self.circuit.signature()
+    }
+
+    /// The sum of
+    /// * rows that wait: at most [`MAX_WAITING_BYTES`] and one row;
+    /// * rows at work and the threads that work on them, by the circuit's [`Footprint`]: as many rows
+    ///   as [`ValidCircuit::rows_at_a_time`] says, of a linear circuit as many as there are threads;
+    /// * four times the outputs of a row for each thread, for the steps of their serialisation;
+    /// * serialised outputs of all rows, twice: they are put together at the end.
+    fn memory_bytes(&self, rows: u32) -> usize {
+        let rows = rows as usize;
+        let input = framing::max_row_bytes(&self.signature().inputs);
+        let output = framing::max_row_bytes(&self.signature().outputs);
+        let waiting = rows.saturating_mul(input).min(MAX_WAITING_BYTES.saturating_add(input));
+        // A linear row never leaves its thread.
+        let threads = if self.cost.is_linear() { rows.min(self.threads) } else { self.threads };
+        let at_work = rows.min(self.rows_at_a_time);
+        let evaluated = self.footprint.bytes(at_work, threads);
+        let written = rows.min(threads).saturating_mul(4 * output);
+        let outputs = rows.saturating_mul(output).saturating_mul(2);
+        [waiting, evaluated, written, outputs].into_iter().fold(0, usize::saturating_add)
     }
 
     /// Rows that are evaluated together, at most.
@@ -173,62 +193,29 @@ impl Rows for Group<'_> {
 }
 
 impl Evaluator for CircuitEvaluator {
-    fn model_id(&self) -> ModelId {
-        self.model_id
+    fn requirements(&self) -> Requirements {
+        let keyset = &self.signature().keyset;
+        Requirements {
+            model_id: self.model_id,
+            keyset_id: self.keyset_id,
+            needs_key: !self.cost.is_linear(),
+            max_key_bytes: max_evaluation_key_bytes(keyset),
+            prepared_key_bytes: keyset.prepared_bytes(),
+            is_quick: self.cost.is_linear(),
+        }
     }
 
-    fn needs_key(&self) -> bool {
-        !self.cost.is_linear()
-    }
-
-    fn keyset_id(&self) -> Digest {
-        self.keyset_id
-    }
-
-    fn max_key_bytes(&self) -> usize {
-        max_evaluation_key_bytes(&self.signature().keyset)
-    }
-
-    fn prepared_key_bytes(&self) -> usize {
-        self.signature().keyset.prepared_bytes()
-    }
-
-    /// The sum of
-    /// * rows that wait: at most [`MAX_WAITING_BYTES`] and one row;
-    /// * rows at work and the threads that work on them, by the circuit's [`Footprint`]: as many rows
-    ///   as [`ValidCircuit::rows_at_a_time`] says, of a linear circuit as many as there are threads;
-    /// * four times the outputs of a row for each thread, for the steps of their serialisation;
-    /// * serialised outputs of all rows, twice: they are put together at the end.
-    fn memory_bytes(&self, rows: u32) -> usize {
-        let rows = rows as usize;
-        let input = framing::max_row_bytes(&self.signature().inputs);
-        let output = framing::max_row_bytes(&self.signature().outputs);
-        let waiting = rows.saturating_mul(input).min(MAX_WAITING_BYTES.saturating_add(input));
-        // A linear row never leaves its thread.
-        let threads = if self.cost.is_linear() { rows.min(self.threads) } else { self.threads };
-        let at_work = rows.min(self.rows_at_a_time);
-        let evaluated = self.footprint.bytes(at_work, threads);
-        let written = rows.min(threads).saturating_mul(4 * output);
-        let outputs = rows.saturating_mul(output).saturating_mul(2);
-        [waiting, evaluated, written, outputs].into_iter().fold(0, usize::saturating_add)
-    }
-
-    fn max_input_bytes(&self, rows: u32) -> u64 {
+    fn footprint(&self, rows: u32) -> JobFootprint {
         let row = framing::max_row_bytes(&self.signature().inputs) as u64;
-        u64::from(rows).saturating_mul(row)
-    }
-
-    /// The model is hidden by bootstraps, or not at all.
-    fn released_coefficients(&self, _: u32) -> u64 {
-        0
-    }
-
-    fn is_quick(&self) -> bool {
-        self.cost.is_linear()
+        JobFootprint {
+            memory_bytes: self.memory_bytes(rows),
+            max_input_bytes: u64::from(rows).saturating_mul(row),
+        }
     }
 
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
-        let (found, limit) = (serialised.len(), self.max_key_bytes());
+        let keyset = &self.signature().keyset;
+        let (found, limit) = (serialised.len(), max_evaluation_key_bytes(keyset));
         if found > limit {
             return Err(EvaluationError::NotConformant(format!(
                 "an evaluation key of {found} bytes, where at most {limit} are possible"
@@ -236,36 +223,25 @@ impl Evaluator for CircuitEvaluator {
         }
         let not_conformant =
             |error: &dyn ToString| EvaluationError::NotConformant(error.to_string());
-        let keyset = &self.signature().keyset;
         let keys = read_evaluation_keys(&serialised, keyset).map_err(|e| not_conformant(&e))?;
         drop(serialised);
         let keys = PreparedKeys::new(keyset, keys).map_err(|e| not_conformant(&e))?;
         Ok(PreparedKey::new(self.keyset_id, keys.bytes(), keys))
     }
 
-    fn begin(
+    fn start(
         self: Arc<Self>,
-        key: Option<Arc<PreparedKey>>,
-        rows: u32,
+        key: Option<&PreparedKey>,
+        rows: NonZeroU32,
     ) -> Result<Box<dyn Evaluation>, EvaluationError> {
-        if rows == 0 {
-            return Err(EvaluationError::Shape("a job of no rows".into()));
-        }
-        match &key {
-            Some(key) => {
-                let _: &PreparedKeys = key.open(self.keyset_id)?;
-            }
-            None if self.needs_key() => return Err(EvaluationError::KeyRequired),
-            None => {}
-        }
-        Ok(Box::new(Latched::new(CircuitEvaluation {
-            reader: FramedRowReader::new(&self.signature().inputs, rows),
-            key: key.filter(|_| self.needs_key()),
+        Ok(Box::new(CircuitEvaluation {
+            reader: FramedRowReader::new(&self.signature().inputs, rows.get()),
+            keys: key.map(|key| key.open(self.keyset_id)).transpose()?,
             evaluator: self,
             waiting: Vec::new(),
             waiting_bytes: 0,
             outputs: Vec::new(),
-        })))
+        }))
     }
 }
 
@@ -273,7 +249,7 @@ impl Evaluator for CircuitEvaluator {
 struct CircuitEvaluation {
     evaluator: Arc<CircuitEvaluator>,
     /// None for a linear circuit.
-    key: Option<Arc<PreparedKey>>,
+    keys: Option<Arc<PreparedKeys>>,
     reader: FramedRowReader,
     /// Rows that are complete and not evaluated.
     waiting: Vec<Row>,
@@ -313,11 +289,10 @@ impl Evaluation for CircuitEvaluation {
 impl CircuitEvaluation {
     fn evaluate_waiting(&mut self, stop: Stop<'_>) -> Result<(), EvaluationError> {
         let evaluator = &self.evaluator;
-        let keys = self.key.as_ref().map(|key| key.open(evaluator.keyset_id)).transpose()?;
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         let first = self.outputs.len() + 1;
-        if let Some(keys) = keys {
+        if let Some(keys) = &self.keys {
             self.outputs.append(&mut evaluator.evaluate_rows(keys, waiting, first, stop)?);
             return Ok(());
         }

@@ -5,12 +5,10 @@
 //! * [`keys`], [`values`]: Cap'n Proto keys and ciphertexts, as Concrete serialises them.
 //! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
 //! * [`server`], [`client`]: the two zips, opened.
-//! * [`artifact`]: a `server.zip` of any kind, those of the engine's own included, to its evaluator.
 //! * [`function`]: a `client.zip` of several inputs or outputs, such as encrypted training.
 //! * [`framing`]: rows of values, as jobs carry them.
 //! * [`evaluator`]: circuits behind the engine's evaluation trait.
 
-pub mod artifact;
 pub mod client;
 #[allow(
     clippy::all,

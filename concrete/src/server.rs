@@ -146,8 +146,16 @@ fn reported_p_error(archive: &Archive) -> Option<f64> {
     (p_error > 0.0 && p_error < 1.0).then_some(p_error)
 }
 
+/// Which model a `server.zip` with such files is: jobs name it so. Nothing of it is opened or run.
+pub fn model_id(zip: &[u8], archive: &Archive) -> Result<ModelId, ServerZipError> {
+    match archive.get(names::CIRCUIT) {
+        Some(circuit) => Ok(read_manifest(archive, circuit)?.model_id),
+        None => Ok(Digest::of(zip)),
+    }
+}
+
 /// Of an imported artifact.
-pub(crate) fn read_manifest(archive: &Archive, circuit: &[u8]) -> Result<Manifest, ServerZipError> {
+fn read_manifest(archive: &Archive, circuit: &[u8]) -> Result<Manifest, ServerZipError> {
     let specs = archive.require(names::CLIENT_SPECS)?;
     Ok(Manifest::parse(archive.require(names::MANIFEST)?, circuit, specs)?)
 }

@@ -117,7 +117,7 @@ fn pieces_do_not_matter() {
 #[test]
 fn several_inputs_and_outputs_and_more_rows_than_are_evaluated_together() {
     let party = party(two_by_two());
-    assert!(!party.evaluator.needs_key() && party.evaluator.is_quick());
+    assert!(!party.evaluator.requirements().needs_key && party.evaluator.requirements().is_quick);
     // Encrypting is most of the test's time: a few rows, again and again, in a period that no
     // power of two divides.
     let period: Vec<_> = (0..7i64)
@@ -155,7 +155,7 @@ fn inputs_may_be_uncompressed() {
     let waiting = MAX_WAITING_BYTES / values.concat().len();
     let rows = u32::try_from(waiting + 3).unwrap();
     let body = frame_values(&values).repeat(waiting + 3);
-    assert!(body.len() as u64 <= party.evaluator.max_input_bytes(rows));
+    assert!(body.len() as u64 <= party.evaluator.footprint(rows).max_input_bytes);
     let result = party.run([body.as_slice()], rows, GO_ON).unwrap();
     let expected = vec![vec![vec![22], vec![5]]; waiting + 3];
     assert_eq!(party.decrypt(&result, rows), expected);
@@ -211,10 +211,11 @@ fn keys_of_others_are_refused() {
     let not_conformant =
         |error: EvaluationError| assert!(matches!(error, EvaluationError::NotConformant(_)));
 
-    assert!(evaluator().needs_key());
+    assert!(evaluator().requirements().needs_key);
     assert_eq!(refused(evaluator().begin(None, 1)), EvaluationError::KeyRequired);
     not_conformant(refused(evaluator().begin(forest.prepared.clone(), 1)));
-    let other_kind = PreparedKey::new(evaluator().keyset_id(), 1, "not a key of circuits");
+    let other_kind =
+        PreparedKey::new(evaluator().requirements().keyset_id, 1, "not a key of circuits");
     not_conformant(refused(evaluator().begin(Some(Arc::new(other_kind)), 1)));
 
     not_conformant(refused(evaluator().prepare(forest.key.clone())));
@@ -222,7 +223,8 @@ fn keys_of_others_are_refused() {
     not_conformant(refused(evaluator().prepare(vec![0x5a; 4096])));
     not_conformant(refused(evaluator().prepare(tree.key[..tree.key.len() - 8].to_vec())));
     not_conformant(refused(evaluator().prepare([&tree.key[..], &[0; 8]].concat())));
-    let too_long = refused(evaluator().prepare(vec![0; evaluator().max_key_bytes() + 1]));
+    let too_long =
+        refused(evaluator().prepare(vec![0; evaluator().requirements().max_key_bytes + 1]));
     assert!(too_long.to_string().contains("are possible"));
 
     // A linear model needs none, and does not take anyone's.
@@ -263,9 +265,9 @@ fn models_of_equal_keysets_share_prepared_keys() {
     let regression = open(&named("linear_regression").read("server.zip"));
     let Some(regression) = regression.map(party) else { return };
     let (two, ridge) = (party(two_by_two()), open(&named("ridge").read("server.zip")).map(party));
-    let id = |party: &Party| party.evaluator.keyset_id();
-    assert_ne!(two.evaluator.model_id(), regression.evaluator.model_id());
-    assert_eq!(two.evaluator.model_id(), Digest::of(b"two by two"));
+    let id = |party: &Party| party.evaluator.requirements().keyset_id;
+    assert_ne!(two.evaluator.requirements().model_id, regression.evaluator.requirements().model_id);
+    assert_eq!(two.evaluator.requirements().model_id, Digest::of(b"two by two"));
     assert_eq!(id(&two), id(&regression));
     assert_ne!(id(&two), id(&ridge.unwrap()));
     let key = regression.evaluator.prepare(regression.key.clone()).unwrap();
@@ -277,20 +279,24 @@ fn bounds_hold_and_grow_with_rows() {
     for name in [LINEAR, TREE, FOREST] {
         let (_, Some(party)) = case(name) else { continue };
         let evaluator = &party.evaluator;
-        assert!(party.key.len() <= evaluator.max_key_bytes(), "{name}");
-        assert!(evaluator.max_key_bytes() <= party.key.len() + 8192, "{name}");
+        assert!(party.key.len() <= evaluator.requirements().max_key_bytes, "{name}");
+        assert!(evaluator.requirements().max_key_bytes <= party.key.len() + 8192, "{name}");
         let bytes = party.prepared.as_ref().map_or(0, |key| key.bytes());
-        assert_eq!(bytes, evaluator.prepared_key_bytes(), "{name}");
+        assert_eq!(bytes, evaluator.requirements().prepared_key_bytes, "{name}");
 
         let rows = rows(name);
         let body = party.body(&rows);
-        assert!(body.len() as u64 <= evaluator.max_input_bytes(count(&rows)), "{name}");
+        assert!(body.len() as u64 <= evaluator.footprint(count(&rows)).max_input_bytes, "{name}");
         let result = party.run([body.as_slice()], count(&rows), GO_ON).unwrap();
-        assert!(body.len() + result.len() <= evaluator.memory_bytes(count(&rows)), "{name}");
+        assert!(
+            body.len() + result.len() <= evaluator.footprint(count(&rows)).memory_bytes,
+            "{name}"
+        );
         let sizes = [1, 2, 3, 100, 5000, u32::MAX];
-        assert!(sizes.is_sorted_by_key(|&rows| evaluator.memory_bytes(rows)), "{name}");
+        assert!(sizes.is_sorted_by_key(|&rows| evaluator.footprint(rows).memory_bytes), "{name}");
         assert!(sizes.windows(2).all(|pair| {
-            evaluator.max_input_bytes(pair[0]) < evaluator.max_input_bytes(pair[1])
+            evaluator.footprint(pair[0]).max_input_bytes
+                < evaluator.footprint(pair[1]).max_input_bytes
         }));
     }
 }

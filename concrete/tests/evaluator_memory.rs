@@ -41,7 +41,7 @@ fn jobs_stay_within_the_bound() {
     }
     for (party, body, rows) in jobs {
         let Some(measured) = measure(party, &body, rows) else { return };
-        let bound = party.evaluator.memory_bytes(rows);
+        let bound = party.evaluator.footprint(rows).memory_bytes;
         eprintln!("{rows} rows: {measured} bytes measured, {bound} estimated");
         assert!(measured <= bound + PROCESS_BYTES, "{measured} {bound}");
     }

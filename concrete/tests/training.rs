@@ -150,7 +150,7 @@ fn encrypted_iterations_give_the_integers_of_clear_ones() {
     for (number, iteration) in training.iterations.iter().enumerate().take(3) {
         let batch = (0..2).map(|index| seeded(&party, &inputs[index], &iteration.quantized[index]));
         let body = frame_values(batch.chain(state));
-        assert!(body.len() as u64 <= party.evaluator.max_input_bytes(1));
+        assert!(body.len() as u64 <= party.evaluator.footprint(1).max_input_bytes);
         let result = party.run(body.chunks(10_000), 1, GO_ON).unwrap();
         let outputs = &party.decrypt(&result, 1)[0];
         assert_eq!(*outputs, iteration.outputs, "iteration {number}");

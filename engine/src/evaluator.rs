@@ -11,12 +11,12 @@
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::artifact::{Digest, ModelId};
-use crate::circuit::EvaluateError;
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
 /// cancellation reach it, since there is no clock here.
@@ -40,62 +40,81 @@ pub enum EvaluationError {
     Stopped,
 }
 
-impl From<EvaluateError> for EvaluationError {
-    fn from(error: EvaluateError) -> Self {
-        match error {
-            EvaluateError::Cancelled => Self::Stopped,
-            EvaluateError::NotLinear => Self::KeyRequired,
-            EvaluateError::Keys => Self::NotConformant(error.to_string()),
-            EvaluateError::Input { .. } => Self::Shape(error.to_string()),
-        }
-    }
+/// What a model needs, whatever the job: constants and limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requirements {
+    /// The model.
+    pub model_id: ModelId,
+    /// Digest of all that a prepared key depends on beside the key's own bytes: evaluators of
+    /// equal ids may share what [`Evaluator::prepare`] made of the same bytes.
+    pub keyset_id: Digest,
+    /// Whether [`Evaluator::begin`] needs a key.
+    pub needs_key: bool,
+    /// Length of the longest serialised key that can be conformant.
+    pub max_key_bytes: usize,
+    /// Memory that a prepared key takes, in bytes.
+    pub prepared_key_bytes: usize,
+    /// Whether a row takes less time than a message to the broker and back, so that many jobs are
+    /// worth taking at a time.
+    pub is_quick: bool,
+}
+
+/// What a job of some number of rows takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobFootprint {
+    /// Upper bound of the memory that it takes beside its key, in bytes: what has arrived and
+    /// waits, the rows that are evaluated at a time, and the outputs. Saturates.
+    pub memory_bytes: usize,
+    /// Length of the longest body that it can have. Saturates.
+    pub max_input_bytes: u64,
 }
 
 /// An artifact that is ready to be evaluated, for any number of jobs at a time.
 pub trait Evaluator: Send + Sync {
-    /// The model.
-    fn model_id(&self) -> ModelId;
+    /// Constants and limits.
+    fn requirements(&self) -> Requirements;
 
-    /// Whether [`Evaluator::begin`] needs a key.
-    fn needs_key(&self) -> bool;
-
-    /// Digest of all that a prepared key depends on beside the key's own bytes: evaluators of
-    /// equal ids may share what [`Evaluator::prepare`] made of the same bytes.
-    fn keyset_id(&self) -> Digest;
-
-    /// Length of the longest serialised key that can be conformant.
-    fn max_key_bytes(&self) -> usize;
-
-    /// Memory that a prepared key takes, in bytes.
-    fn prepared_key_bytes(&self) -> usize;
-
-    /// Upper bound of the memory that a job of so many rows takes beside its key, in bytes: what
-    /// has arrived and waits, the rows that are evaluated at a time, and the outputs. Saturates.
-    fn memory_bytes(&self, rows: u32) -> usize;
-
-    /// Length of the longest body that a job of so many rows can have.
-    fn max_input_bytes(&self, rows: u32) -> u64;
+    /// What a job of so many rows takes.
+    fn footprint(&self, rows: u32) -> JobFootprint;
 
     /// How many coefficients the reply to a job of so many rows has whose noise hides a model. What
     /// they say of it beyond the scores adds up over all replies under one key. 0 where nothing is
     /// hidden.
-    fn released_coefficients(&self, rows: u32) -> u64;
-
-    /// Whether a row takes less time than a message to the broker and back, so that many jobs are
-    /// worth taking at a time.
-    fn is_quick(&self) -> bool;
+    fn released_coefficients(&self, _rows: u32) -> u64 {
+        0
+    }
 
     /// Checks a serialised evaluation key against the model's parameters, before anything of its
     /// size is allocated, and prepares it. Takes the bytes, to free them on the way.
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError>;
 
+    /// Starts a job for [`Evaluator::begin`], which has checked that there are rows, and that there
+    /// is a key of this keyset where one is needed, and none elsewhere. Its first error may be
+    /// followed by anything.
+    fn start(
+        self: Arc<Self>,
+        key: Option<&PreparedKey>,
+        rows: NonZeroU32,
+    ) -> Result<Box<dyn Evaluation>, EvaluationError>;
+
     /// Starts a job of so many rows, at least one. A key that is not needed may be given, but must
-    /// fit.
+    /// fit. An evaluation that has failed gives the same error again.
     fn begin(
         self: Arc<Self>,
         key: Option<Arc<PreparedKey>>,
         rows: u32,
-    ) -> Result<Box<dyn Evaluation>, EvaluationError>;
+    ) -> Result<Box<dyn Evaluation>, EvaluationError> {
+        let Requirements { keyset_id, needs_key, .. } = self.requirements();
+        let no_rows = || EvaluationError::Shape("a job of no rows".into());
+        let rows = NonZeroU32::new(rows).ok_or_else(no_rows)?;
+        match &key {
+            Some(key) => key.require_keyset(keyset_id)?,
+            None if needs_key => return Err(EvaluationError::KeyRequired),
+            None => {}
+        }
+        let key = key.as_deref().filter(|_| needs_key);
+        Ok(Box::new(Latched::new(self.start(key, rows)?)))
+    }
 }
 
 /// A job that is being evaluated. One that has failed gives the same error again.
@@ -110,20 +129,19 @@ pub trait Evaluation: Send {
 
 /// Makes an evaluation's first error its last word: something of the job would be missing after it,
 /// so that there is nothing to go on with.
-#[derive(Debug)]
-pub struct Latched<E> {
-    evaluation: E,
+struct Latched {
+    evaluation: Box<dyn Evaluation>,
     failure: Option<EvaluationError>,
 }
 
-impl<E> Latched<E> {
+impl Latched {
     /// Of an evaluation that has not failed.
-    pub fn new(evaluation: E) -> Self {
+    fn new(evaluation: Box<dyn Evaluation>) -> Self {
         Self { evaluation, failure: None }
     }
 }
 
-impl<E: Evaluation> Evaluation for Latched<E> {
+impl Evaluation for Latched {
     fn push(&mut self, chunk: &[u8], stop: Stop<'_>) -> Result<(), EvaluationError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -135,7 +153,7 @@ impl<E: Evaluation> Evaluation for Latched<E> {
     fn finish(self: Box<Self>, stop: Stop<'_>) -> Result<Vec<u8>, EvaluationError> {
         match self.failure {
             Some(failure) => Err(failure),
-            None => Box::new(self.evaluation).finish(stop),
+            None => self.evaluation.finish(stop),
         }
     }
 }
@@ -144,13 +162,13 @@ impl<E: Evaluation> Evaluation for Latched<E> {
 pub struct PreparedKey {
     keyset_id: Digest,
     bytes: usize,
-    key: Box<dyn Any + Send + Sync>,
+    key: Arc<dyn Any + Send + Sync>,
 }
 
 impl PreparedKey {
-    /// Wraps a key of the given memory in bytes, made for [`Evaluator::keyset_id`].
+    /// Wraps a key of the given memory in bytes, made for [`Requirements::keyset_id`].
     pub fn new<K: Any + Send + Sync>(keyset_id: Digest, bytes: usize, key: K) -> Self {
-        Self { keyset_id, bytes, key: Box::new(key) }
+        Self { keyset_id, bytes, key: Arc::new(key) }
     }
 
     /// Memory that the key takes, in bytes.
@@ -159,13 +177,22 @@ impl PreparedKey {
     }
 
     /// The key, if it is of this kind and was made for this keyset.
-    pub fn open<K: Any>(&self, keyset_id: Digest) -> Result<&K, EvaluationError> {
-        let refused = |reason: &str| EvaluationError::NotConformant(reason.into());
-        if self.keyset_id != keyset_id {
-            return Err(refused("the evaluation key was prepared for other parameters"));
+    pub fn open<K: Any + Send + Sync>(&self, keyset_id: Digest) -> Result<Arc<K>, EvaluationError> {
+        self.require_keyset(keyset_id)?;
+        Arc::clone(&self.key).downcast().map_err(|_| {
+            let reason = "the evaluation key was prepared for another kind of model";
+            EvaluationError::NotConformant(reason.into())
+        })
+    }
+
+    fn require_keyset(&self, keyset_id: Digest) -> Result<(), EvaluationError> {
+        match self.keyset_id == keyset_id {
+            true => Ok(()),
+            false => {
+                let reason = "the evaluation key was prepared for other parameters";
+                Err(EvaluationError::NotConformant(reason.into()))
+            }
         }
-        let key = self.key.downcast_ref();
-        key.ok_or_else(|| refused("the evaluation key was prepared for another kind of model"))
     }
 }
 
@@ -199,20 +226,21 @@ mod tests {
     #[test]
     fn a_failure_is_final() {
         let go_on: Stop<'_> = &|| false;
-        let mut job = Box::new(Latched::new(Failing(0)));
+        let latched = || Box::new(Latched::new(Box::new(Failing(0))));
+        let mut job = latched();
         assert_eq!(job.push(&[], go_on), Ok(()));
         let failure = job.push(&[], go_on);
         assert_eq!(failure, Err(EvaluationError::Shape("the second".into())));
         assert_eq!(job.push(&[], go_on), failure);
         assert_eq!(job.finish(go_on).map(drop), failure);
-        assert_eq!(Box::new(Latched::new(Failing(0))).finish(go_on), Ok(vec![1]));
+        assert_eq!(latched().finish(go_on), Ok(vec![1]));
     }
 
     #[test]
     fn a_prepared_key_opens_only_as_what_it_is() {
         let (id, other) = (Digest::of(b"one keyset"), Digest::of(b"another"));
         let key = PreparedKey::new(id, 8, 7u64);
-        assert_eq!((key.bytes(), key.open::<u64>(id)), (8, Ok(&7)));
+        assert_eq!((key.bytes(), key.open::<u64>(id)), (8, Ok(Arc::new(7))));
         assert!(matches!(key.open::<u64>(other), Err(EvaluationError::NotConformant(_))));
         assert!(matches!(key.open::<i64>(id), Err(EvaluationError::NotConformant(_))));
     }

@@ -1,7 +1,7 @@
 //! The data owner's side: the key folder, rows in, jobs out, replies in, scores out.
 //!
-//! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
-//! rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
+//! [`client`] publishes jobs and hands out their replies, each once. [`model`], of the crate of
+//! artifacts, makes encrypted rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
 //! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
 //! in memory; [`submit`] takes files that another program encrypted. All three drive their jobs the
 //! same way; [`evaluation_keys`] puts keys into the store for them. [`settings`] is
@@ -14,11 +14,11 @@ pub mod evaluation_keys;
 pub mod events;
 pub mod files;
 pub mod key_folder;
-pub mod matrix;
-pub mod model;
 pub mod note;
 pub mod rows;
 pub mod score;
 pub mod settings;
 pub mod stream;
 pub mod submit;
+
+pub use cipherscore_artifact::{matrix, model};

@@ -5,11 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id, open_evaluator};
-use cipherscore_concrete::framing::{frame_values, split_values};
-use cipherscore_engine::artifact::{Archive, Digest};
-use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
-use cipherscore_producer::model::{read_rows_file, write_rows_file};
+use cipherscore_artifact::files::FilesError;
+use cipherscore_artifact::server::{Form, ServerZip, open_server};
+use cipherscore_engine::artifact::Digest;
+use cipherscore_engine::evaluator::PreparedKey;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -21,12 +20,10 @@ use crate::{recorder, work};
 #[pyclass(frozen, module = "cipherscore._native")]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    bootstraps: usize,
 }
 
 struct Shared {
-    evaluator: Arc<dyn Evaluator>,
-    kind: ArtifactKind,
+    form: Form,
     /// The last key, as calls come with the same one.
     prepared: Mutex<Option<(Digest, Arc<PreparedKey>)>>,
 }
@@ -41,33 +38,30 @@ impl Server {
         recorder: Option<Vec<OsString>>,
     ) -> PyResult<Self> {
         work::run(py, move |_| {
-            let artifact = Failure::as_class(Class::Artifact);
-            let kind = ArtifactKind::of(&Archive::read(&server_zip).map_err(artifact)?);
             let threads = rayon::current_num_threads();
             let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
             let recorder = recorder::command(recorder);
-            let opened = open_evaluator(&server_zip, recorder.as_ref(), threads);
-            let Opened { evaluator, cost } = opened.map_err(Failure::as_class(Class::Artifact))?;
-            let shared = Shared { evaluator, kind, prepared: Mutex::default() };
-            Ok(Self { shared: Arc::new(shared), bootstraps: cost.bootstraps })
+            let forms = open_server(&server_zip, recorder.as_ref(), threads);
+            let form = forms.map_err(Failure::as_class(Class::Artifact))?.preferred;
+            Ok(Self { shared: Arc::new(Shared { form, prepared: Mutex::default() }) })
         })
     }
 
     /// Digest of the original `server.zip`.
     #[getter]
     fn model_id(&self) -> String {
-        self.shared.evaluator.model_id().to_string()
+        self.shared.form.evaluator.requirements().model_id.to_string()
     }
 
     #[getter]
     fn needs_key(&self) -> bool {
-        self.shared.evaluator.needs_key()
+        self.shared.form.evaluator.requirements().needs_key
     }
 
     /// Bootstraps of a row of a circuit; 0 of any other kind of model.
     #[getter]
     fn bootstraps(&self) -> usize {
-        self.bootstraps
+        self.shared.form.facts.cost.unwrap_or_default().bootstraps
     }
 
     /// Evaluates the values of one row, or rows that were encrypted together.
@@ -90,42 +84,20 @@ impl Shared {
         key: &[u8],
         stop: &AtomicBool,
     ) -> Result<Vec<Vec<u8>>, Failure> {
+        let (evaluator, files) = (&self.form.evaluator, self.form.files.found_in(values));
+        let (count, payload) = files.read(values).map_err(unreadable)?;
         let rows = Failure::as_class(Class::Rows);
-        let together = match values {
-            [file] => read_rows_file(file).ok(),
-            _ => None,
-        };
-        if self.kind == ArtifactKind::Bulk && together.is_none() {
-            return Err(Failure::new(
-                Class::Rows,
-                "these are not rows that FHEModelClient.quantize_encrypt_serialize of this package \
-                 encrypted for a compiled model",
-            ));
-        }
-        let (count, payload) = match together {
-            Some((count, body)) => (count, body.to_vec()),
-            None => (1, frame_values(values)),
-        };
         let (key, stopped) = (self.prepare(key)?, || stop.load(Ordering::Relaxed));
-        let mut evaluation = Arc::clone(&self.evaluator).begin(key, count).map_err(&rows)?;
+        let mut evaluation = Arc::clone(evaluator).begin(key, count).map_err(&rows)?;
         evaluation.push(&payload, &stopped).map_err(&rows)?;
         drop(payload);
         let outputs = evaluation.finish(&stopped).map_err(&rows)?;
-        match together {
-            Some(_) => {
-                let file = write_rows_file(usize::try_from(count).unwrap_or(usize::MAX), &outputs);
-                Ok(vec![file.map_err(Failure::as_class(Class::Rows))?])
-            }
-            None => {
-                let values = split_values(&outputs).map_err(Failure::as_class(Class::Rows))?;
-                Ok(values.into_iter().map(<[u8]>::to_vec).collect())
-            }
-        }
+        files.write(count, &outputs).map_err(Failure::as_class(Class::Rows))
     }
 
     /// None where the model needs none.
     fn prepare(&self, key: &[u8]) -> Result<Option<Arc<PreparedKey>>, Failure> {
-        if !self.evaluator.needs_key() {
+        if !self.form.evaluator.requirements().needs_key {
             return Ok(None);
         }
         let id = Digest::of(key);
@@ -136,10 +108,22 @@ impl Shared {
         }
         // Two prepared keys at a time may be more than memory has room for.
         *prepared = None;
-        let key = self.evaluator.prepare(key.to_vec());
+        let key = self.form.evaluator.prepare(key.to_vec());
         let key = Arc::new(key.map_err(Failure::as_class(Class::Keys))?);
         *prepared = Some((id, Arc::clone(&key)));
         Ok(Some(key))
+    }
+}
+
+/// What it means that values are not those of a job.
+fn unreadable(error: FilesError) -> Failure {
+    match error {
+        FilesError::Rows(_) => Failure::new(
+            Class::Rows,
+            "these are not rows that FHEModelClient.quantize_encrypt_serialize of this package \
+             encrypted for a compiled model",
+        ),
+        other => Failure::of(Class::Rows, &other),
     }
 }
 
@@ -147,7 +131,7 @@ impl Shared {
 #[pyfunction]
 pub(crate) fn server_model_id(py: Python<'_>, server_zip: PyBackedBytes) -> PyResult<String> {
     work::run(py, move |_| {
-        let id = model_id(&server_zip).map_err(Failure::as_class(Class::Artifact))?;
-        Ok(id.to_string())
+        let id = ServerZip::read(&server_zip).and_then(|zip| zip.model_id());
+        Ok(id.map_err(Failure::as_class(Class::Artifact))?.to_string())
     })
 }

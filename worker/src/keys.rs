@@ -34,7 +34,7 @@ async fn prepare<B: Broker, S: Store>(
     job: &ValidJob,
     id: EvaluationKeyId,
 ) -> Result<Arc<PreparedKey>, Failure> {
-    let limit = job.evaluator.max_key_bytes() as u64;
+    let limit = job.evaluator.requirements().max_key_bytes as u64;
     shared.count_key_fetch();
     let started = Instant::now();
     let fetching = fetch(shared, &job.tenant, id, limit);

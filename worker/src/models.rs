@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
+use cipherscore_artifact::server::{Form, open_server};
 use cipherscore_common::{BlobName, BlobReader, ModelId, Store, Tenant};
-use cipherscore_concrete::artifact::open_evaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::evaluator::Evaluator;
@@ -77,7 +77,7 @@ struct File {
 
 /// The engine's digest and the queue's are different types of the same text.
 fn id_of(evaluator: &dyn Evaluator) -> anyhow::Result<ModelId> {
-    Ok(evaluator.model_id().to_string().parse()?)
+    Ok(evaluator.requirements().model_id.to_string().parse()?)
 }
 
 /// Opens models. Raw zips are recorded in the locked child process.
@@ -133,10 +133,10 @@ impl Loader {
             name()
         );
         let zip = std::fs::read(path).with_context(name)?;
-        let opened = open_evaluator(&zip, Some(&self.recorder), self.threads);
-        let evaluator = opened.with_context(name)?.evaluator;
+        let forms = open_server(&zip, Some(&self.recorder), self.threads).with_context(name)?;
+        let Form { evaluator, facts, .. } = forms.preferred;
         let id = id_of(&*evaluator)?;
-        info!(model = %id, file = name(), "model opened");
+        info!(model = %id, kind = facts.kind, file = name(), "model opened");
         Ok(File { state, id, evaluator: before.get(id).unwrap_or(evaluator) })
     }
 
@@ -152,11 +152,12 @@ impl Loader {
         let reader = BlobReader::open(store, &name).await?;
         let zip = reader.read_all(MAX_ZIP_BYTES as u64).await?;
         let threads = self.threads;
-        let opened = tokio::task::spawn_blocking(move || open_evaluator(&zip, None, threads));
-        let evaluator = opened.await?.with_context(|| name.to_string())?.evaluator;
-        let found = evaluator.model_id();
+        let forms = tokio::task::spawn_blocking(move || open_server(&zip, None, threads));
+        let forms = forms.await?.with_context(|| name.to_string())?;
+        let Form { evaluator, facts, .. } = forms.preferred;
+        let found = evaluator.requirements().model_id;
         ensure!(found.to_string() == id.to_string(), "{name} says that it is model {found}");
-        info!(model = %id, "model fetched from the store");
+        info!(model = %id, kind = facts.kind, "model fetched from the store");
         Ok(evaluator)
     }
 }

@@ -210,7 +210,7 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
     /// others few are taken, so that other workers get their share.
     fn queues(&self, id: ModelId) -> [QueuePrefetch; 2] {
         let slots = u16::try_from(self.shared.slots).unwrap_or(u16::MAX);
-        let quick = self.shared.models().get(id).is_some_and(|model| model.is_quick());
+        let quick = self.shared.models().get(id).is_some_and(|model| model.requirements().is_quick);
         let prefetch = match quick {
             true => self.consumption.linear_prefetch,
             false => slots.saturating_add(self.consumption.window),

@@ -164,7 +164,8 @@ impl ValidJob {
 
     /// The memory that it takes.
     pub(crate) fn demand(&self) -> Result<Demand, Failure> {
-        let key = match (self.evaluator.needs_key(), self.key_id) {
+        let requirements = self.evaluator.requirements();
+        let key = match (requirements.needs_key, self.key_id) {
             (false, _) => None,
             (true, None) => {
                 return Err(Failure::refused(
@@ -173,16 +174,12 @@ impl ValidJob {
                 ));
             }
             (true, Some(id)) => Some(KeyDemand {
-                name: KeyName {
-                    tenant: self.tenant.clone(),
-                    id,
-                    keyset: self.evaluator.keyset_id(),
-                },
-                prepared_bytes: self.evaluator.prepared_key_bytes() as u64,
-                serialised_bytes: self.evaluator.max_key_bytes() as u64,
+                name: KeyName { tenant: self.tenant.clone(), id, keyset: requirements.keyset_id },
+                prepared_bytes: requirements.prepared_key_bytes as u64,
+                serialised_bytes: requirements.max_key_bytes as u64,
             }),
         };
-        let job_bytes = self.evaluator.memory_bytes(self.rows) as u64;
+        let job_bytes = self.evaluator.footprint(self.rows).memory_bytes as u64;
         Ok(Demand { key, job_bytes })
     }
 }
@@ -300,7 +297,7 @@ fn check_size(job: &Job, evaluator: &dyn Evaluator, rules: &Rules) -> Result<(),
     if bytes > rules.max_job_bytes {
         return too_large(bytes, rules.max_job_bytes, "bytes");
     }
-    let most = evaluator.max_input_bytes(rows);
+    let most = evaluator.footprint(rows).max_input_bytes;
     if rows == 0 || bytes == 0 || bytes > most {
         let reason = format!("{bytes} bytes for {rows} rows; at most {most} bytes are possible");
         return Err(Failure::refused(ErrorCode::WrongShape, reason));

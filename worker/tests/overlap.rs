@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,8 +17,10 @@ use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
     MarkStore, Marks, MemoryStore, Presence, Progress, Put, StoreError, Tenant,
 };
-use cipherscore_engine::artifact::{Digest, ModelId};
-use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_engine::artifact::Digest;
+use cipherscore_engine::evaluator::{
+    Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
+};
 use support::{PATIENCE, Tester, open_worker};
 
 const CHUNKS: u64 = 4;
@@ -119,50 +122,29 @@ struct Patient {
 }
 
 impl Evaluator for Patient {
-    fn model_id(&self) -> ModelId {
-        Digest::of(b"patient")
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            model_id: Digest::of(b"patient"),
+            keyset_id: Digest::of(b"none"),
+            needs_key: false,
+            max_key_bytes: 0,
+            prepared_key_bytes: 0,
+            is_quick: true,
+        }
     }
 
-    fn needs_key(&self) -> bool {
-        false
-    }
-
-    fn keyset_id(&self) -> Digest {
-        Digest::of(b"none")
-    }
-
-    fn max_key_bytes(&self) -> usize {
-        0
-    }
-
-    fn prepared_key_bytes(&self) -> usize {
-        0
-    }
-
-    fn memory_bytes(&self, _rows: u32) -> usize {
-        CHUNK_BYTES
-    }
-
-    fn max_input_bytes(&self, _rows: u32) -> u64 {
-        CHUNKS * CHUNK_BYTES as u64
-    }
-
-    fn released_coefficients(&self, _rows: u32) -> u64 {
-        0
-    }
-
-    fn is_quick(&self) -> bool {
-        true
+    fn footprint(&self, _rows: u32) -> JobFootprint {
+        JobFootprint { memory_bytes: CHUNK_BYTES, max_input_bytes: CHUNKS * CHUNK_BYTES as u64 }
     }
 
     fn prepare(&self, _serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         Err(EvaluationError::NotConformant("there are no keys".into()))
     }
 
-    fn begin(
+    fn start(
         self: Arc<Self>,
-        _key: Option<Arc<PreparedKey>>,
-        _rows: u32,
+        _key: Option<&PreparedKey>,
+        _rows: NonZeroU32,
     ) -> Result<Box<dyn Evaluation>, EvaluationError> {
         Ok(Box::new(Self { asked: Arc::clone(&self.asked), seen: Vec::new() }))
     }

@@ -28,30 +28,54 @@ const SHIPPED: &[&str] = &["fail", "cipherscore-testbed"];
 /// The extension module of the Python package, which nothing may depend on.
 const PYTHON_MODULE: &str = "cipherscore-python";
 
+/// The door of artifacts and their engines.
+const ARTIFACT: &str = "cipherscore-artifact";
+/// The feature of [`ARTIFACT`] that brings an engine that encrypts nothing.
+const CLEAR: &str = "clear";
+/// What is released, and so built without [`CLEAR`].
+const RELEASED: &[&str] = &["cipherscore", "cipherscore-worker", PYTHON_MODULE];
+
 /// A new crate gets a line below all that it uses.
 const LAYERS: &[Layer] = &[
     // Mathematics, bytes to bytes.
     Layer { name: "cipherscore-engine", uses: &[], free_of: NETWORK },
     Layer { name: "cipherscore-compiler", uses: &["cipherscore-engine"], free_of: NETWORK },
     Layer { name: "cipherscore-concrete", uses: &["cipherscore-engine"], free_of: NETWORK },
+    // The one door of artifacts, whatever their engine.
+    Layer {
+        name: ARTIFACT,
+        uses: &["cipherscore-concrete", "cipherscore-engine"],
+        free_of: NETWORK,
+    },
     // What two processes agree on: it builds without any mathematics.
     Layer { name: "cipherscore-common", uses: &[], free_of: LATTICES },
     // Starts servers, for tests.
     Layer { name: "cipherscore-testbed", uses: &[], free_of: LATTICES },
     Layer {
         name: "cipherscore-producer",
-        uses: &["cipherscore-common", "cipherscore-concrete", "cipherscore-engine"],
+        uses: &[
+            "cipherscore-artifact",
+            "cipherscore-common",
+            "cipherscore-concrete",
+            "cipherscore-engine",
+        ],
         free_of: SHIPPED,
     },
     // Knows no secrets and no trained models.
     Layer {
         name: "cipherscore-worker",
-        uses: &["cipherscore-common", "cipherscore-concrete", "cipherscore-engine"],
+        uses: &[
+            "cipherscore-artifact",
+            "cipherscore-common",
+            "cipherscore-concrete",
+            "cipherscore-engine",
+        ],
         free_of: SHIPPED,
     },
     Layer {
         name: "cipherscore",
         uses: &[
+            "cipherscore-artifact",
             "cipherscore-common",
             "cipherscore-compiler",
             "cipherscore-concrete",
@@ -65,6 +89,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: PYTHON_MODULE,
         uses: &[
+            "cipherscore-artifact",
             "cipherscore-common",
             "cipherscore-compiler",
             "cipherscore-concrete",
@@ -99,6 +124,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "cipherscore-chaos",
         uses: &[
+            "cipherscore-artifact",
             "cipherscore-common",
             "cipherscore-concrete",
             "cipherscore-engine",
@@ -131,6 +157,10 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
         for forbidden in *free_of {
             ensure!(!all.contains(*forbidden), "{name} must not be built from {forbidden}");
         }
+    }
+    for package in RELEASED {
+        let features = features(root, package, ARTIFACT)?;
+        ensure!(!features.contains(CLEAR), "{package} must not have {ARTIFACT} with {CLEAR}");
     }
     let dependants = tree(root, &["--workspace", "--edges", "all", "--invert", PYTHON_MODULE])?;
     ensure!(dependants.len() == 1, "nothing may depend on {PYTHON_MODULE}: {dependants:?}");
@@ -170,16 +200,32 @@ fn direct_dependencies(root: &Path) -> anyhow::Result<BTreeMap<String, BTreeSet<
     Ok(packages.iter().map(|package| (text(&package["name"]), dependencies(package))).collect())
 }
 
+/// Features with which a package is built from one of its dependencies.
+fn features(root: &Path, package: &str, dependency: &str) -> anyhow::Result<BTreeSet<String>> {
+    let format = ["--format", "{p}\t{f}", "--edges", "normal", "--package", package];
+    let lines = tree_lines(root, &format)?;
+    let is_it = |line: &&String| line.split(' ').next() == Some(dependency);
+    let line = lines.iter().find(is_it);
+    let line = line.with_context(|| format!("cargo tree shows no {dependency} of {package}"))?;
+    let features = line.split('\t').nth(1).unwrap_or_default();
+    Ok(features.split([',', ' ']).map(str::to_owned).collect())
+}
+
 /// Names that `cargo tree` prints, with the package that was asked for.
 fn tree(root: &Path, arguments: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let lines = tree_lines(root, arguments)?;
+    Ok(lines.iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+}
+
+/// What `cargo tree` prints, without indentation.
+fn tree_lines(root: &Path, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root)
         .args(["tree", "--locked", "--prefix", "none"])
         .args(arguments)
         .output()?;
     ensure!(output.status.success(), "cargo tree: {}", said(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect())
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
 
 fn said(stderr: &[u8]) -> String {

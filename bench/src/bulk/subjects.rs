@@ -122,7 +122,7 @@ impl Subject {
         &self,
         evaluator: &BulkEvaluator,
     ) -> anyhow::Result<Option<Arc<PreparedKey>>> {
-        match (&self.keys.evaluation, evaluator.needs_key()) {
+        match (&self.keys.evaluation, evaluator.requirements().needs_key) {
             (Some(key), true) => Ok(Some(Arc::new(evaluator.prepare(key.clone())?))),
             (None, true) => bail!("a hidden model without an evaluation key"),
             _ => Ok(None),

@@ -74,7 +74,7 @@ impl Ours {
 
     /// Prepares the serialised key; none for a model that needs none, as in a worker.
     pub(super) fn prepare(&self, key: Vec<u8>) -> anyhow::Result<Option<Arc<PreparedKey>>> {
-        if !self.evaluator.needs_key() {
+        if !self.evaluator.requirements().needs_key {
             return Ok(None);
         }
         self.pool.install(|| Ok(Some(Arc::new(self.evaluator.prepare(key)?))))

@@ -1,25 +1,22 @@
 //! `cipherscore evaluate`
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use cipherscore_concrete::artifact::{ArtifactKind, Opened};
-use cipherscore_concrete::keys::read_evaluation_keys;
-use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_concrete::values::{read_value, write_value};
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
-use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
-use cipherscore_engine::evaluation_keys::PreparedKeys;
-use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
+use anyhow::Context;
+use cipherscore_artifact::files::FilesError;
+use cipherscore_artifact::server::Form;
+use cipherscore_engine::artifact::MAX_ZIP_BYTES;
+use cipherscore_engine::circuit::Cost;
+use cipherscore_engine::evaluator::PreparedKey;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{read_rows_file, write_rows_file};
 use clap::Args;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::{open_server, read_bounded, read_evaluator, report};
+use super::submit::names;
+use super::{open_server, read_bounded, read_server, report};
 use crate::print::say;
 use crate::progress;
 
@@ -27,8 +24,6 @@ use crate::progress;
 const MAX_INPUT_BYTES: usize = 1 << 30;
 /// A model whose evaluation key was not given.
 const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key";
-/// Room for what Cap'n Proto adds around the keys, in bytes.
-const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 
 /// Evaluate a model on encrypted rows, without seeing them.
 ///
@@ -71,140 +66,101 @@ struct Evaluated {
 impl Evaluate {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let zip = read_bounded(&self.server, MAX_ZIP_BYTES)?;
-        let archive = Archive::read(&zip).with_context(|| self.server.display().to_string())?;
-        if ArtifactKind::of(&archive) == ArtifactKind::Bulk {
-            return self.evaluate_together(&zip, json);
-        }
-        drop((archive, zip));
-        let artifact = open_server(&self.server)?;
-        let circuit = artifact.circuit.optimise()?;
-        let rows = self.count_rows(&artifact)?;
+        let form = open_server(&self.server, &read_server(&self.server, &zip)?)?;
+        drop(zip);
+        let jobs = form.files.jobs(self.input.len(), self.output.len())?;
 
         let spinner = progress::spinner(json, "preparing the evaluation key");
         let prepare = Instant::now();
-        let keys = self.prepare(&circuit)?;
+        let key = self.prepare(&form)?;
         let prepare_seconds = prepare.elapsed().as_secs_f64();
         spinner.finish_and_clear();
 
         let started = Instant::now();
-        let bootstraps_per_row = circuit.circuit().cost().bootstraps;
-        let bar = progress::bar(json, (rows * bootstraps_per_row) as u64, "evaluating");
-        let signature = circuit.signature();
-        let inputs = self.input.chunks_exact(signature.inputs.len());
-        let outputs = self.output.chunks_exact(signature.outputs.len());
-        for (inputs, outputs) in inputs.zip(outputs) {
-            evaluate_row(&circuit, &keys, inputs, outputs, &bar)?;
-        }
-        bar.finish_and_clear();
-        let evaluate_seconds = started.elapsed().as_secs_f64();
-        let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
-        report(json, &evaluated, |evaluated| {
-            say!(
-                "{} rows evaluated in {:.3} s ({} bootstraps each), keys prepared in {:.3} s",
-                evaluated.rows,
-                evaluated.evaluate_seconds,
-                evaluated.bootstraps_per_row,
-                evaluated.prepare_seconds
-            );
-        })
-    }
-
-    fn count_rows(&self, artifact: &ServerArtifact) -> anyhow::Result<usize> {
-        let signature = artifact.signature();
-        let (inputs, outputs) = (signature.inputs.len(), signature.outputs.len());
-        let rows = self.input.len() / inputs;
-        ensure!(
-            (self.input.len(), self.output.len()) == (rows * inputs, rows * outputs),
-            "{} input and {} output files, where each row needs {inputs} and {outputs}: one for every \
-             input and output of the circuit, in their order",
-            self.input.len(),
-            self.output.len()
-        );
-        Ok(rows)
-    }
-
-    fn prepare(&self, circuit: &ValidCircuit) -> anyhow::Result<PreparedKeys> {
-        let keyset = &circuit.signature().keyset;
-        let limit = MAX_EVALUATION_KEY_BYTES.min(keyset.seeded_bytes()) + KEY_STRUCTURE_BYTES;
-        let path = self.evaluation_key.as_ref().context(NO_KEY)?;
-        let bytes = read_bounded(path, limit)?;
-        let keys =
-            read_evaluation_keys(&bytes, keyset).with_context(|| path.display().to_string())?;
-        drop(bytes);
-        Ok(PreparedKeys::new(keyset, keys)?)
-    }
-}
-
-impl Evaluate {
-    /// Models whose rows are encrypted together: a file holds many.
-    fn evaluate_together(&self, zip: &[u8], json: bool) -> anyhow::Result<()> {
-        ensure!(
-            self.input.len() == self.output.len(),
-            "{} input and {} output files; each input has one output",
-            self.input.len(),
-            self.output.len()
-        );
-        let Opened { evaluator, cost } = read_evaluator(&self.server, zip)?;
-        let prepare = Instant::now();
-        let mut key = None;
-        if evaluator.needs_key() {
-            let path = self.evaluation_key.as_ref().context(NO_KEY)?;
-            let prepared = evaluator.prepare(read_bounded(path, evaluator.max_key_bytes())?);
-            key = Some(Arc::new(prepared.with_context(|| path.display().to_string())?));
-        }
-        let prepare_seconds = prepare.elapsed().as_secs_f64();
-        let started = Instant::now();
-        let bar = progress::bar(json, self.input.len() as u64, "evaluating");
+        let Cost { bootstraps, keyswitches, .. } = form.facts.cost.unwrap_or_default();
+        let steps = (bootstraps + keyswitches).max(1);
+        let bar = progress::bar(json, (jobs * steps) as u64, "evaluating");
+        let (inputs, outputs) = form.files.files_of_job();
+        let files = self.input.chunks_exact(inputs).zip(self.output.chunks_exact(outputs));
         let mut rows = 0;
-        for (input, output) in self.input.iter().zip(&self.output) {
-            let file = read_bounded(input, MAX_INPUT_BYTES)?;
-            let named = || input.display().to_string();
-            let (count, body) = read_rows_file(&file).with_context(named)?;
-            let mut evaluation = Arc::clone(&evaluator).begin(key.clone(), count)?;
-            evaluation.push(body, &|| false).with_context(named)?;
-            let outputs = evaluation.finish(&|| false).with_context(named)?;
-            let count = usize::try_from(count)?;
-            write(output, &write_rows_file(count, &outputs)?)?;
-            rows += count;
-            bar.inc(1);
+        for (job, (inputs, outputs)) in files.enumerate() {
+            rows += evaluate(&form, key.clone(), inputs, outputs, &bar)?;
+            bar.set_position(((job + 1) * steps) as u64);
         }
         bar.finish_and_clear();
-        let evaluate_seconds = started.elapsed().as_secs_f64();
-        let bootstraps_per_row = cost.bootstraps;
-        let evaluated = Evaluated { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds };
-        report(json, &evaluated, |evaluated| {
-            say!("{} rows evaluated in {:.3} s", evaluated.rows, evaluated.evaluate_seconds);
-        })
+        let evaluated = Evaluated {
+            rows,
+            bootstraps_per_row: bootstraps,
+            prepare_seconds,
+            evaluate_seconds: started.elapsed().as_secs_f64(),
+        };
+        report(json, &evaluated, |evaluated| evaluated.print(form.facts.cost.is_some()))
+    }
+
+    /// The key, if one was given.
+    fn prepare(&self, form: &Form) -> anyhow::Result<Option<Arc<PreparedKey>>> {
+        let requirements = form.evaluator.requirements();
+        let Some(path) = &self.evaluation_key else {
+            anyhow::ensure!(!requirements.needs_key, NO_KEY);
+            return Ok(None);
+        };
+        let prepared = form.evaluator.prepare(read_bounded(path, requirements.max_key_bytes)?);
+        Ok(Some(Arc::new(prepared.with_context(|| path.display().to_string())?)))
     }
 }
 
-fn evaluate_row(
-    circuit: &ValidCircuit,
-    keys: &PreparedKeys,
+impl Evaluated {
+    /// `is_stepwise`: whether rows are evaluated one operation after the other.
+    fn print(&self, is_stepwise: bool) {
+        let Self { rows, bootstraps_per_row, prepare_seconds, evaluate_seconds } = self;
+        match is_stepwise {
+            true => say!(
+                "{rows} rows evaluated in {evaluate_seconds:.3} s ({bootstraps_per_row} bootstraps \
+                 each), keys prepared in {prepare_seconds:.3} s"
+            ),
+            false => say!("{rows} rows evaluated in {evaluate_seconds:.3} s"),
+        }
+    }
+}
+
+/// Evaluates the files of one job; returns how many rows they hold.
+fn evaluate(
+    form: &Form,
+    key: Option<Arc<PreparedKey>>,
     inputs: &[PathBuf],
     outputs: &[PathBuf],
-    bar: &indicatif::ProgressBar,
-) -> anyhow::Result<()> {
-    let signature = circuit.signature();
-    let read = |(index, (path, gate)): (usize, (&PathBuf, _))| {
-        let bytes = read_bounded(path, MAX_INPUT_BYTES)?;
-        read_value(gate, &bytes).with_context(|| match signature.inputs.len() {
-            1 => path.display().to_string(),
-            count => format!("{}, input {} of {count}", path.display(), index + 1),
-        })
-    };
-    let inputs = inputs.iter().zip(&signature.inputs).enumerate().map(read);
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-    let results = evaluate(circuit, keys, &inputs, &|step| {
-        if step == Step::Bootstrap {
+    bar: &ProgressBar,
+) -> anyhow::Result<usize> {
+    let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
+    let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let named = || names(inputs);
+    let (rows, body) = form.files.read(&files).map_err(|error| {
+        let name = match (&error, inputs.len()) {
+            (FilesError::Value { index, .. }, count @ 2..) => {
+                format!("{}, input {} of {count}", inputs[*index].display(), index + 1)
+            }
+            _ => names(inputs),
+        };
+        anyhow::Error::new(error).context(name)
+    })?;
+    drop(files);
+    let mut evaluation = Arc::clone(&form.evaluator).begin(key, rows).with_context(named)?;
+    let is_stepwise = form.facts.cost.is_some_and(|cost| !cost.is_linear());
+    // Nobody stops it; a circuit asks between its steps.
+    let look = || {
+        if is_stepwise {
             bar.inc(1);
         }
-        ControlFlow::Continue(())
-    })?;
-    for ((path, gate), result) in outputs.iter().zip(&signature.outputs).zip(results) {
-        write(path, &write_value(gate, Compression::None, result.words()))?;
+        false
+    };
+    evaluation.push(&body, &look).with_context(named)?;
+    drop(body);
+    let results = evaluation.finish(&look).with_context(named)?;
+    let results = form.files.write(rows, &results)?;
+    for (path, bytes) in outputs.iter().zip(results) {
+        write(path, &bytes)?;
     }
-    Ok(())
+    Ok(usize::try_from(rows)?)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

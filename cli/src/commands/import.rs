@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
-use cipherscore_concrete::artifact::ArtifactKind;
-use cipherscore_concrete::server::Origin;
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, ModelId};
+use anyhow::{Context, bail};
+use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
 use cipherscore_producer::files::{Access, write_atomically};
 use clap::Args;
 use serde::Serialize;
 
-use super::{open_server, read_bounded, report, size};
+use super::{read_bounded, read_server, recorder, report, size};
 use crate::print::say;
 use crate::progress;
 
@@ -41,20 +40,13 @@ struct Imported {
 impl Import {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let zip = read_bounded(&self.server_zip, MAX_ZIP_BYTES)?;
-        let archive = Archive::read(&zip).with_context(|| self.server_zip.display().to_string())?;
-        ensure!(
-            ArtifactKind::of(&archive) != ArtifactKind::Bulk,
-            "{} is compiled: it holds no machine code, and workers take it as it is",
-            self.server_zip.display()
-        );
+        if let Some(why) = read_server(&self.server_zip, &zip)?.nothing_to_import() {
+            bail!("{} {why}", self.server_zip.display());
+        }
         let spinner = progress::spinner(json, "recording the circuit");
-        let artifact = open_server(&self.server_zip)?;
+        let artifact = ServerArtifact::open(&zip, &recorder()?)
+            .with_context(|| self.server_zip.display().to_string())?;
         spinner.finish_and_clear();
-        ensure!(
-            artifact.origin == Origin::Raw,
-            "{} is imported already",
-            self.server_zip.display()
-        );
         let zip = artifact.to_imported_zip()?;
         write_atomically(&self.output, Access::Default, |file| file.write_all(&zip))
             .with_context(|| self.output.display().to_string())?;

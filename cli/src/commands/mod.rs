@@ -28,9 +28,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use cipherscore_concrete::artifact::{Opened, open_evaluator};
+use cipherscore_artifact::server::{Form, ServerZip};
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{ClientModel, OpenClient, open_client, open_model_or_function};
@@ -39,6 +38,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::print::say;
+
+pub(crate) use cipherscore_artifact::facts::{printable, size};
 
 /// First argument that makes this program the recorder of a circuit.
 pub(crate) const RECORDER_COMMAND: &str = "record-circuit";
@@ -71,11 +72,20 @@ fn read_model_or_function(path: &Path) -> anyhow::Result<OpenClient> {
     open_model_or_function(&zip).with_context(|| path.display().to_string())
 }
 
+/// Finds out what kind of `server.zip` the bytes of a file are.
+fn read_server<'a>(path: &Path, zip: &'a [u8]) -> anyhow::Result<ServerZip<'a>> {
+    ServerZip::read(zip).with_context(|| path.display().to_string())
+}
+
 /// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.
-fn read_evaluator(path: &Path, zip: &[u8]) -> anyhow::Result<Opened> {
-    let threads = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
-    let opened = open_evaluator(zip, Some(&recorder()?), threads);
-    opened.with_context(|| path.display().to_string())
+fn open_server(path: &Path, zip: &ServerZip<'_>) -> anyhow::Result<Form> {
+    let forms = zip.open(Some(&recorder()?), threads());
+    Ok(forms.with_context(|| path.display().to_string())?.preferred)
+}
+
+/// Threads of this process that evaluate.
+fn threads() -> NonZeroUsize {
+    NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Both zips of a folder must be of one model.
@@ -104,12 +114,6 @@ impl InputColumns {
             false => ExtraColumns::Refuse,
         }
     }
-}
-
-/// Opens a circuit.
-fn open_server(path: &Path) -> anyhow::Result<ServerArtifact> {
-    let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    ServerArtifact::open(&zip, &recorder()?).with_context(|| path.display().to_string())
 }
 
 /// This program, as the recorder.
@@ -155,11 +159,6 @@ fn require_separate_json(json: bool, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A stranger's text, without what would command the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
-}
-
 /// Prints a report as JSON, or whatever `human` prints of it.
 fn report<T: Serialize>(json: bool, report: &T, human: impl FnOnce(&T)) -> anyhow::Result<()> {
     match json {
@@ -167,9 +166,4 @@ fn report<T: Serialize>(json: bool, report: &T, human: impl FnOnce(&T)) -> anyho
         false => human(report),
     }
     Ok(())
-}
-
-/// Bytes as people read them.
-fn size(bytes: usize) -> String {
-    indicatif::HumanBytes(bytes as u64).to_string()
 }

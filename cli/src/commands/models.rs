@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
-use cipherscore_concrete::artifact::{ArtifactKind, Opened};
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES, names};
+use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use clap::{Args, Subcommand};
 
 use super::store::{Listed, StoreOptions, push, report_list, wait};
-use super::{read_bounded, read_evaluator};
+use super::{open_server, read_bounded, read_server};
 
 /// Put models into the store, from which the workers take them by their model id.
 #[derive(Args)]
@@ -58,14 +57,13 @@ impl Models {
 /// Opens and checks a zip. A raw one is refused before anything of it runs.
 fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
-    let archive = Archive::read(&zip).with_context(|| path.display().to_string())?;
-    let raw = ArtifactKind::of(&archive) == ArtifactKind::Raw;
+    let server = read_server(path, &zip)?;
     ensure!(
-        !(raw && archive.get(names::SHARED_OBJECT).is_some()),
+        !server.holds_machine_code(),
         "{0} is raw: it holds machine code, which workers do not take from the store. Import it \
          first: cipherscore import {0} --output imported.zip",
         path.display()
     );
-    let Opened { evaluator, .. } = read_evaluator(path, &zip)?;
-    Ok(Blob::model(tenant, evaluator.model_id().to_string().parse()?, zip)?)
+    let model_id = open_server(path, &server)?.evaluator.requirements().model_id;
+    Ok(Blob::model(tenant, model_id.to_string().parse()?, zip)?)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_concrete::artifact::Opened;
+use cipherscore_artifact::server::Form;
 use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
@@ -19,8 +19,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    InputColumns, is_standard, keygen, open_input, read_bounded, read_client, read_evaluator,
-    require_one_model, require_separate_json, write_output,
+    InputColumns, is_standard, keygen, open_input, open_server, read_bounded, read_client,
+    read_server, require_one_model, require_separate_json, write_output,
 };
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
@@ -97,7 +97,7 @@ impl Predict {
         let path = self.artifact.join("server.zip");
         let zip = read_bounded(&path, MAX_ZIP_BYTES)?;
         require_one_model(&*client, &path, &zip)?;
-        let Opened { evaluator, cost } = read_evaluator(&path, &zip)?;
+        let Form { evaluator, facts, .. } = open_server(&path, &read_server(&path, &zip)?)?;
         drop(zip);
         let expected_rows = self.check_rows(&*client)?;
 
@@ -108,11 +108,12 @@ impl Predict {
 
         let started = Instant::now();
         let spinner = progress::spinner(json, "preparing the evaluation key");
-        let prepared = evaluation_key.filter(|_| evaluator.needs_key());
+        let prepared = evaluation_key.filter(|_| evaluator.requirements().needs_key);
         let prepared = prepared.map(|key| evaluator.prepare(key)).transpose()?;
         spinner.finish_and_clear();
         let prepare_seconds = started.elapsed().as_secs_f64();
 
+        let cost = facts.cost.unwrap_or_default();
         let sides = Sides { encryption, evaluator, cost, key: prepared.map(Arc::new) };
         let bar = progress::rows(json, expected_rows, sides.steps_of_row() - 1);
         let started = Instant::now();
@@ -123,7 +124,7 @@ impl Predict {
         })?;
         bar.finish_and_clear();
         let predicted = Predicted {
-            model_id: sides.evaluator.model_id(),
+            model_id: sides.evaluator.requirements().model_id,
             model: sides.encryption.model().interface().class_name.clone(),
             rows,
             bootstraps_per_row: sides.cost.bootstraps,

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
-use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id};
-use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
+use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
@@ -21,8 +20,8 @@ use indicatif::ProgressBar;
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
 use super::{
-    InputColumns, is_standard, read_bounded, read_client, read_evaluator, require_folder_of,
-    require_one_model,
+    InputColumns, is_standard, open_server, read_bounded, read_client, read_server,
+    require_folder_of, require_one_model,
 };
 use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
@@ -173,14 +172,12 @@ impl Score {
 fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     require_one_model(client, path, &zip)?;
-    let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
-        ArtifactKind::Raw => (model_id(&zip)?, None),
-        _ => {
-            let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
-            (evaluator.model_id(), Some(cost.bootstraps))
-        }
+    let server = read_server(path, &zip)?;
+    let bootstraps = match server.holds_machine_code() {
+        true => None,
+        false => Some(open_server(path, &server)?.facts.cost.unwrap_or_default().bootstraps),
     };
-    Ok((id.to_string().parse()?, bootstraps))
+    Ok((server.model_id()?.to_string().parse()?, bootstraps))
 }
 
 /// None when it was interrupted.

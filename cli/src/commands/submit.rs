@@ -162,6 +162,6 @@ fn events(watcher: Watcher) -> Events {
 }
 
 /// Files by their names, for people.
-fn names(files: &[PathBuf]) -> String {
+pub(super) fn names(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -61,8 +61,8 @@ fn transposed(columns: &[Vec<i64>], rows: usize) -> Vec<Vec<i64>> {
 fn evaluate(zip: &[u8], key: Option<Vec<u8>>, rows: u32, upload: &[u8]) -> Vec<u8> {
     let artifact = BulkServerArtifact::open(zip).unwrap();
     let evaluator = Arc::new(BulkEvaluator::new(artifact).unwrap());
-    assert_eq!(evaluator.needs_key(), key.is_some());
-    assert_eq!(evaluator.max_input_bytes(rows), upload.len() as u64);
+    assert_eq!(evaluator.requirements().needs_key, key.is_some());
+    assert_eq!(evaluator.footprint(rows).max_input_bytes, upload.len() as u64);
     let key = key.map(|key| Arc::new(evaluator.prepare(key).unwrap()));
     let mut job = evaluator.begin(key, rows).unwrap();
     upload.chunks(CHUNK_BYTES).for_each(|chunk| job.push(chunk, NEVER).unwrap());

@@ -103,7 +103,7 @@ pub(crate) fn party_of(artifact: ServerArtifact, client_keys: ClientKeys) -> Par
     let keys = client_keys.evaluation_keys(&signature.keyset, &|| {}).unwrap();
     let key = write_evaluation_keys(&keys, &signature.keyset);
     let prepared = evaluator.prepare(key.clone()).unwrap();
-    let prepared = evaluator.needs_key().then(|| Arc::new(prepared));
+    let prepared = evaluator.requirements().needs_key.then(|| Arc::new(prepared));
     Party { evaluator, signature, client_keys, key, prepared }
 }
 

@@ -13,7 +13,7 @@ use super::sampling::{EntropyError, Noise};
 use super::words::{WordsError, pack, packed_len, unpack};
 
 /// First bytes of a secret key.
-const SECRET_MAGIC: [u8; 8] = *b"CSBULKSK";
+pub const SECRET_MAGIC: [u8; 8] = *b"CSBULKSK";
 /// First bytes of a public key.
 const PUBLIC_MAGIC: [u8; 8] = *b"CSBULKPK";
 const VERSION: u32 = 1;
@@ -94,11 +94,6 @@ impl SecretKey {
         bytes.extend(dimension.to_le_bytes());
         bytes.extend(self.coefficients.iter().map(|coefficient| coefficient.to_le_bytes()[0]));
         bytes
-    }
-
-    /// Whether bytes are meant as a secret key of this engine.
-    pub fn is_one(bytes: &[u8]) -> bool {
-        bytes.starts_with(&SECRET_MAGIC)
     }
 
     /// Reads what [`Self::to_bytes`] writes, for the same ring dimension.

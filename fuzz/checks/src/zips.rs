@@ -11,7 +11,7 @@ use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::{
     Archive, Digest, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, names,
 };
-use cipherscore_engine::evaluator::Evaluator;
+use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
 use cipherscore_engine::model::Model;
 
 use crate::frames::split;
@@ -63,13 +63,12 @@ pub(crate) fn server_zip(bytes: &[u8]) {
 /// What a worker asks before it accepts a job; no number of rows may overflow it.
 pub(crate) fn sizes(evaluator: &impl Evaluator) {
     for rows in [1, 2, 1000, u32::MAX] {
-        let (memory, input) = (evaluator.memory_bytes(rows), evaluator.max_input_bytes(rows));
+        let JobFootprint { memory_bytes: memory, max_input_bytes: input } =
+            evaluator.footprint(rows);
         assert!(memory > 0 && input > 0);
         evaluator.released_coefficients(rows);
     }
-    evaluator.max_key_bytes();
-    evaluator.prepared_key_bytes();
-    evaluator.keyset_id();
+    evaluator.requirements();
 }
 
 /// A `client.zip` of Concrete ML: specs, processing.

@@ -2,14 +2,19 @@
 
 use std::num::NonZeroU32;
 
+use cipherscore_common::message::MAX_INLINE_BYTES;
+
 use super::record::Header;
 use crate::client::ClientOptions;
-use crate::model::ClientModel;
+use crate::model::{ClientModel, JOB_INPUT_BYTES};
 use crate::settings::ProducerSection;
 
 /// Rows of jobs in flight that are kept to be encrypted again, in bytes. One job has its rows
 /// whatever they take.
 const MAX_ROW_BYTES: u64 = 256 << 20;
+
+/// What models take for the room of a message is that.
+const _: () = assert!(JOB_INPUT_BYTES == MAX_INLINE_BYTES);
 
 /// Rows of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -72,7 +72,7 @@ impl Owner {
     }
 
     pub(crate) fn model_id(&self) -> ModelId {
-        self.evaluator.model_id().to_string().parse().unwrap()
+        self.evaluator.requirements().model_id.to_string().parse().unwrap()
     }
 
     pub(crate) fn encryption(&self) -> Arc<dyn Encryption> {
@@ -257,7 +257,7 @@ impl Bench {
             }
         };
         let mut key = None;
-        if self.evaluator.needs_key() {
+        if self.evaluator.requirements().needs_key {
             let id = job.key_id.ok_or(ErrorCode::KeyMissing)?;
             let name = BlobName::evaluation_key(&job.tenant, id);
             let bytes = read(&name).await.ok_or(ErrorCode::KeyMissing)?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod bulk;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,9 @@ use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Timestam
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobStore as _, EvaluationKeyId, JobId, MarkStore as _, ModelId, Store};
 use cipherscore_engine::artifact::Digest;
-use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_engine::evaluator::{
+    Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
+};
 
 use crate::support::{Example, Services, Tester, open_worker, subscribe};
 
@@ -373,40 +376,26 @@ struct Counts {
 macro_rules! keyless_evaluator {
     ($name:ty, $id:literal, |$this:ident| $begin:expr) => {
         impl Evaluator for $name {
-            fn model_id(&self) -> Digest {
-                Digest::of($id)
+            fn requirements(&self) -> Requirements {
+                Requirements {
+                    model_id: Digest::of($id),
+                    keyset_id: Digest::of(b"no keys"),
+                    needs_key: false,
+                    max_key_bytes: 0,
+                    prepared_key_bytes: 0,
+                    is_quick: true,
+                }
             }
-            fn needs_key(&self) -> bool {
-                false
-            }
-            fn keyset_id(&self) -> Digest {
-                Digest::of(b"no keys")
-            }
-            fn max_key_bytes(&self) -> usize {
-                0
-            }
-            fn prepared_key_bytes(&self) -> usize {
-                0
-            }
-            fn memory_bytes(&self, _: u32) -> usize {
-                1
-            }
-            fn max_input_bytes(&self, _: u32) -> u64 {
-                u64::MAX
-            }
-            fn released_coefficients(&self, _: u32) -> u64 {
-                0
-            }
-            fn is_quick(&self) -> bool {
-                true
+            fn footprint(&self, _: u32) -> JobFootprint {
+                JobFootprint { memory_bytes: 1, max_input_bytes: u64::MAX }
             }
             fn prepare(&self, _: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
                 Err(EvaluationError::NotConformant("no key is needed".into()))
             }
-            fn begin(
+            fn start(
                 self: Arc<Self>,
-                _: Option<Arc<PreparedKey>>,
-                _: u32,
+                _: Option<&PreparedKey>,
+                _: NonZeroU32,
             ) -> Result<Box<dyn Evaluation>, EvaluationError> {
                 let $this = self;
                 $begin

@@ -13,7 +13,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -30,7 +30,9 @@ use super::secret::PublicKey;
 use super::switch::Switch;
 use super::tape::Tape;
 use crate::artifact::{Digest, ModelId};
-use crate::evaluator::{Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop};
+use crate::evaluator::{
+    Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
+};
 
 /// Blocks of an upload that are evaluated together, and so in memory, at most. With several primes
 /// each they keep some threads busy.
@@ -108,6 +110,18 @@ impl BulkEvaluator {
         self.ring.parameters()
     }
 
+    /// Of the primes, the ring and the modulus, which is all that a public key depends on.
+    fn keyset_id(&self) -> Digest {
+        let Parameters { packing, ring_dimension, primes, plaintext_modulus } = *self.parameters();
+        let packing = u64::from(packing == Packing::Slots);
+        let words = [packing, ring_dimension.into(), primes.into(), plaintext_modulus];
+        Digest::of(&words.map(u64::to_le_bytes).concat())
+    }
+
+    fn is_hidden(&self) -> bool {
+        self.log2_sigma_phase.is_some()
+    }
+
     /// Components of an output.
     fn components(&self) -> usize {
         self.degree as usize + 1
@@ -124,83 +138,58 @@ impl BulkEvaluator {
 }
 
 impl Evaluator for BulkEvaluator {
-    fn model_id(&self) -> ModelId {
-        self.model_id
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            model_id: self.model_id,
+            keyset_id: self.keyset_id(),
+            needs_key: self.is_hidden(),
+            max_key_bytes: PublicKey::serialised_len(self.parameters()),
+            prepared_key_bytes: memory::prepared_key_bytes(self.parameters()),
+            is_quick: self.parameters().packing == Packing::Coefficients,
+        }
     }
 
-    fn needs_key(&self) -> bool {
-        self.log2_sigma_phase.is_some()
-    }
-
-    fn keyset_id(&self) -> Digest {
-        let Parameters { packing, ring_dimension, primes, plaintext_modulus } = *self.parameters();
-        let packing = u64::from(packing == Packing::Slots);
-        let words = [packing, ring_dimension.into(), primes.into(), plaintext_modulus];
-        Digest::of(&words.map(u64::to_le_bytes).concat())
-    }
-
-    fn max_key_bytes(&self) -> usize {
-        PublicKey::serialised_len(self.parameters())
-    }
-
-    fn prepared_key_bytes(&self) -> usize {
-        memory::prepared_key_bytes(self.parameters())
-    }
-
-    fn memory_bytes(&self, rows: u32) -> usize {
-        memory::job_bytes(self, rows)
-    }
-
-    fn max_input_bytes(&self, rows: u32) -> u64 {
-        self.upload_len(rows).map_or(u64::MAX, |bytes| bytes as u64)
+    fn footprint(&self, rows: u32) -> JobFootprint {
+        JobFootprint {
+            memory_bytes: memory::job_bytes(self, rows),
+            max_input_bytes: self.upload_len(rows).map_or(u64::MAX, |bytes| bytes as u64),
+        }
     }
 
     /// Every coefficient of c_0 is flooded on its own.
     fn released_coefficients(&self, rows: u32) -> u64 {
-        if !self.needs_key() {
+        if !self.is_hidden() {
             return 0;
         }
         let ring_batches = self.parameters().ring_batches(rows as usize);
         (ring_batches * self.outputs) as u64 * self.ring.dimension() as u64
     }
 
-    fn is_quick(&self) -> bool {
-        self.parameters().packing == Packing::Coefficients
-    }
-
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         let key = PublicKey::read(&serialised, self.parameters());
         let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
-        Ok(PreparedKey::new(self.keyset_id(), self.prepared_key_bytes(), Arc::new(key)))
+        let bytes = memory::prepared_key_bytes(self.parameters());
+        Ok(PreparedKey::new(self.keyset_id(), bytes, key))
     }
 
-    fn begin(
+    fn start(
         self: Arc<Self>,
-        key: Option<Arc<PreparedKey>>,
-        rows: u32,
+        key: Option<&PreparedKey>,
+        rows: NonZeroU32,
     ) -> Result<Box<dyn Evaluation>, EvaluationError> {
+        let rows = rows.get();
         let too_many = || EvaluationError::Shape(format!("{rows} rows are too many"));
-        if rows == 0 {
-            return Err(EvaluationError::Shape("a job of no rows".into()));
-        }
-        match &key {
-            Some(key) => {
-                let _: &Arc<PublicKey> = key.open(self.keyset_id())?;
-            }
-            None if self.needs_key() => return Err(EvaluationError::KeyRequired),
-            None => {}
-        }
         self.upload_len(rows).ok_or_else(too_many)?;
         let outputs = Vec::with_capacity(self.reply_len(rows).ok_or_else(too_many)?);
         let ring_batches: Vec<_> = ring_batch_rows(self.parameters(), rows as usize).collect();
-        Ok(Box::new(Latched::new(BulkEvaluation {
-            key: key.filter(|_| self.needs_key()),
+        Ok(Box::new(BulkEvaluation {
+            key: key.map(|key| key.open(self.keyset_id())).transpose()?,
             evaluator: self,
             ring_batches: ring_batches.into_iter(),
             ring_batch: None,
             waiting: Vec::new(),
             outputs,
-        })))
+        }))
     }
 }
 
@@ -208,7 +197,7 @@ impl Evaluator for BulkEvaluator {
 struct BulkEvaluation {
     evaluator: Arc<BulkEvaluator>,
     /// Of a hidden model.
-    key: Option<Arc<PreparedKey>>,
+    key: Option<Arc<PublicKey>>,
     /// Rows of the ring batches that have not begun.
     ring_batches: std::vec::IntoIter<usize>,
     ring_batch: Option<RingBatch>,
@@ -301,7 +290,6 @@ impl BulkEvaluation {
             self.ring_batch = Some(ring_batch);
             return Ok(());
         }
-        let key = self.key.as_ref().map(|key| key.open(evaluator.keyset_id())).transpose()?;
-        evaluator.close_ring_batch(ring_batch, key, &mut self.outputs)
+        evaluator.close_ring_batch(ring_batch, self.key.as_ref(), &mut self.outputs)
     }
 }

@@ -51,7 +51,7 @@ impl Party {
         let ring = Ring::new(parameters).unwrap();
         let key = hidden.then(|| {
             let bytes = secret.public_key(&ring).unwrap();
-            assert!(bytes.len() <= evaluator.max_key_bytes());
+            assert!(bytes.len() <= evaluator.requirements().max_key_bytes);
             Arc::new(evaluator.prepare(bytes).unwrap())
         });
         let client = BulkClient::new(ring, &secret).unwrap();
@@ -62,7 +62,7 @@ impl Party {
         let upload = self.client.encrypt(rows, self.specs.columns, fill_bits).unwrap();
         assert_eq!(
             upload.len() as u64,
-            self.evaluator.max_input_bytes(u32::try_from(rows).unwrap())
+            self.evaluator.footprint(u32::try_from(rows).unwrap()).max_input_bytes
         );
         upload
     }
@@ -175,8 +175,11 @@ fn what_is_no_upload_of_so_many_rows_is_refused() {
     let mut words = upload.clone();
     words[16 + 1632 * 24..][..7].fill(0xff);
     shape(party.evaluate(1, [&words[..]]), "below its modulus");
-    let bytes = party.evaluator.memory_bytes(1);
-    assert!(bytes < 64 << 20 && party.evaluator.memory_bytes(u32::MAX) > 1 << 36, "{bytes}");
+    let bytes = party.evaluator.footprint(1).memory_bytes;
+    assert!(
+        bytes < 64 << 20 && party.evaluator.footprint(u32::MAX).memory_bytes > 1 << 36,
+        "{bytes}"
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ use self::run::Run;
 use super::ValidCircuit;
 use crate::ciphertext::Ciphertexts;
 use crate::evaluation_keys::PreparedKeys;
+use crate::evaluator::EvaluationError;
 
 pub use plan::MAX_ROWS_BYTES;
 pub(super) use row::add_multiple;
@@ -65,6 +66,17 @@ pub enum EvaluateError {
     /// The observer ended it.
     #[error("evaluation was cancelled")]
     Cancelled,
+}
+
+impl From<EvaluateError> for EvaluationError {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Cancelled => Self::Stopped,
+            EvaluateError::NotLinear => Self::KeyRequired,
+            EvaluateError::Keys => Self::NotConformant(error.to_string()),
+            EvaluateError::Input { .. } => Self::Shape(error.to_string()),
+        }
+    }
 }
 
 /// Rows that are to be evaluated. They are asked for one by one, when there is room for one more,

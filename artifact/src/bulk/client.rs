@@ -10,14 +10,24 @@ use cipherscore_engine::bulk::client_model::Inputs;
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
 use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
-use cipherscore_engine::bulk::secret::SecretKey;
+use cipherscore_engine::bulk::secret::{KeyError, SecretKey};
+use thiserror::Error;
 
-use super::rows_file::{read_rows_file, write_rows_file};
-use super::{ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys};
+use super::BulkEngine;
+use crate::engines::{EngineError, require_key_of};
 use crate::matrix::Matrix;
+use crate::model::{
+    ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys,
+    read_rows_file, write_rows_file,
+};
+
+/// A file that is not the key that it should be.
+#[derive(Debug, Error)]
+#[error("{0}; take the keys that were made for this client.zip, or make them")]
+struct WrongKey(#[source] KeyError);
 
 /// A `client.zip` of our compiler.
-pub struct BulkModel {
+pub(super) struct BulkModel {
     artifact: BulkClientArtifact,
     ring: Arc<Ring>,
     interface: Interface,
@@ -25,7 +35,7 @@ pub struct BulkModel {
 
 impl BulkModel {
     /// A zip that is open.
-    pub fn new(artifact: BulkClientArtifact) -> Result<Self, InvalidRingParameters> {
+    pub(super) fn new(artifact: BulkClientArtifact) -> Result<Self, InvalidRingParameters> {
         let (specs, model) = (&artifact.specs, &artifact.model);
         // A linear model multiplies; a predicate holds or not, whatever the value.
         let takes_all = matches!(model.inputs, Inputs::Predicates(_));
@@ -60,7 +70,8 @@ impl ClientModel for BulkModel {
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError> {
         let rows: Vec<_> = rows.rows().collect();
         let first_row = usize::try_from(first_row).unwrap_or(usize::MAX);
-        Ok(self.artifact.model.inputs.encode(&rows, first_row).map(drop)?)
+        let encoded = self.artifact.model.inputs.encode(&rows, first_row);
+        Ok(encoded.map(drop).map_err(EngineError::from)?)
     }
 
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
@@ -89,10 +100,10 @@ impl ClientModel for BulkModel {
     }
 
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        let secret = SecretKey::generate(self.ring.parameters())?;
+        let secret = SecretKey::generate(self.ring.parameters()).map_err(EngineError::from)?;
         let mut evaluation = None;
         if self.interface.needs_key {
-            evaluation = Some(secret.public_key(&self.ring)?);
+            evaluation = Some(secret.public_key(&self.ring).map_err(wrong_key)?);
             made();
         }
         Ok(NewKeys { client: secret.to_bytes(), evaluation })
@@ -102,10 +113,16 @@ impl ClientModel for BulkModel {
         self: Arc<Self>,
         client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        let secret = SecretKey::from_bytes(client_key, self.ring.parameters())?;
-        let client = BulkClient::new(Arc::clone(&self.ring), &secret)?;
+        require_key_of(&BulkEngine, client_key)?;
+        let secret = SecretKey::from_bytes(client_key, self.ring.parameters());
+        let secret = secret.map_err(wrong_key)?;
+        let client = BulkClient::new(Arc::clone(&self.ring), &secret).map_err(EngineError::from)?;
         Ok(Arc::new(BulkEncryption { model: self, client }))
     }
+}
+
+fn wrong_key(error: KeyError) -> EngineError {
+    WrongKey(error).into()
 }
 
 /// A length that memory has no room for is more than any limit.
@@ -126,9 +143,10 @@ impl Encryption for BulkEncryption {
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
         let artifact = &self.model.artifact;
-        let encoded = artifact.model.inputs.encode(&values, 0)?;
+        let encoded = artifact.model.inputs.encode(&values, 0).map_err(EngineError::from)?;
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
-        Ok(self.client.encrypt(rows.len(), artifact.specs.columns, fill)?)
+        let encrypted = self.client.encrypt(rows.len(), artifact.specs.columns, fill);
+        Ok(encrypted.map_err(EngineError::from)?)
     }
 
     fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
@@ -139,7 +157,7 @@ impl Encryption for BulkEncryption {
             degree: specs.degree,
             primes: specs.reply_primes,
         };
-        let columns = self.client.decrypt(outputs, shape)?;
+        let columns = self.client.decrypt(outputs, shape).map_err(EngineError::from)?;
         let integers =
             (0..shape.rows).flat_map(|row| columns.iter().map(move |column| column[row]));
         Ok(Matrix::new(shape.outputs, integers.collect()))

@@ -1,59 +1,54 @@
-//! Zips of Concrete ML.
+//! What there is to say of zips of Concrete ML.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
 use cipherscore_concrete::function::{Argument, ClientZip, FunctionArtifact};
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
-use cipherscore_engine::artifact::{Archive, ModelId, names};
+use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::parameters::Gate;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::commands::{printable, recorder, size};
-use crate::print::say;
+use crate::facts::{Facts, printable, size};
 
 #[derive(Serialize)]
-pub(super) struct Inspected {
-    file: PathBuf,
+struct Fields {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_id: Option<ModelId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<ModelReport>,
+    model: Option<ModelFields>,
     /// Of a client.zip whose values are no rows of a model.
     #[serde(rename = "program", skip_serializing_if = "Option::is_none")]
     function: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cost: Option<CostReport>,
+    cost: Option<CostFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p_error: Option<f64>,
     circuit: String,
-    inputs: Vec<GateReport>,
-    outputs: Vec<GateReport>,
-    keys: KeysReport,
+    inputs: Vec<GateFields>,
+    outputs: Vec<GateFields>,
+    keys: KeysFields,
     security: String,
     #[serde(skip_serializing_if = "Value::is_null")]
     versions: Value,
 }
 
 #[derive(Serialize)]
-struct ModelReport {
+struct ModelFields {
     class: String,
     features: usize,
     scores: usize,
 }
 
 #[derive(Serialize)]
-struct CostReport {
+struct CostFields {
     compiled: Cost,
     optimised: Cost,
 }
 
 #[derive(Serialize)]
-struct GateReport {
+struct GateFields {
     /// Of a function's argument.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -68,7 +63,7 @@ struct GateReport {
 }
 
 #[derive(Serialize)]
-struct KeysReport {
+struct KeysFields {
     secret_key_dimensions: Vec<usize>,
     bootstrap_keys: Vec<String>,
     keyswitch_keys: Vec<String>,
@@ -76,56 +71,71 @@ struct KeysReport {
     prepared_bytes: usize,
 }
 
-pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::Result<Inspected> {
-    let named = || file.display().to_string();
-    let versions = archive.get(names::VERSIONS).and_then(|json| serde_json::from_slice(json).ok());
-    let versions = versions.unwrap_or_default();
-    if archive.get(names::PROCESSING).is_some() {
-        let client = match ClientZip::open(zip).with_context(named)? {
-            ClientZip::Model(client) => client,
-            ClientZip::Function(function) => {
-                return Ok(describe_function(file, &function, versions));
-            }
-        };
-        let model = ModelReport {
-            class: printable(&client.model().class_name),
-            features: client.features(),
-            scores: client.scores().1,
-        };
-        let base = describe(file, "client", client.specs(), versions);
-        return Ok(Inspected { model: Some(model), ..base });
-    }
-    let server = ServerArtifact::open(zip, &recorder()?).with_context(named)?;
-    let kind = match server.origin {
-        Origin::Raw => "server, as compiled by Concrete",
-        Origin::Imported => "server, imported",
+/// Facts of a `client.zip`, with its `versions.json`.
+pub(super) fn of_client(client: &ClientZip, versions: Option<&[u8]>) -> Facts {
+    let versions = read_versions(versions);
+    let fields = match client {
+        ClientZip::Function(function) => describe_function(function, versions),
+        ClientZip::Model(client) => {
+            let model = ModelFields {
+                class: printable(&client.model().class_name),
+                features: client.features(),
+                scores: client.scores().1,
+            };
+            Fields { model: Some(model), ..describe("client", client.specs(), versions) }
+        }
     };
-    let compiled = server.circuit.circuit().cost();
-    let optimised = server.circuit.optimise()?.circuit().cost();
-    let base = describe(file, kind, &server.specs, versions);
-    let cost = Some(CostReport { compiled, optimised });
-    Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, ..base })
+    fields.into_facts()
 }
 
-fn describe_function(file: PathBuf, function: &FunctionArtifact, versions: Value) -> Inspected {
+/// Facts of a `server.zip` whose circuit is not optimised yet.
+pub(super) struct Server {
+    fields: Fields,
+    compiled: Cost,
+}
+
+impl Server {
+    pub(super) fn of(server: &ServerArtifact) -> Self {
+        let kind = match server.origin {
+            Origin::Raw => "server, as compiled by Concrete",
+            Origin::Imported => "server, imported",
+        };
+        let base = describe(kind, &server.specs, read_versions(server.versions()));
+        Self {
+            fields: Fields { model_id: Some(server.model_id), p_error: server.p_error, ..base },
+            compiled: server.circuit.circuit().cost(),
+        }
+    }
+
+    /// With what is left of its operations.
+    pub(super) fn optimised(self, optimised: Cost) -> Facts {
+        let cost = Some(CostFields { compiled: self.compiled, optimised });
+        Fields { cost, ..self.fields }.into_facts()
+    }
+}
+
+fn read_versions(json: Option<&[u8]>) -> Value {
+    json.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default()
+}
+
+fn describe_function(function: &FunctionArtifact, versions: Value) -> Fields {
     let what = match function.is_training() {
         true => "encrypted training; outputs are inputs of the next iteration",
         false => "several inputs or outputs",
     };
-    Inspected {
+    Fields {
         function: Some(what),
-        inputs: function.inputs().iter().map(GateReport::of_argument).collect(),
-        outputs: function.outputs().iter().map(GateReport::of_argument).collect(),
-        ..describe(file, "client", function.specs(), versions)
+        inputs: function.inputs().iter().map(GateFields::of_argument).collect(),
+        outputs: function.outputs().iter().map(GateFields::of_argument).collect(),
+        ..describe("client", function.specs(), versions)
     }
 }
 
-fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Value) -> Inspected {
+fn describe(kind: &'static str, specs: &ClientSpecs, versions: Value) -> Fields {
     let signature = &specs.signature;
     let keyset = &signature.keyset;
     let secret = |key: usize| keyset.dimension(key);
-    Inspected {
-        file,
+    Fields {
         kind,
         model_id: None,
         model: None,
@@ -133,9 +143,9 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         cost: None,
         p_error: None,
         circuit: printable(&specs.circuit_name),
-        inputs: signature.inputs.iter().map(GateReport::new).collect(),
-        outputs: signature.outputs.iter().map(GateReport::new).collect(),
-        keys: KeysReport {
+        inputs: signature.inputs.iter().map(GateFields::new).collect(),
+        outputs: signature.outputs.iter().map(GateFields::new).collect(),
+        keys: KeysFields {
             secret_key_dimensions: keyset.secret_keys.iter().map(|key| key.lwe_dimension).collect(),
             bootstrap_keys: keyset
                 .bootstrap_keys
@@ -176,7 +186,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
     }
 }
 
-impl GateReport {
+impl GateFields {
     fn of_argument(argument: &Argument) -> Self {
         Self {
             name: Some(argument.name.clone()),
@@ -198,20 +208,20 @@ impl GateReport {
         }
     }
 
-    fn print(&self, what: &str) {
+    fn text(&self) -> String {
         let signed = if self.signed { "signed" } else { "unsigned" };
-        say!(
-            "  {what:<16}{}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
+        format!(
+            "{}{:?}, {signed} integers of {} bits, LWE dimension {}, {}",
             self.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default(),
             self.shape,
             self.bits,
             self.lwe_dimension,
             size(self.bytes)
-        );
+        )
     }
 }
 
-impl Inspected {
+impl Fields {
     fn failure_probability(&self) -> String {
         match self.p_error {
             Some(p_error) => {
@@ -225,58 +235,49 @@ impl Inspected {
         }
     }
 
-    pub(super) fn print(&self) {
-        say!("{}", self.file.display());
-        say!("  {:<16}{}", "kind", self.kind);
-        if let Some(id) = &self.model_id {
-            say!("  {:<16}{id}", "model id");
+    fn into_facts(self) -> Facts {
+        Facts {
+            kind: self.kind.to_owned(),
+            cost: self.cost.as_ref().map(|cost| cost.optimised),
+            lines: self.lines(),
+            fields: Box::new(self),
+            report: Value::Null,
         }
-        if let Some(model) = &self.model {
-            say!(
-                "  {:<16}{}, {} features, {} scores",
-                "model",
-                model.class,
-                model.features,
-                model.scores
-            );
-        }
-        if let Some(function) = self.function {
-            say!("  {:<16}{function}", "function");
-        }
-        if let Some(CostReport { compiled, optimised }) = &self.cost {
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![("kind", self.kind.to_owned())];
+        lines.extend(self.model_id.map(|id| ("model id", id.to_string())));
+        lines.extend(self.model.as_ref().map(|ModelFields { class, features, scores }| {
+            ("model", format!("{class}, {features} features, {scores} scores"))
+        }));
+        lines.extend(self.function.map(|function| ("function", function.to_owned())));
+        if let Some(CostFields { compiled, optimised }) = &self.cost {
             let line = |what, compiled: usize, optimised: usize| {
-                say!("  {what:<16}{optimised} (of {compiled} compiled)");
+                (what, format!("{optimised} (of {compiled} compiled)"))
             };
-            line("bootstraps", compiled.bootstraps, optimised.bootstraps);
-            line("keyswitches", compiled.keyswitches, optimised.keyswitches);
-            line("tables", compiled.tables, optimised.tables);
+            lines.push(line("bootstraps", compiled.bootstraps, optimised.bootstraps));
+            lines.push(line("keyswitches", compiled.keyswitches, optimised.keyswitches));
+            lines.push(line("tables", compiled.tables, optimised.tables));
         }
-        say!("  {:<16}{}", "circuit", self.circuit);
-        self.inputs.iter().for_each(|gate| gate.print("input"));
-        self.outputs.iter().for_each(|gate| gate.print("output"));
-        say!("  {:<16}{:?}", "secret keys", self.keys.secret_key_dimensions);
-        for key in &self.keys.bootstrap_keys {
-            say!("  {:<16}{key}", "bootstrap key");
-        }
-        for key in &self.keys.keyswitch_keys {
-            say!("  {:<16}{key}", "keyswitch key");
-        }
-        say!(
-            "  {:<16}{} to transfer, {} prepared",
-            "evaluation key",
-            size(self.keys.evaluation_key_bytes),
-            size(self.keys.prepared_bytes)
-        );
-        say!("  {:<16}{}", "security", self.security);
-        if self.cost.is_some() {
-            say!("  {:<16}{}", "failure prob.", self.failure_probability());
-        }
+        lines.push(("circuit", self.circuit.clone()));
+        lines.extend(self.inputs.iter().map(|gate| ("input", gate.text())));
+        lines.extend(self.outputs.iter().map(|gate| ("output", gate.text())));
+        let keys = &self.keys;
+        lines.push(("secret keys", format!("{:?}", keys.secret_key_dimensions)));
+        lines.extend(keys.bootstrap_keys.iter().map(|key| ("bootstrap key", key.clone())));
+        lines.extend(keys.keyswitch_keys.iter().map(|key| ("keyswitch key", key.clone())));
+        let (bytes, prepared) = (size(keys.evaluation_key_bytes), size(keys.prepared_bytes));
+        lines.push(("evaluation key", format!("{bytes} to transfer, {prepared} prepared")));
+        lines.push(("security", self.security.clone()));
+        lines.extend(self.cost.as_ref().map(|_| ("failure prob.", self.failure_probability())));
         if let Value::Object(versions) = &self.versions {
-            let versions: Vec<_> = versions
-                .iter()
-                .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
-                .collect();
-            say!("  {:<16}{}", "made with", printable(&versions.join(", ")));
+            let version = |(name, version): (&String, &Value)| {
+                format!("{name} {}", version.as_str().unwrap_or("?"))
+            };
+            let versions: Vec<_> = versions.iter().map(version).collect();
+            lines.push(("made with", versions.join(", ")));
         }
+        lines
     }
 }

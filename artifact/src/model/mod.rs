@@ -1,61 +1,37 @@
 //! A model as its data owners see it, whatever engine evaluates it.
 //!
-//! [`open_client`] decides by what is in a `client.zip`. Everything else knows these two traits:
+//! [`open_client`] is the door of a `client.zip`. Everything behind it knows these two traits:
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
-//! well. A new engine is a new implementation of both.
+//! well. An engine implements both.
 
-mod bulk;
-mod circuit;
 mod features;
-mod function;
 mod rows_file;
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_concrete::WireError;
-use cipherscore_concrete::client::ClientZipError;
-use cipherscore_concrete::framing::FramingError;
-use cipherscore_concrete::function::{ArgumentError, ClientZip};
-use cipherscore_concrete::specs::SpecsError;
-use cipherscore_engine::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, names};
-use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkClientArtifact};
-use cipherscore_engine::bulk::client::BulkClientError;
-use cipherscore_engine::bulk::client_model::BulkRowError;
-use cipherscore_engine::bulk::parameters::InvalidRingParameters;
-use cipherscore_engine::bulk::sampling::EntropyError;
-use cipherscore_engine::bulk::secret::KeyError;
-use cipherscore_engine::client_keys::ClientKeyError;
-use cipherscore_engine::model::{ModelError, ScoreKind};
+use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::model::ScoreKind;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::bulk::BulkModel;
-pub use self::circuit::CircuitModel;
 pub use self::features::{Features, InputFeature};
-pub use self::function::{FunctionEncryption, FunctionModel};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
+pub use crate::circuit::{FunctionEncryption, FunctionModel};
+use crate::engines::{EngineError, Side, UnknownZipError, Zip};
 use crate::matrix::Matrix;
+
+/// Bytes of the rows of a job that a model suggests, where a row is small: they travel in its
+/// message.
+pub const JOB_INPUT_BYTES: usize = 1 << 20;
 
 /// Why a `client.zip` cannot be used.
 #[derive(Debug, Error)]
 pub enum OpenClientError {
-    /// Not a usable zip.
+    /// It is not known what it is.
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// Concrete ML's.
-    #[error(transparent)]
-    Circuit(#[from] ClientZipError),
-    /// Our compiler's.
-    #[error(transparent)]
-    Bulk(#[from] BulkArtifactError),
-    /// Parameters that the bulk engine does not have.
-    #[error(transparent)]
-    Parameters(#[from] InvalidRingParameters),
-    /// A `model.json` that is none.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Unknown(#[from] UnknownZipError),
     /// The other zip.
     #[error("this is a server.zip; data owners have the client.zip")]
     Server,
@@ -65,55 +41,28 @@ pub enum OpenClientError {
          with keygen, encrypt, evaluate or submit, decrypt, and inspect"
     )]
     Function,
+    /// Its engine refuses it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
 #[derive(Debug, Error)]
 pub enum EncryptionError {
-    /// A row that the model cannot take, or integers that it does not give.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A value that a function cannot take.
-    #[error(transparent)]
-    Argument(#[from] ArgumentError),
     /// A row of a file that the model cannot take.
     #[error("row {row}: {source}")]
     Row {
         /// Which one.
         row: u64,
         /// Why not.
-        source: ModelError,
+        source: EngineError,
     },
-    /// The client keys are of other parameters.
-    #[error(transparent)]
-    Keys(#[from] ClientKeyError),
-    /// A key that is not of this model.
-    #[error(transparent)]
-    Key(WireError),
-    /// The outputs are not those of so many rows.
-    #[error("the outputs cannot be read: {0}")]
-    Framing(#[from] FramingError),
-    /// A value of the outputs.
-    #[error("the outputs cannot be read: {0}")]
-    Value(WireError),
-    /// A row that a model of the bulk engine cannot take.
-    #[error(transparent)]
-    BulkRow(#[from] BulkRowError),
-    /// A key of the bulk engine, or what should be one.
-    #[error("{0}; take the keys that were made for this client.zip, or make them")]
-    BulkKey(#[from] KeyError),
-    /// The bulk engine's encryption and decryption.
-    #[error(transparent)]
-    BulkClient(#[from] BulkClientError),
-    /// No randomness.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
     /// A file of rows.
     #[error(transparent)]
     RowsFile(#[from] RowsFileError),
-    /// A key of the bulk engine for a circuit.
-    #[error("this client key does not belong to this artifact: it is one of a compiled model")]
-    OtherKind,
+    /// A key of another engine.
+    #[error("this client key does not belong to this artifact: it is one of {0}")]
+    OtherKind(&'static str),
     /// A file has another number of rows.
     #[error("{found} rows, where a file has {expected}")]
     RowsOfFile {
@@ -122,12 +71,9 @@ pub enum EncryptionError {
         /// How many there should be.
         expected: usize,
     },
-    /// A `server.zip` cannot be compared.
+    /// Its engine refuses the rows, the outputs, the key or the `server.zip`.
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// A `server.zip` cannot be compared.
-    #[error(transparent)]
-    Specs(#[from] SpecsError),
+    Engine(#[from] EngineError),
 }
 
 /// What a model takes and gives.
@@ -230,19 +176,11 @@ pub enum OpenClient {
 
 /// Opens a `client.zip`, of whatever kind it is.
 pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenClientError> {
-    let archive = Archive::read(zip)?;
-    let kind = archive.get(names::MANIFEST).map(Kind::of_manifest).transpose()?;
-    Ok(match kind {
-        // Concrete ML's has no manifest.
-        None => match ClientZip::of(&archive)? {
-            ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
-            ClientZip::Function(artifact) => {
-                OpenClient::Function(Arc::new(FunctionModel::new(artifact)))
-            }
-        },
-        _ if archive.get(names::CLIENT_MODEL).is_none() => return Err(OpenClientError::Server),
-        Some(_) => OpenClient::Model(Arc::new(BulkModel::new(BulkClientArtifact::open(zip)?)?)),
-    })
+    let zip = Zip::read(zip)?;
+    match zip.side() {
+        Side::Client => Ok(zip.engine.open_client(&zip)?),
+        Side::Server => Err(OpenClientError::Server),
+    }
 }
 
 /// Opens the `client.zip` of a model, of whatever kind it is. A function is refused.

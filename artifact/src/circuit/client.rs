@@ -3,20 +3,24 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_common::message::MAX_INLINE_BYTES;
 use cipherscore_concrete::client::ClientArtifact;
-use cipherscore_concrete::framing::{FramedRowReader, append_value, max_row_bytes};
+use cipherscore_concrete::framing::{FramedRowReader, FramingError, append_value, max_row_bytes};
 use cipherscore_concrete::keys::{read_client_keys, write_client_keys, write_evaluation_keys};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, ModelId, names};
-use cipherscore_engine::bulk::secret::SecretKey;
+use cipherscore_engine::ciphertext::Ciphertexts;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
+use thiserror::Error;
 
-use super::{ClientModel, Encryption, EncryptionError, Features, Interface, NewKeys};
+use super::CircuitEngine;
+use crate::engines::{EngineError, require_key_of};
 use crate::matrix::Matrix;
+use crate::model::{
+    ClientModel, Encryption, EncryptionError, Features, Interface, JOB_INPUT_BYTES, NewKeys,
+};
 
 /// Most rows of a job, unless told otherwise.
 const MAX_ROWS: usize = 1000;
@@ -29,15 +33,20 @@ const OUTPUT_BYTES: usize = 16 << 20;
 /// What Cap'n Proto adds to a value, about, in bytes.
 const STRUCTURE_BYTES: usize = 512;
 
+/// Outputs that are not those of so many rows, or not of this model.
+#[derive(Debug, Error)]
+#[error("the outputs cannot be read: {0}")]
+struct UnreadableOutputs(#[source] EngineError);
+
 /// A `client.zip` of Concrete ML.
-pub struct CircuitModel {
+pub(super) struct CircuitModel {
     artifact: ClientArtifact,
     interface: Interface,
 }
 
 impl CircuitModel {
     /// A zip that is open.
-    pub fn new(artifact: ClientArtifact) -> Self {
+    pub(super) fn new(artifact: ClientArtifact) -> Self {
         let keyset = artifact.keyset();
         let keys = keyset.bootstrap_keys.len() + keyset.keyswitch_keys.len();
         let (score_kind, scores) = artifact.scores();
@@ -69,12 +78,13 @@ impl ClientModel for CircuitModel {
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError> {
         (first_row..).zip(rows.rows()).try_for_each(|(row, values)| {
             let quantised = self.artifact.model().quantise(values);
-            quantised.map(drop).map_err(|source| EncryptionError::Row { row, source })
+            quantised.map(drop).map_err(|error| EncryptionError::Row { row, source: error.into() })
         })
     }
 
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
-        Ok(self.artifact.model().scores(integers, &self.artifact.output().shape)?)
+        let scores = self.artifact.model().scores(integers, &self.artifact.output().shape);
+        Ok(scores.map_err(EngineError::from)?)
     }
 
     /// Rows of some seconds, whose payload fits a message.
@@ -86,7 +96,7 @@ impl ClientModel for CircuitModel {
             None => MAX_ROWS,
         };
         let rows = rows
-            .min(MAX_INLINE_BYTES / value_bytes(self.artifact.input(), Compression::Seed))
+            .min(JOB_INPUT_BYTES / value_bytes(self.artifact.input(), Compression::Seed))
             .min(OUTPUT_BYTES / value_bytes(self.artifact.output(), Compression::None));
         u32::try_from(rows).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
     }
@@ -102,9 +112,7 @@ impl ClientModel for CircuitModel {
     }
 
     fn fits(&self, server_zip: &[u8]) -> Result<bool, EncryptionError> {
-        let server = Archive::read(server_zip)?;
-        let specs = ClientSpecs::parse(server.require(names::CLIENT_SPECS)?)?;
-        Ok(&specs == self.artifact.specs())
+        Ok(&read_specs(server_zip)? == self.artifact.specs())
     }
 
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
@@ -120,13 +128,18 @@ impl ClientModel for CircuitModel {
     }
 }
 
+fn read_specs(server_zip: &[u8]) -> Result<ClientSpecs, EngineError> {
+    let server = Archive::read(server_zip)?;
+    Ok(ClientSpecs::parse(server.require(names::CLIENT_SPECS)?)?)
+}
+
 /// Makes a data owner's keys for a circuit; `made` is called after each evaluation key.
 pub(super) fn make_circuit_keys(
     keyset: &KeysetParameters,
     made: &dyn Fn(),
 ) -> Result<NewKeys, EncryptionError> {
     let keys = ClientKeys::generate(keyset);
-    let evaluation = keys.evaluation_keys(keyset, made)?;
+    let evaluation = keys.evaluation_keys(keyset, made).map_err(EngineError::from)?;
     Ok(NewKeys {
         client: write_client_keys(&keys),
         evaluation: Some(write_evaluation_keys(&evaluation, keyset)),
@@ -138,14 +151,17 @@ pub(super) fn read_circuit_key(
     client_key: &[u8],
     keyset: &KeysetParameters,
 ) -> Result<ClientKeys, EncryptionError> {
-    if SecretKey::is_one(client_key) {
-        return Err(EncryptionError::OtherKind);
-    }
-    read_client_keys(client_key, keyset).map_err(EncryptionError::Key)
+    require_key_of(&CircuitEngine, client_key)?;
+    Ok(read_client_keys(client_key, keyset).map_err(EngineError::from)?)
 }
 
 fn value_bytes(gate: &Gate, compression: Compression) -> usize {
     8 * gate.len() * gate.words_per_ciphertext(compression) + STRUCTURE_BYTES
+}
+
+/// Reads a value of the outputs.
+pub(super) fn read_output(gate: &Gate, value: &[u8]) -> Result<Ciphertexts, EngineError> {
+    read_value(gate, value).map_err(|error| UnreadableOutputs(error.into()).into())
 }
 
 struct CircuitEncryption {
@@ -159,15 +175,27 @@ impl CircuitEncryption {
     }
 
     /// Seeded whatever the gate specifies: workers take either form, and this one is the smaller.
-    fn encrypt_row(&self, row: &[f64]) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt_row(&self, row: &[f64]) -> Result<Vec<u8>, EngineError> {
         let gate = self.model.artifact.input();
         let integers = self.model.artifact.model().quantise(row)?;
         Ok(write_value(gate, Compression::Seed, &self.keys.encrypt(&integers, gate)?))
     }
 
-    fn decrypt_row(&self, value: &[u8]) -> Result<Vec<i64>, EncryptionError> {
-        let value = read_value(self.output(), value).map_err(EncryptionError::Value)?;
+    fn decrypt_row(&self, value: &[u8]) -> Result<Vec<i64>, EngineError> {
+        let value = read_output(self.output(), value)?;
         Ok(self.keys.decrypt(&value, self.output())?)
+    }
+
+    /// The serialised output of each row.
+    fn split(&self, outputs: &[u8], rows: u32) -> Result<Vec<Vec<u8>>, FramingError> {
+        let mut reader = FramedRowReader::new(std::slice::from_ref(self.output()), rows);
+        let mut rest = outputs;
+        let mut values = Vec::new();
+        while let Some(mut row) = reader.next_row(&mut rest)? {
+            values.append(&mut row);
+        }
+        reader.finish()?;
+        Ok(values)
     }
 
     fn integers(&self, rows: Vec<Vec<i64>>) -> Matrix<i64> {
@@ -189,13 +217,8 @@ impl Encryption for CircuitEncryption {
     }
 
     fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
-        let mut reader = FramedRowReader::new(std::slice::from_ref(self.output()), rows);
-        let mut rest = outputs;
-        let mut values = Vec::new();
-        while let Some(mut row) = reader.next_row(&mut rest)? {
-            values.append(&mut row);
-        }
-        reader.finish()?;
+        let values = self.split(outputs, rows);
+        let values = values.map_err(|error| EngineError::from(UnreadableOutputs(error.into())))?;
         let rows = values.par_iter().map(|value| self.decrypt_row(value));
         Ok(self.integers(rows.collect::<Result<_, _>>()?))
     }
@@ -204,7 +227,7 @@ impl Encryption for CircuitEncryption {
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
         let mut rows = rows.rows();
         match (rows.len(), rows.next()) {
-            (1, Some(row)) => self.encrypt_row(row),
+            (1, Some(row)) => Ok(self.encrypt_row(row)?),
             (found, _) => Err(EncryptionError::RowsOfFile { found, expected: 1 }),
         }
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use cipherscore_concrete::function::{Argument, FunctionArtifact};
-use cipherscore_concrete::values::{read_value, write_value};
+use cipherscore_concrete::values::write_value;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::Compression;
 
-use super::circuit::{make_circuit_keys, read_circuit_key};
-use super::{EncryptionError, NewKeys};
+use super::client::{make_circuit_keys, read_circuit_key, read_output};
+use crate::engines::EngineError;
+use crate::model::{EncryptionError, NewKeys};
 
 /// A function without secrets.
 pub struct FunctionModel {
@@ -17,7 +18,7 @@ pub struct FunctionModel {
 
 impl FunctionModel {
     /// A zip that is open.
-    pub fn new(artifact: FunctionArtifact) -> Self {
+    pub(super) fn new(artifact: FunctionArtifact) -> Self {
         Self { artifact }
     }
 
@@ -42,8 +43,7 @@ impl FunctionModel {
         make_circuit_keys(self.artifact.keyset(), made)
     }
 
-    /// Goes on with a client key of [`FunctionModel::make_keys`]. One of another function is
-    /// refused.
+    /// Goes on with a client key of [`FunctionModel::make_keys`]. One of another function is refused.
     pub fn with_key(
         self: Arc<Self>,
         client_key: &[u8],
@@ -68,13 +68,14 @@ impl FunctionEncryption {
     /// Quantises and encrypts a value, row-major, for an argument of the function's inputs: what
     /// Concrete's own server reads.
     pub fn encrypt(&self, input: &Argument, values: &[f64]) -> Result<Vec<u8>, EncryptionError> {
-        let words = self.keys.encrypt(&input.quantise(values)?, &input.gate)?;
+        let integers = input.quantise(values).map_err(EngineError::from)?;
+        let words = self.keys.encrypt(&integers, &input.gate).map_err(EngineError::from)?;
         Ok(write_value(&input.gate, Compression::Seed, &words))
     }
 
     /// Decrypts a value of an argument of the function's outputs: its integers, row-major.
     pub fn decrypt(&self, output: &Argument, value: &[u8]) -> Result<Vec<i64>, EncryptionError> {
-        let value = read_value(&output.gate, value).map_err(EncryptionError::Value)?;
-        Ok(self.keys.decrypt(&value, &output.gate)?)
+        let value = read_output(&output.gate, value)?;
+        Ok(self.keys.decrypt(&value, &output.gate).map_err(EngineError::from)?)
     }
 }

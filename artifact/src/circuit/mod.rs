@@ -1,0 +1,102 @@
+//! Circuits: what Concrete ML made, raw or imported.
+
+mod client;
+mod facts;
+mod function;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use cipherscore_concrete::evaluator::CircuitEvaluator;
+use cipherscore_concrete::function::ClientZip;
+use cipherscore_concrete::recorder::RecorderCommand;
+use cipherscore_concrete::server::{ServerArtifact, model_id};
+use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
+use thiserror::Error;
+
+use self::client::CircuitModel;
+pub use self::function::{FunctionEncryption, FunctionModel};
+use crate::engines::{Engine, EngineError, Side, Zip};
+use crate::facts::Facts;
+use crate::files::FileForm;
+use crate::model::OpenClient;
+use crate::server::{Form, Forms};
+
+/// A circuit that was read is refused by the optimiser.
+#[derive(Debug, Error)]
+#[error("its circuit cannot be optimised: {0}")]
+struct NotOptimised(#[source] EngineError);
+
+/// TFHE circuits.
+pub(crate) struct CircuitEngine;
+
+impl Engine for CircuitEngine {
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::Circuit]
+    }
+
+    /// Concrete ML writes no `model.json`.
+    fn knows_by_files(&self, archive: &Archive) -> bool {
+        let files = [names::CIRCUIT, names::SHARED_OBJECT, names::MLIR, names::PROCESSING];
+        files.iter().any(|name| archive.get(name).is_some())
+    }
+
+    fn side(&self, archive: &Archive) -> Side {
+        match archive.get(names::PROCESSING) {
+            Some(_) => Side::Client,
+            None => Side::Server,
+        }
+    }
+
+    fn key_magic(&self) -> Option<&'static [u8]> {
+        None
+    }
+
+    fn key_owner(&self) -> &'static str {
+        "a model of Concrete ML"
+    }
+
+    fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {
+        Ok(match ClientZip::of(&zip.archive)? {
+            ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
+            ClientZip::Function(artifact) => {
+                OpenClient::Function(Arc::new(FunctionModel::new(artifact)))
+            }
+        })
+    }
+
+    fn describe_client(&self, zip: &Zip<'_>) -> Result<Facts, EngineError> {
+        let versions = zip.archive.get(names::VERSIONS);
+        Ok(facts::of_client(&ClientZip::of(&zip.archive)?, versions))
+    }
+
+    fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {
+        Ok(model_id(zip.bytes, &zip.archive)?)
+    }
+
+    fn holds_machine_code(&self, archive: &Archive) -> bool {
+        archive.get(names::CIRCUIT).is_none() && archive.get(names::SHARED_OBJECT).is_some()
+    }
+
+    fn nothing_to_import(&self, archive: &Archive) -> Option<&'static str> {
+        archive.get(names::CIRCUIT).map(|_| "is imported already")
+    }
+
+    fn open_server(
+        &self,
+        zip: &Zip<'_>,
+        recorder: &RecorderCommand,
+        threads: NonZeroUsize,
+    ) -> Result<Forms, EngineError> {
+        let artifact = ServerArtifact::open(zip.bytes, recorder)?;
+        let signature = artifact.signature();
+        let files =
+            FileForm::Values { inputs: signature.inputs.clone(), outputs: signature.outputs.len() };
+        let server = facts::Server::of(&artifact);
+        let evaluator =
+            CircuitEvaluator::new(artifact).map_err(|error| NotOptimised(error.into()))?;
+        let facts = server.optimised(evaluator.cost());
+        let evaluator = Arc::new(evaluator.with_threads(threads));
+        Ok(Form { evaluator, facts, files }.into())
+    }
+}

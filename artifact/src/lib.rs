@@ -1,0 +1,27 @@
+//! The one door for model artifacts: bytes of a zip or of a key in, one of a few traits out.
+//!
+//! What a zip is is decided here and nowhere else: by the kind that its `model.json` says, or by
+//! its files where Concrete ML wrote it and there is none. Whose a client key is is decided by its
+//! first bytes. Who has an artifact then knows no engines any more:
+//!
+//! * [`server`]: a `server.zip` to the [forms](server::Form) in which it can be evaluated.
+//! * [`model`]: a `client.zip` to what a data owner can do with it.
+//! * [`facts`]: what there is to say of either.
+//! * [`files`]: rows and outputs in files, as `encrypt` and `evaluate` write them.
+//! * [`matrix`]: numbers of many rows.
+//!
+//! A new engine is a folder here with an implementation of the crate's `Engine`, and a line in the
+//! list of them.
+
+mod bulk;
+mod circuit;
+#[cfg(feature = "clear")]
+pub mod clear;
+mod engines;
+pub mod facts;
+pub mod files;
+pub mod matrix;
+pub mod model;
+pub mod server;
+
+pub use engines::{EngineError, UnknownZipError};
