@@ -44,8 +44,10 @@ pub enum OpenError {
 /// What a `server.zip` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArtifactKind {
-    /// As Concrete saved it: machine code. So counts whatever is nothing else.
+    /// As Concrete saved it, compiled: machine code. So counts whatever is nothing else.
     Raw,
+    /// As Concrete ML saves it by default: a circuit that is not compiled, and is lowered here.
+    Uncompiled,
     /// A circuit as data.
     Circuit,
     /// A program of the bulk engine.
@@ -56,10 +58,14 @@ impl ArtifactKind {
     /// By what is in the zip.
     pub fn of(archive: &Archive) -> Self {
         let has = |name| archive.get(name).is_some();
-        match (has(names::CIRCUIT), has(names::PROGRAM)) {
-            (true, _) => Self::Circuit,
-            (false, true) => Self::Batch,
-            (false, false) => Self::Raw,
+        if has(names::CIRCUIT) {
+            Self::Circuit
+        } else if has(names::PROGRAM) {
+            Self::Batch
+        } else if has(names::MLIR) && !has(names::SHARED_OBJECT) {
+            Self::Uncompiled
+        } else {
+            Self::Raw
         }
     }
 }
@@ -88,7 +94,7 @@ pub fn open_evaluator(
         let evaluator = Arc::new(evaluator.with_threads(threads));
         return Ok(Opened { evaluator, cost: Cost::default() });
     }
-    // Nothing is recorded of a circuit that is data already.
+    // Nothing is recorded of a circuit that has no machine code.
     let nobody = RecorderCommand::new("", Vec::new());
     let artifact = ServerArtifact::open(zip, recorder.unwrap_or(&nobody))?;
     let evaluator = CircuitEvaluator::new(artifact)?.with_threads(threads);

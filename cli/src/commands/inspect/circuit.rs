@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cipherscore_concrete::noise::{DEFAULT_P_ERROR, MAX_RATIO, Noise};
 use cipherscore_concrete::program::{Argument, ClientZip, ProgramArtifact};
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
@@ -30,6 +31,8 @@ pub(super) struct Inspected {
     cost: Option<CostReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    noise: Option<NoiseReport>,
     circuit: String,
     inputs: Vec<GateReport>,
     outputs: Vec<GateReport>,
@@ -50,6 +53,15 @@ struct ModelReport {
 struct CostReport {
     compiled: Cost,
     optimised: Cost,
+}
+
+/// Computed from circuit and keyset.
+#[derive(Serialize)]
+struct NoiseReport {
+    /// Largest variance, as a part of what the failure probability of a bootstrap or output allows.
+    ratio: f64,
+    /// Probability that any bootstrap or output of a row fails.
+    row_failure: f64,
 }
 
 #[derive(Serialize)]
@@ -96,13 +108,16 @@ pub(super) fn inspect(file: PathBuf, zip: &[u8], archive: &Archive) -> anyhow::R
     let server = ServerArtifact::open(zip, &recorder()?).with_context(named)?;
     let kind = match server.origin {
         Origin::Raw => "server, as compiled by Concrete",
+        Origin::Lowered => "server, lowered from MLIR",
         Origin::Imported => "server, imported",
     };
     let compiled = server.circuit.circuit().cost();
     let optimised = server.circuit.optimise()?.circuit().cost();
     let base = describe(file, kind, &server.specs, versions);
     let cost = Some(CostReport { compiled, optimised });
-    Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, ..base })
+    let Noise { ratio, row_failure, .. } = server.noise;
+    let noise = Some(NoiseReport { ratio, row_failure });
+    Ok(Inspected { model_id: Some(server.model_id), cost, p_error: server.p_error, noise, ..base })
 }
 
 fn describe_program(file: PathBuf, program: &ProgramArtifact, versions: Value) -> Inspected {
@@ -130,6 +145,7 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
         program: None,
         cost: None,
         p_error: None,
+        noise: None,
         circuit: printable(&specs.circuit_name),
         inputs: signature.inputs.iter().map(GateReport::new).collect(),
         outputs: signature.outputs.iter().map(GateReport::new).collect(),
@@ -174,6 +190,21 @@ fn describe(file: PathBuf, kind: &'static str, specs: &ClientSpecs, versions: Va
     }
 }
 
+impl NoiseReport {
+    fn print(&self) {
+        let Self { ratio, row_failure } = self;
+        say!("  {:<16}at most {ratio:.3} times the variance that this allows", "noise");
+        say!("  {:<16}2^{:.1} of a row, by its noise", "failure prob.", row_failure.log2());
+        if *ratio > MAX_RATIO {
+            say!(
+                "  {:<16}the noise is above what the circuit was compiled for: rows fail more often \
+                 than that",
+                "WARNING"
+            );
+        }
+    }
+}
+
 impl GateReport {
     fn of_argument(argument: &Argument) -> Self {
         Self {
@@ -210,16 +241,17 @@ impl GateReport {
 }
 
 impl Inspected {
+    /// What the zip says of it, or what is assumed.
     fn failure_probability(&self) -> String {
         match self.p_error {
             Some(p_error) => {
-                format!("2^{:.1} for each bootstrap, as the compiler reports", p_error.log2())
+                format!("2^{:.1} of each bootstrap and output at most", p_error.log2())
             }
-            None => {
-                "not in this zip (Concrete ML's default is 2^-40 for each bootstrap, and 0.01 in \
-                     training programs)"
-                    .into()
-            }
+            None => format!(
+                "not in this zip; 2^{:.0} of each bootstrap and output is assumed, Concrete ML's \
+                 default",
+                DEFAULT_P_ERROR.log2()
+            ),
         }
     }
 
@@ -267,7 +299,10 @@ impl Inspected {
         );
         say!("  {:<16}{}", "security", self.security);
         if self.cost.is_some() {
-            say!("  {:<16}{}", "failure prob.", self.failure_probability());
+            say!("  {:<16}{}", "compiled for", self.failure_probability());
+        }
+        if let Some(noise) = &self.noise {
+            noise.print();
         }
         if let Value::Object(versions) = &self.versions {
             let versions: Vec<_> = versions
