@@ -5,9 +5,13 @@
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod mlir_support;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cipherscore_concrete::mlir::{LowerError, Source, limits, lower};
+use cipherscore_concrete::specs::ClientSpecs;
+use cipherscore_engine::artifact::{Archive, names};
 use mlir_support::{CONFIGURATION, lower_text, signature, text};
 
 const T: &str = "tensor<2x!FHE.eint<3>>";
@@ -189,4 +193,63 @@ fn files_beside_the_circuit_that_lie() {
     assert!(refused(CONFIGURATION, b"{}").contains("composition_rules.json"));
     let beyond = br#"[[["main", 7], ["main", 0]]]"#;
     assert!(refused(CONFIGURATION, beyond).contains("an output that the circuit has not"));
+}
+
+/// A generator of numbers that are the same in each run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
+/// Real circuits with tokens that were exchanged, doubled, removed or made absurd: an error, or a
+/// circuit that is valid.
+#[test]
+fn damaged_circuits_are_refused_or_valid() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut valid = 0;
+    for model in [
+        "concrete/decision_tree_classifier",
+        "concrete/k_neighbors_classifier",
+        "concrete/torch_convolutions",
+        "concrete/sgd_training",
+        "circuits/padded_max_pool",
+        "circuits/products",
+    ] {
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+        let zip = std::fs::read(testdata.join(model).join("server.mlir.zip")).unwrap();
+        let archive = Archive::read(&zip).unwrap();
+        let specs = ClientSpecs::parse(archive.require(names::CLIENT_SPECS).unwrap()).unwrap();
+        let text = std::str::from_utf8(archive.require(names::MLIR).unwrap()).unwrap();
+        let tokens: Vec<&str> =
+            text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        for _ in 0..150 {
+            let mut damaged = tokens.clone();
+            for _ in 0..=numbers.below(2) {
+                let (at, other) = (numbers.below(damaged.len()), numbers.below(damaged.len()));
+                match numbers.below(4) {
+                    0 => damaged.swap(at, other),
+                    1 => damaged[at] = damaged[other],
+                    2 => drop(damaged.remove(at)),
+                    _ => damaged[at] = ["0", "-1", "63 ", "4194304x", "%0 "][numbers.below(5)],
+                }
+            }
+            let damaged = damaged.concat();
+            let source = Source {
+                circuit: damaged.as_bytes(),
+                configuration: archive.require(names::CONFIGURATION).unwrap(),
+                composition_rules: archive.get(names::COMPOSITION_RULES),
+            };
+            if let Ok(lowered) = lower(source, &specs.signature) {
+                lowered.circuit.validate(Arc::new(specs.signature.clone())).unwrap();
+                valid += 1;
+            }
+        }
+    }
+    assert!(valid > 10, "{valid}");
 }
