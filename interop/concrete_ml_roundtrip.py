@@ -48,6 +48,7 @@ class Case:
         self.folder = folder
         self.client_zip = folder / "client.zip"
         self.server_zip = folder / "server.zip"
+        self.default_zip = folder / "server.mlir.zip"
         self.rows_csv = folder / "rows.csv"
         self.name: str = expected["case"]
         self.model_class: str = expected["model_class"]
@@ -190,17 +191,19 @@ def relative_error(scores: List, expected: List) -> float:
     return float(numpy.max(error / size))
 
 
-def evaluate_with_ours(cli: Cipherscore, case: Case, work: Path, imported: bool) -> Outcome:
+def evaluate_with_ours(
+    cli: Cipherscore, case: Case, work: Path, options: argparse.Namespace
+) -> Outcome:
     """The real client encrypts and decrypts, our server evaluates."""
     rows = case.rows()
     outcome = Outcome(case, OUR_SERVER)
     client = FHEModelClient(str(case.folder), str(work / "keys"))
     key = work / "evaluation.key"
     key.write_bytes(client.get_serialized_evaluation_keys())
-    server = case.server_zip
-    if imported:
-        server = work / "imported.zip"
-        cli.import_zip(case.server_zip, server)
+    server = case.default_zip if options.default else case.server_zip
+    if options.imported:
+        saved, server = server, work / "imported.zip"
+        cli.import_zip(saved, server)
 
     inputs: List[Path] = []
     for row in rows:
@@ -262,13 +265,15 @@ def evaluate_with_real(cli: Cipherscore, case: Case, work: Path) -> Outcome:
     return outcome
 
 
-def attempt(cli: Cipherscore, case: Case, direction: str, imported: bool) -> Outcome:
+def attempt(
+    cli: Cipherscore, case: Case, direction: str, options: argparse.Namespace
+) -> Outcome:
     """Try one direction in a folder of its own; a failure must not hide the other cases."""
     with tempfile.TemporaryDirectory() as work:
         try:
             if direction == REAL_SERVER:
                 return evaluate_with_real(cli, case, Path(work))
-            return evaluate_with_ours(cli, case, Path(work), imported)
+            return evaluate_with_ours(cli, case, Path(work), options)
         except Exception as error:  # pylint: disable=broad-exception-caught
             return Outcome(case, direction, failure=f"{type(error).__name__}: {error}")
 
@@ -280,7 +285,7 @@ def compare(cli: Cipherscore, cases: List[Case], options: argparse.Namespace) ->
     print(HEADER)
     for case in cases:
         for direction in directions:
-            outcomes.append(attempt(cli, case, direction, options.imported))
+            outcomes.append(attempt(cli, case, direction, options))
             print(outcomes[-1].line(), flush=True)
     return outcomes
 
@@ -311,6 +316,11 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--imported", action="store_true", help="evaluate the artifact of `cipherscore import`"
+    )
+    parser.add_argument(
+        "--default",
+        action="store_true",
+        help="evaluate the form that FHEModelDev.save() writes by default",
     )
     options = parser.parse_args()
     if not options.cipherscore.is_file():

@@ -453,12 +453,55 @@ fn wrong_rows_are_named() {
     assert!(said.contains(&format!("line 2, column {last}: \"oops\"")), "{said}");
 }
 
+/// As Concrete ML saves it by default: a circuit that is not compiled.
+#[test]
+fn a_default_zip_is_taken_as_it_is() {
+    let name = "decision_tree_classifier";
+    let temporary = TempDir::new().unwrap();
+    let path = |file: &str| temporary.path().join(file);
+    std::fs::create_dir(path("model")).unwrap();
+    std::fs::copy(case(name, "client.zip"), path("model/client.zip")).unwrap();
+    std::fs::copy(case(name, "server.mlir.zip"), path("model/server.zip")).unwrap();
+    let zip = path("model/server.zip");
+
+    let imported = json(&arguments!["import", zip, "-o", path("portable.zip"), "--json"]);
+    let shown = json(&arguments!["inspect", zip, path("portable.zip"), "--json"]);
+    assert_eq!(shown[0]["kind"], "server, lowered from MLIR");
+    assert_eq!(shown[0]["versions"]["concrete-ml"], "1.9.0");
+    assert_eq!(shown[0]["model_id"], imported["model_id"]);
+    assert_eq!(shown[1]["model_id"], imported["model_id"]);
+    for field in ["cost", "p_error", "noise"] {
+        assert_eq!(shown[0][field], shown[1][field], "{field}");
+    }
+    let failure = shown[0]["noise"]["row_failure"].as_f64().unwrap();
+    assert!((1e-13..1e-10).contains(&failure), "{failure}");
+    let ratio = shown[0]["noise"]["ratio"].as_f64().unwrap();
+    assert!((0.95..1.0005).contains(&ratio), "{ratio}");
+    let report = text(&run(&arguments!["inspect", zip]).stdout);
+    assert!(report.contains("of a row, by its noise"), "{report}");
+
+    let keys = path("keys");
+    run(&arguments!["keygen", "--client", path("model/client.zip"), "--keys", keys]);
+    let predict = arguments![
+        "predict",
+        "--artifact",
+        path("model"),
+        "--keys",
+        keys,
+        "--input",
+        case(name, "rows.csv"),
+        "--integers",
+        "--output",
+        "-"
+    ];
+    let (_, integers) = lines(&text(&run(&predict).stdout));
+    assert_eq!(integers, numbers(&expected(name)["outputs"]));
+}
+
 #[test]
 fn files_that_are_not_there_are_named() {
     let said = refusal(&arguments!["inspect", "no-such.zip"]);
     assert!(said.contains("no-such.zip: No such file"), "{said}");
-    let mlir = testdata("concrete/via_mlir/server.zip");
-    assert!(refusal(&arguments!["inspect", mlir]).contains("Convert it once"));
 }
 
 /// `cipherscore inspect .. | head` must not end in a panic.

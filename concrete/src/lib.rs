@@ -4,6 +4,8 @@
 //! * [`processing`]: `serialized_processing.json`, quantisers and post-processing.
 //! * [`keys`], [`values`]: Cap'n Proto keys and ciphertexts, as Concrete serialises them.
 //! * [`recorder`]: turns the machine code of a circuit into data, in a locked child process.
+//! * [`mlir`]: lowers the circuit of a zip that Concrete ML saved by default, without Concrete's compiler.
+//! * [`noise`]: how much noise a circuit has, and how often a row fails.
 //! * [`server`], [`client`]: the two zips, opened.
 //! * [`function`]: a `client.zip` of several inputs or outputs, such as encrypted training.
 //! * [`framing`]: rows of values, as jobs carry them.
@@ -23,6 +25,8 @@ pub mod evaluator;
 pub mod framing;
 pub mod function;
 pub mod keys;
+pub mod mlir;
+pub mod noise;
 pub mod processing;
 pub mod recorder;
 pub mod server;

@@ -1,4 +1,4 @@
-//! `server.zip`, opened: raw as Concrete saved it, or imported by us.
+//! `server.zip`, opened: as Concrete saved it, uncompiled or compiled, or imported by us.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use cipherscore_engine::parameters::Signature;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::mlir::{self, LowerError, Lowered};
+use crate::noise::{self, DEFAULT_P_ERROR, MAX_RATIO, MAX_RECORDED_RATIO, Noise, Target};
 use crate::recorder::{RecordError, RecorderCommand, record};
 use crate::specs::{ClientSpecs, SpecsError};
 
@@ -34,14 +36,21 @@ pub enum ServerZipError {
     /// Its machine code cannot be imported.
     #[error("the circuit cannot be imported: {0}")]
     Record(#[from] RecordError),
-    /// Saved with `via_mlir=True`.
+    /// Its uncompiled circuit cannot be lowered.
+    #[error("the circuit cannot be lowered: {0}")]
+    Lower(#[from] LowerError),
+    /// Its noise is above what it was compiled for.
     #[error(
-        "this server.zip was saved with via_mlir=True and is not compiled. Convert it once where \
-         Concrete is installed: python -c \"from concrete import fhe; \
-         fhe.Server.load('server.zip').save('converted.zip')\", then use converted.zip; keys made \
-         from the original client.zip still fit. Or save it with FHEModelDev.save(via_mlir=False)"
+        "the circuit's noise is {ratio:.2} times what its failure probability allows, and at most \
+         {limit} times is accepted: its keys are not those that it was compiled for, or it does \
+         not work with Concrete's own server either; compile the model again"
     )]
-    ViaMlir,
+    Noise {
+        /// Largest variance, as a part of what is allowed.
+        ratio: f64,
+        /// What would be accepted.
+        limit: f64,
+    },
     /// Compiled for simulation.
     #[error("this server.zip only simulates encryption; compile the model for FHE execution")]
     Simulated,
@@ -53,8 +62,10 @@ pub enum ServerZipError {
 /// How an artifact came to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// As Concrete saved it; its circuit was recorded just now.
+    /// As Concrete saved it, compiled; its circuit was recorded just now.
     Raw,
+    /// As Concrete ML saves it by default, uncompiled; its circuit was lowered just now.
+    Lowered,
     /// Imported before; portable.
     Imported,
 }
@@ -70,39 +81,51 @@ pub struct ServerArtifact {
     pub specs: ClientSpecs,
     /// The circuit as the compiler made it.
     pub circuit: ValidCircuit,
-    /// Failure probability of one bootstrap, if the zip says it.
+    /// Failure probability of one bootstrap or output that the circuit was compiled for, if the zip
+    /// says it.
     pub p_error: Option<f64>,
+    /// Noise of the circuit, computed here; the ratio is to what [`ServerArtifact::p_error`] allows, or
+    /// [`DEFAULT_P_ERROR`] if that is larger or the zip does not say it.
+    pub noise: Noise,
     versions: Option<Vec<u8>>,
     specs_json: Vec<u8>,
 }
 
 impl ServerArtifact {
-    /// Opens a `server.zip`. The machine code of a raw one is recorded in a child process.
+    /// Opens a `server.zip`. An uncompiled circuit is lowered here; the machine code of a compiled
+    /// one is recorded in a child process.
     pub fn open(zip: &[u8], recorder: &RecorderCommand) -> Result<Self, ServerZipError> {
         let archive = Archive::read(zip)?;
-        let has = |name| archive.get(name).is_some();
-        if !has(names::CIRCUIT) && !has(names::SHARED_OBJECT) {
-            return Err(match has(names::MLIR) {
-                true => ServerZipError::ViaMlir,
-                false => ServerZipError::NoCircuit,
-            });
-        }
+        let origin = origin(&archive).ok_or(ServerZipError::NoCircuit)?;
         let specs_json = archive.require(names::CLIENT_SPECS)?.to_vec();
         let specs = ClientSpecs::parse(&specs_json)?;
-        let (origin, model_id, p_error, circuit) = match archive.get(names::CIRCUIT) {
-            Some(circuit) => {
+        if origin != Origin::Imported && archive.get(names::IS_SIMULATED) == Some(b"1") {
+            return Err(ServerZipError::Simulated);
+        }
+        let (model_id, p_error, circuit) = match origin {
+            Origin::Imported => {
+                let circuit = archive.require(names::CIRCUIT)?;
                 let manifest = read_manifest(&archive, circuit)?;
-                let circuit = Circuit::from_bytes(circuit)?;
-                (Origin::Imported, manifest.model_id, manifest.p_error, circuit)
+                (manifest.model_id, manifest.p_error, Circuit::from_bytes(circuit)?)
             }
-            None => {
+            Origin::Raw => {
                 let circuit = record_raw(&archive, &specs, recorder)?;
-                (Origin::Raw, Digest::of(zip), reported_p_error(&archive), circuit)
+                (Digest::of(zip), reported_p_error(&archive), circuit)
+            }
+            Origin::Lowered => {
+                let (circuit, p_error) = lower_uncompiled(&archive, &specs)?;
+                (Digest::of(zip), Some(p_error), circuit)
             }
         };
         let circuit = circuit.validate(Arc::new(specs.signature.clone()))?;
+        // What fails less often than Concrete ML asks for is not held to less.
+        let judged = p_error.map_or(DEFAULT_P_ERROR, |p_error| p_error.max(DEFAULT_P_ERROR));
+        let noise = noise::of_circuit(&circuit, Target::each(judged));
+        if origin == Origin::Raw && p_error.is_some() {
+            require_noise(noise, MAX_RECORDED_RATIO)?;
+        }
         let versions = archive.get(names::VERSIONS).map(<[u8]>::to_vec);
-        Ok(Self { origin, model_id, specs, circuit, p_error, versions, specs_json })
+        Ok(Self { origin, model_id, specs, circuit, p_error, noise, versions, specs_json })
     }
 
     /// Keys and gates of the circuit.
@@ -131,6 +154,45 @@ impl ServerArtifact {
         archive.insert(names::CIRCUIT, circuit);
         Ok(archive.to_zip()?)
     }
+}
+
+/// How an archive's circuit is to be had, by what is in it.
+fn origin(archive: &Archive) -> Option<Origin> {
+    let has = |name| archive.get(name).is_some();
+    match (has(names::CIRCUIT), has(names::SHARED_OBJECT), has(names::MLIR)) {
+        (true, _, _) => Some(Origin::Imported),
+        (false, true, _) => Some(Origin::Raw),
+        (false, false, true) => Some(Origin::Lowered),
+        (false, false, false) => None,
+    }
+}
+
+fn require_noise(Noise { ratio, .. }: Noise, limit: f64) -> Result<(), ServerZipError> {
+    match ratio <= limit {
+        true => Ok(()),
+        false => Err(ServerZipError::Noise { ratio, limit }),
+    }
+}
+
+/// The circuit, and the failure probability of one table that it was compiled for: where a zip
+/// names that of a whole row, the one that comes of it.
+fn lower_uncompiled(
+    archive: &Archive,
+    specs: &ClientSpecs,
+) -> Result<(Circuit, f64), ServerZipError> {
+    let source = mlir::Source {
+        circuit: archive.require(names::MLIR)?,
+        configuration: archive.require(names::CONFIGURATION)?,
+        composition_rules: archive.get(names::COMPOSITION_RULES),
+    };
+    let Lowered { circuit, target, noise } = mlir::lower(source, &specs.signature)?;
+    require_noise(noise, MAX_RATIO)?;
+    let p_error = match target {
+        Target { p_error: Some(p_error), global_p_error: None } => p_error,
+        // Never zero: it is a probability, however small.
+        _ => noise.worst_failure.max(f64::MIN_POSITIVE),
+    };
+    Ok((circuit, p_error))
 }
 
 /// `pError` of the compiler's report. It is information, not a parameter: a zip without it, or
@@ -165,9 +227,6 @@ fn record_raw(
     specs: &ClientSpecs,
     recorder: &RecorderCommand,
 ) -> Result<Circuit, ServerZipError> {
-    if archive.get(names::IS_SIMULATED) == Some(b"1") {
-        return Err(ServerZipError::Simulated);
-    }
     let shared_object = archive.require(names::SHARED_OBJECT)?;
     Ok(record(recorder, shared_object, &specs.circuit_name, &specs.signature)?)
 }

@@ -102,10 +102,15 @@ fn client_zip_in_place_of_server_zip_and_the_other_way_round() {
 }
 
 #[test]
-fn saved_via_mlir() {
+fn a_circuit_that_is_not_compiled_and_not_known() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/concrete");
-    let message = open_server(&std::fs::read(root.join("via_mlir/server.zip")).unwrap());
+    let zip = std::fs::read(root.join("via_mlir/server.zip")).unwrap();
+    let message = open_server(&edited(&zip, names::MLIR, "FHELinalg.transpose", "FHELinalg.turn"));
+    assert!(message.contains("circuit.mlir, line 3: `FHELinalg.turn`"), "{message}");
     assert!(message.contains("fhe.Server.load('server.zip').save('converted.zip')"), "{message}");
+    let mut archive = Archive::read(&zip).unwrap();
+    archive.insert(names::IS_SIMULATED, b"1".to_vec());
+    assert!(open_server(&archive.to_zip().unwrap()).contains("only simulates encryption"));
 }
 
 #[test]

@@ -86,7 +86,7 @@ class FHEModelDev:
     def save(
         self,
         mode: Union[DeploymentMode, str] = DeploymentMode.INFERENCE,
-        via_mlir: bool = False,
+        via_mlir: bool = True,
         *,
         calibration: Any = None,
         ranges: Optional[Ranges] = None,
@@ -101,7 +101,8 @@ class FHEModelDev:
         Args:
             mode: Of a model of Concrete ML: ``"inference"``, or ``"training"`` for its encrypted
                 training.
-            via_mlir: Only False: what is saved otherwise is not compiled, and cannot be opened.
+            via_mlir: Of a model of Concrete ML: whether its circuit is saved before compilation, which
+                opens on any processor, or as machine code.
             calibration: Rows like those to come, such as the training rows. Linear models need them,
                 or ``ranges``; with them thresholds of trees are hidden among decoys.
             ranges: Smallest and largest value of a linear model's features, by name.
@@ -118,18 +119,13 @@ class FHEModelDev:
             mode = DeploymentMode(mode.lower() if isinstance(mode, str) else mode)
         except ValueError:
             raise ValueError("mode is either 'inference' or 'training'") from None
-        if via_mlir:
-            raise ValueError(
-                "via_mlir=True saves a circuit that is not compiled, which neither workers nor "
-                "FHEModelServer of cipherscore can open; leave it out"
-            )
         folder = Path(self.path_dir)
         if any(folder.iterdir()):
             raise FileExistsError(
                 f"path_dir: {folder} is not empty. Please delete it before saving a new model."
             )
         if _is_concrete(self.model):
-            self._save_concrete(mode)
+            self._save_concrete(mode, via_mlir)
         else:
             if mode is not DeploymentMode.INFERENCE:
                 raise CompileError(
@@ -152,11 +148,11 @@ class FHEModelDev:
             (folder / "report.json").write_bytes(compiled.report)
         _labels.write(folder, self.model)
 
-    def _save_concrete(self, mode: DeploymentMode) -> None:
-        """Concrete ML saves its own models, with machine code that workers can import."""
+    def _save_concrete(self, mode: DeploymentMode, via_mlir: bool) -> None:
+        """Concrete ML saves its own models."""
         from concrete.ml.deployment import FHEModelDev as ConcreteDev
 
-        ConcreteDev(str(self.path_dir), self.model).save(mode=mode.value, via_mlir=False)
+        ConcreteDev(str(self.path_dir), self.model).save(mode=mode.value, via_mlir=via_mlir)
 
 
 class FHEModelClient:

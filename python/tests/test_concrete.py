@@ -92,9 +92,18 @@ def test_the_recorder_refuses_a_process_with_threads():
     assert "must be alone" in done.stderr
 
 
-def test_a_circuit_that_is_not_compiled_is_refused():
-    with pytest.raises(ArtifactError, match="via_mlir=True"):
-        FHEModelServer(TESTDATA / "concrete" / "via_mlir")
+def test_a_circuit_that_is_not_compiled_is_taken_as_it_is(tmp_path):
+    import hashlib
+
+    folder = TESTDATA / "concrete" / "via_mlir"
+    server, client = FHEModelServer(folder), FHEModelClient(folder, tmp_path)
+    original = (folder / "server.zip").read_bytes()
+    assert _native.server_model_id(original) == hashlib.sha256(original).hexdigest()
+    keys = client.get_serialized_evaluation_keys()
+    row = np.array([[5.1, 3.5, 1.4, 0.2]])
+    answer = server.run(client.quantize_encrypt_serialize(row), keys)
+    scores = client.deserialize_decrypt_dequantize(answer)
+    assert scores.shape == (1, 3) and scores.argmax() == 0
 
 
 def test_the_model_id_is_that_of_the_original_zip(imported):

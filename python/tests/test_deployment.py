@@ -268,8 +268,6 @@ def test_what_cannot_be_saved(tmp_path, rows):
     noise = np.random.RandomState(0)
     grown.fit(noise.rand(3000, 20), noise.randint(0, 2, 3000))
     assert "less depth" in refused(grown)
-    with pytest.raises(ValueError, match="via_mlir"):
-        FHEModelDev(tmp_path / "mlir", linear).save(via_mlir=True)
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").write_text("something")

@@ -73,7 +73,7 @@ class Case:
     rows: Tuple[int, int, int] = (5, 1, 2)
     #: Also keep a key, a ciphertext and a result of the real client and server.
     golden: bool = False
-    #: Save the circuit before compilation, which nobody can evaluate without Concrete's compiler.
+    #: Save only the uncompiled form, Concrete ML's default, under the names that it gives.
     via_mlir: bool = False
     #: Rows to train on, classes in proportion; none for three quarters of all.
     train_size: Optional[int] = None

@@ -336,6 +336,17 @@ def train_model(case: Case, train: numpy.ndarray, targets: numpy.ndarray) -> Tup
     return model, n_bits
 
 
+def save(model: Any, folder: Path, mode: str, both_forms: bool) -> None:
+    """Save a compiled model: compiled as `server.zip`, and uncompiled, which is Concrete ML's default,
+    as `server.mlir.zip`; or only uncompiled, as `server.zip`. The client.zip is the same of both."""
+    forms = {"server.zip": False, "server.mlir.zip": True} if both_forms else {"server.zip": True}
+    for name, via_mlir in forms.items():
+        with tempfile.TemporaryDirectory() as saved:
+            FHEModelDev(saved, model).save(mode=mode, via_mlir=via_mlir)
+            rewrite_zip(Path(saved) / "server.zip", folder / name)
+            rewrite_zip(Path(saved) / "client.zip", folder / "client.zip")
+
+
 def generate(case: Case, folder: Path) -> None:
     """Train, compile and save a case, and write what is expected of it."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -348,10 +359,7 @@ def generate(case: Case, folder: Path) -> None:
     # The circuit's integers are as wide as the values seen at compilation: show it the rows that
     # lie out of range too, whose sums may need a bit more than those of the training set.
     model.compile(shaped(case, numpy.vstack([train, rows])))
-    with tempfile.TemporaryDirectory() as saved:
-        FHEModelDev(saved, model).save(via_mlir=case.via_mlir)
-        for name in ("client.zip", "server.zip"):
-            rewrite_zip(Path(saved) / name, folder / name)
+    save(model, folder, "inference", both_forms=not case.via_mlir)
     if not case.via_mlir:
         shape = circuit_output_shape(folder / "client.zip")
         expected = expected_values(case, model, n_bits, rows, shape)

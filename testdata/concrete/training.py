@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy
-from generate import refuse_machine_paths, rewrite_zip, write_json, write_rows
+from generate import refuse_machine_paths, save, write_json, write_rows
 from sklearn import datasets
 
 from concrete import fhe
-from concrete.ml.deployment import FHEModelClient, FHEModelDev, FHEModelServer
+from concrete.ml.deployment import FHEModelClient, FHEModelServer
 from concrete.ml.sklearn import SGDClassifier
 
 PARAMETERS_RANGE = (-1.0, 1.0)
@@ -145,10 +145,7 @@ def generate(function: Function, folder: Path, demand: bool) -> None:
     for name, value in dict(batch_size=function.batch_size, **function.attributes).items():
         setattr(model, name, value)
     model.fit(rows, labels.astype(int), fhe="disable")
-    with tempfile.TemporaryDirectory() as saved:
-        FHEModelDev(saved, model).save(mode="training", via_mlir=False)
-        for name in ("client.zip", "server.zip"):
-            rewrite_zip(Path(saved) / name, folder / name)
+    save(model, folder, "training", both_forms=True)
     generator = numpy.random.default_rng(1)
     weights = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, rows.shape[1], 1)), 4)
     bias = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, 1, 1)), 4)

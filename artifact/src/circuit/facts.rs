@@ -1,6 +1,7 @@
 //! What there is to say of zips of Concrete ML.
 
 use cipherscore_concrete::function::{Argument, ClientZip, FunctionArtifact};
+use cipherscore_concrete::noise::{DEFAULT_P_ERROR, MAX_RATIO, Noise};
 use cipherscore_concrete::server::{Origin, ServerArtifact};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::ModelId;
@@ -25,6 +26,8 @@ struct Fields {
     cost: Option<CostFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    noise: Option<NoiseFields>,
     circuit: String,
     inputs: Vec<GateFields>,
     outputs: Vec<GateFields>,
@@ -45,6 +48,15 @@ struct ModelFields {
 struct CostFields {
     compiled: Cost,
     optimised: Cost,
+}
+
+/// Computed from circuit and keyset.
+#[derive(Serialize)]
+struct NoiseFields {
+    /// Largest variance, as a part of what the failure probability of a bootstrap or output allows.
+    ratio: f64,
+    /// Probability that any bootstrap or output of a row fails.
+    row_failure: f64,
 }
 
 #[derive(Serialize)]
@@ -98,11 +110,15 @@ impl Server {
     pub(super) fn of(server: &ServerArtifact) -> Self {
         let kind = match server.origin {
             Origin::Raw => "server, as compiled by Concrete",
+            Origin::Lowered => "server, lowered from MLIR",
             Origin::Imported => "server, imported",
         };
         let base = describe(kind, &server.specs, read_versions(server.versions()));
+        let Noise { ratio, row_failure, .. } = server.noise;
+        let noise = Some(NoiseFields { ratio, row_failure });
+        let (model_id, p_error) = (Some(server.model_id), server.p_error);
         Self {
-            fields: Fields { model_id: Some(server.model_id), p_error: server.p_error, ..base },
+            fields: Fields { model_id, p_error, noise, ..base },
             compiled: server.circuit.circuit().cost(),
         }
     }
@@ -142,6 +158,7 @@ fn describe(kind: &'static str, specs: &ClientSpecs, versions: Value) -> Fields 
         function: None,
         cost: None,
         p_error: None,
+        noise: None,
         circuit: printable(&specs.circuit_name),
         inputs: signature.inputs.iter().map(GateFields::new).collect(),
         outputs: signature.outputs.iter().map(GateFields::new).collect(),
@@ -186,6 +203,22 @@ fn describe(kind: &'static str, specs: &ClientSpecs, versions: Value) -> Fields 
     }
 }
 
+impl NoiseFields {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let Self { ratio, row_failure } = self;
+        let mut lines = vec![
+            ("noise", format!("at most {ratio:.3} times the variance that this allows")),
+            ("failure prob.", format!("2^{:.1} of a row, by its noise", row_failure.log2())),
+        ];
+        if *ratio > MAX_RATIO {
+            let warning = "the noise is above what the circuit was compiled for: rows fail more \
+                           often than that";
+            lines.push(("WARNING", warning.to_owned()));
+        }
+        lines
+    }
+}
+
 impl GateFields {
     fn of_argument(argument: &Argument) -> Self {
         Self {
@@ -222,16 +255,17 @@ impl GateFields {
 }
 
 impl Fields {
+    /// What the zip says of it, or what is assumed.
     fn failure_probability(&self) -> String {
         match self.p_error {
             Some(p_error) => {
-                format!("2^{:.1} for each bootstrap, as the compiler reports", p_error.log2())
+                format!("2^{:.1} of each bootstrap and output at most", p_error.log2())
             }
-            None => {
-                "not in this zip (Concrete ML's default is 2^-40 for each bootstrap, and 0.01 in \
-                     training functions)"
-                    .into()
-            }
+            None => format!(
+                "not in this zip; 2^{:.0} of each bootstrap and output is assumed, Concrete ML's \
+                 default",
+                DEFAULT_P_ERROR.log2()
+            ),
         }
     }
 
@@ -270,7 +304,8 @@ impl Fields {
         let (bytes, prepared) = (size(keys.evaluation_key_bytes), size(keys.prepared_bytes));
         lines.push(("evaluation key", format!("{bytes} to transfer, {prepared} prepared")));
         lines.push(("security", self.security.clone()));
-        lines.extend(self.cost.as_ref().map(|_| ("failure prob.", self.failure_probability())));
+        lines.extend(self.cost.as_ref().map(|_| ("compiled for", self.failure_probability())));
+        lines.extend(self.noise.iter().flat_map(NoiseFields::lines));
         if let Value::Object(versions) = &self.versions {
             let version = |(name, version): (&String, &Value)| {
                 format!("{name} {}", version.as_str().unwrap_or("?"))

@@ -13,14 +13,16 @@ use super::{read_bounded, read_server, recorder, report, size};
 use crate::print::say;
 use crate::progress;
 
-/// Turn Concrete ML's server.zip into a portable one without machine code.
+/// Turn Concrete ML's server.zip into one that holds its circuit as data.
 ///
-/// The machine code runs once, in a locked child process without keys, data, files or network;
-/// what it would compute is recorded as data. The result works on any platform. This needs Linux
-/// on x86-64, for which Concrete compiles.
+/// A zip of Concrete ML's default, FHEModelDev.save(), is lowered on any platform; workers and all
+/// commands take it as it is, too. Of one saved with via_mlir=False, the machine code runs once, in a
+/// locked child process without keys, data, files or network, and what it would compute is recorded
+/// as data; this needs Linux on x86-64, for which Concrete compiles. The result works on any
+/// platform.
 #[derive(Args)]
 pub(crate) struct Import {
-    /// server.zip saved by FHEModelDev.save(via_mlir=False).
+    /// server.zip saved by FHEModelDev.save().
     server_zip: PathBuf,
 
     /// The portable zip to write.
@@ -43,7 +45,7 @@ impl Import {
         if let Some(why) = read_server(&self.server_zip, &zip)?.nothing_to_import() {
             bail!("{} {why}", self.server_zip.display());
         }
-        let spinner = progress::spinner(json, "recording the circuit");
+        let spinner = progress::spinner(json, "reading the circuit");
         let artifact = ServerArtifact::open(&zip, &recorder()?)
             .with_context(|| self.server_zip.display().to_string())?;
         spinner.finish_and_clear();

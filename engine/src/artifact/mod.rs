@@ -32,8 +32,12 @@ pub mod names {
     pub const VERSIONS: &str = "versions.json";
     /// Machine code of a raw Concrete artifact.
     pub const SHARED_OBJECT: &str = "sharedlib.so";
-    /// Uncompiled form of a Concrete artifact that was saved with `via_mlir=True`.
+    /// Uncompiled form of a Concrete artifact, which is what Concrete ML saves by default.
     pub const MLIR: &str = "circuit.mlir";
+    /// What the compiler was asked for, beside an uncompiled circuit.
+    pub const CONFIGURATION: &str = "configuration.json";
+    /// Which outputs may be inputs of a later call, beside an uncompiled circuit.
+    pub const COMPOSITION_RULES: &str = "composition_rules.json";
     /// "1" when a Concrete artifact only simulates encryption.
     pub const IS_SIMULATED: &str = "is_simulated";
 }

@@ -24,6 +24,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("zip", zips::zip),
     ("server_zip", zips::server_zip),
     ("client_zip", zips::client_zip),
+    ("mlir", zips::mlir),
     ("specs", zips::specs),
     ("processing", zips::processing),
     ("circuit", circuits::circuit),

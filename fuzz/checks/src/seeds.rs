@@ -89,6 +89,10 @@ fn of_zip(zip: &[u8], seeds: &mut Seeds) {
         add(seeds, "server_zip", join(&[specs, circuit, file(names::VERSIONS)]));
         add(seeds, "circuit", [&[0], circuit].concat());
     }
+    if let Some(circuit) = archive.get(names::MLIR) {
+        let parts = [specs, circuit, file(names::CONFIGURATION), file(names::COMPOSITION_RULES)];
+        add(seeds, "mlir", join(&parts));
+    }
     if let Some(object) = archive.get(names::SHARED_OBJECT) {
         add(seeds, "recorder_object", object.to_vec());
     }

@@ -1,9 +1,13 @@
 //! Zips of Concrete ML, and what is in them.
 
+use std::sync::Arc;
+
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::framing::max_row_bytes;
 use cipherscore_concrete::function::{ClientZip, FunctionArtifact};
 use cipherscore_concrete::keys::max_evaluation_key_bytes;
+use cipherscore_concrete::mlir::{Source, lower};
+use cipherscore_concrete::noise::of_circuit;
 use cipherscore_concrete::processing::parse_processing;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
@@ -58,6 +62,28 @@ pub(crate) fn server_zip(bytes: &[u8]) {
     assert_eq!((again.specs, again.model_id), (artifact.specs.clone(), artifact.model_id));
     let evaluator = CircuitEvaluator::new(artifact).expect("a valid circuit stays valid");
     sizes(&evaluator);
+}
+
+/// A circuit that is not compiled: specs, circuit, configuration, composition rules. Whatever is
+/// lowered is a valid circuit.
+pub(crate) fn mlir(bytes: &[u8]) {
+    let [specs, circuit, configuration, rules] = split(bytes);
+    let Ok(specs) = ClientSpecs::parse(specs) else { return };
+    let composition_rules = (!rules.is_empty()).then_some(rules);
+    let lowered = lower(Source { circuit, configuration, composition_rules }, &specs.signature);
+    let lowered = match lowered {
+        Ok(lowered) => lowered,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.chars().all(|c| !c.is_control()), "{message:?}");
+            return;
+        }
+    };
+    let signature = Arc::new(specs.signature);
+    let valid = lowered.circuit.validate(signature).expect("what is lowered is valid");
+    let noise = of_circuit(&valid, lowered.target);
+    assert!(noise.row_failure >= 0.0 && noise.row_failure <= 1.0, "{noise:?}");
+    valid.optimise().expect("a valid circuit stays valid");
 }
 
 /// What a worker asks before it accepts a job; no number of rows may overflow it.
