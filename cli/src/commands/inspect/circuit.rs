@@ -197,8 +197,7 @@ impl NoiseReport {
         say!("  {:<16}2^{:.1} of a row, by its noise", "failure prob.", row_failure.log2());
         if *ratio > MAX_RATIO {
             say!(
-                "  {:<16}the noise is above what the circuit was compiled for: rows fail more often \
-                 than that",
+                "  {:<16}the noise is above what this allows: rows fail more often than that",
                 "WARNING"
             );
         }
