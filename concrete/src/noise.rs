@@ -6,7 +6,7 @@
 //! Variances are fractions of the torus, squared; `q = 2^64`. Keys are binary, and the Fourier
 //! transform has 53 bits. Formulas are those of Concrete's optimizer (`concrete-cpu-noise-model`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use cipherscore_engine::circuit::{Affine, Root, ValidCircuit};
 use cipherscore_engine::parameters::{
@@ -63,8 +63,9 @@ pub struct Noise {
 /// Variances of all tables' indices and of all outputs.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// By width, and by the bits of the variance: how many there are.
-    entries: HashMap<(u32, u64), f64>,
+    /// By width, and by the bits of the variance: how many there are. In an order, so that equal
+    /// circuits have equal sums.
+    entries: BTreeMap<(u32, u64), f64>,
 }
 
 impl Ledger {
@@ -247,4 +248,48 @@ fn table_width(table: &[u64]) -> u32 {
     let changes = table.windows(2).zip(1usize..).filter(|(pair, _)| pair[0] != pair[1]);
     let half_entry = changes.map(|(_, place)| place.trailing_zeros()).min();
     half_entry.map_or(0, |half| table.len().ilog2().saturating_sub(half + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_met_by_their_own_variance() {
+        for (width, p_error) in [(0, 1e-5), (4, DEFAULT_P_ERROR), (8, 0.01)] {
+            let found = failure(bound(width, p_error), width);
+            assert!((found / p_error - 1.0).abs() < 1e-9, "{width}: {found} and {p_error}");
+        }
+        // In standard deviations; scipy.stats.norm.isf(2**-41).
+        assert!((2f64.sqrt() * inverse_erfc(DEFAULT_P_ERROR) - 7.143_552).abs() < 1e-6);
+        assert_eq!(failure(0.0, 4), 0.0);
+    }
+
+    #[test]
+    fn a_row_fails_when_any_of_its_tables_does() {
+        let mut ledger = Ledger::default();
+        (0..1000).for_each(|_| ledger.record(bound(4, 1e-9), 4));
+        let noise = ledger.close(Target::each(1e-9));
+        assert!((noise.ratio - 1.0).abs() < 1e-9, "{noise:?}");
+        assert!((noise.row_failure / 1e-6 - 1.0).abs() < 1e-3, "{noise:?}");
+        // What was asked of the whole row: variances are just right, or twice too large.
+        let target = Target::compiled(None, Some(noise.row_failure));
+        assert!((ledger.close(target).ratio - 1.0).abs() < 1e-6);
+        let mut twice = Ledger::default();
+        (0..1000).for_each(|_| twice.record(2.0 * bound(4, 1e-9), 4));
+        assert!((twice.close(target).ratio - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn tables_tell_by_how_many_bits_they_are_looked_up() {
+        assert_eq!(table_width(&[7; 64]), 0);
+        // Four entries of 16 words; the first begins half an entry before and is negated there.
+        let table: Vec<u64> = (0..64)
+            .map(|place| match (place + 8) / 16 {
+                entry @ 0..4 => [3, 1, 1, 5][entry],
+                _ => 3u64.wrapping_neg(),
+            })
+            .collect();
+        assert_eq!(table_width(&table), 2);
+    }
 }
