@@ -11,8 +11,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use cipherscore_concrete::artifact::open_evaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_ids::{KeysetId, ModelId};
 use cipherscore_worker::command::{WorkerOptions, start_with};
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -59,7 +59,7 @@ pub fn run(options: &WorkerOptions) -> anyhow::Result<ExitCode> {
                 |name| OpenOptions::new().append(true).create(true).open(folder.join(name));
             let (executions, killed) = (append(EXECUTIONS)?, append(KILLED)?);
             let marks = Arc::new(Marks { executions, killed });
-            worker.add_model(Arc::new(Fragile { inner, marks }))?;
+            worker.add_model(Arc::new(Fragile { inner, marks }));
         }
         Ok(())
     })
@@ -92,7 +92,7 @@ impl Evaluator for Fragile {
         self.inner.needs_key()
     }
 
-    fn keyset_id(&self) -> Digest {
+    fn keyset_id(&self) -> KeysetId {
         self.inner.keyset_id()
     }
 

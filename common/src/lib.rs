@@ -1,5 +1,5 @@
-//! What two processes must agree on: ids, jobs and replies, exchanges and queues, and the store of
-//! evaluation keys, models and large bodies.
+//! What two processes must agree on: tenants, jobs and replies, exchanges and queues, and the store
+//! of evaluation keys, models and large bodies.
 //!
 //! No mathematics is in here, and no format of Concrete: to this crate a key is bytes.
 //!
@@ -57,14 +57,14 @@
 
 pub mod broker;
 pub mod config;
-mod ids;
 mod lease;
 pub mod message;
 mod store;
 pub mod telemetry;
+mod tenant;
 pub mod topology;
 
-pub use ids::{Digest, EvaluationKeyId, InvalidId, JobId, MAX_TENANT_LENGTH, ModelId, Tenant};
+pub use cipherscore_ids::{Digest, EvaluationKeyId, InvalidId, JobId, ModelId};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 #[cfg(any(test, fuzzing))]
 pub use store::fuzzing;
@@ -80,3 +80,4 @@ pub use store::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, ErrorClass, MAX_BLOB_BYTES,
     MAX_LISTED_BLOBS, Progress, Put, Store, StoreError,
 };
+pub use tenant::{InvalidTenant, MAX_TENANT_LENGTH, Tenant};

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Archive, ArchiveError, Digest, ModelId, names};
+use cipherscore_engine::artifact::{Archive, ArchiveError, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkArtifactError, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::{BulkEvaluator, InvalidBulkArtifact};
 use cipherscore_engine::circuit::{Cost, InvalidCircuit};
@@ -100,6 +100,6 @@ pub fn model_id(zip: &[u8]) -> Result<ModelId, ServerZipError> {
     let archive = Archive::read(zip)?;
     match archive.get(names::CIRCUIT) {
         Some(circuit) => Ok(read_manifest(&archive, circuit)?.model_id),
-        None => Ok(Digest::of(zip)),
+        None => Ok(ModelId::of(zip)),
     }
 }

@@ -10,7 +10,6 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::ciphertext::{Ciphertexts, StoredCiphertexts};
 use cipherscore_engine::circuit::{
     Cost, Footprint, InvalidCircuit, Rows, ValidCircuit, evaluate_linear, evaluate_rows,
@@ -20,6 +19,7 @@ use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop,
 };
 use cipherscore_engine::parameters::{Compression, Signature};
+use cipherscore_ids::{KeysetId, ModelId};
 use rayon::prelude::*;
 
 use crate::framing::{self, FramedRowReader, FramingError, Row};
@@ -40,7 +40,7 @@ pub const MAX_WAITING_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct CircuitEvaluator {
     model_id: ModelId,
-    keyset_id: Digest,
+    keyset_id: KeysetId,
     circuit: ValidCircuit,
     cost: Cost,
     footprint: Footprint,
@@ -181,7 +181,7 @@ impl Evaluator for CircuitEvaluator {
         !self.cost.is_linear()
     }
 
-    fn keyset_id(&self) -> Digest {
+    fn keyset_id(&self) -> KeysetId {
         self.keyset_id
     }
 

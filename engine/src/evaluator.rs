@@ -13,9 +13,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use cipherscore_ids::{KeysetId, ModelId};
 use thiserror::Error;
 
-use crate::artifact::{Digest, ModelId};
 use crate::circuit::EvaluateError;
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
@@ -61,7 +61,7 @@ pub trait Evaluator: Send + Sync {
 
     /// Digest of all that a prepared key depends on beside the key's own bytes: evaluators of
     /// equal ids may share what [`Evaluator::prepare`] made of the same bytes.
-    fn keyset_id(&self) -> Digest;
+    fn keyset_id(&self) -> KeysetId;
 
     /// Length of the longest serialised key that can be conformant.
     fn max_key_bytes(&self) -> usize;
@@ -142,14 +142,14 @@ impl<E: Evaluation> Evaluation for Latched<E> {
 
 /// An evaluation key as one kind of evaluator prepared it. Only that kind can look inside.
 pub struct PreparedKey {
-    keyset_id: Digest,
+    keyset_id: KeysetId,
     bytes: usize,
     key: Box<dyn Any + Send + Sync>,
 }
 
 impl PreparedKey {
     /// Wraps a key of the given memory in bytes, made for [`Evaluator::keyset_id`].
-    pub fn new<K: Any + Send + Sync>(keyset_id: Digest, bytes: usize, key: K) -> Self {
+    pub fn new<K: Any + Send + Sync>(keyset_id: KeysetId, bytes: usize, key: K) -> Self {
         Self { keyset_id, bytes, key: Box::new(key) }
     }
 
@@ -159,7 +159,7 @@ impl PreparedKey {
     }
 
     /// The key, if it is of this kind and was made for this keyset.
-    pub fn open<K: Any>(&self, keyset_id: Digest) -> Result<&K, EvaluationError> {
+    pub fn open<K: Any>(&self, keyset_id: KeysetId) -> Result<&K, EvaluationError> {
         let refused = |reason: &str| EvaluationError::NotConformant(reason.into());
         if self.keyset_id != keyset_id {
             return Err(refused("the evaluation key was prepared for other parameters"));
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_prepared_key_opens_only_as_what_it_is() {
-        let (id, other) = (Digest::of(b"one keyset"), Digest::of(b"another"));
+        let (id, other) = (KeysetId::of(b"one keyset"), KeysetId::of(b"another"));
         let key = PreparedKey::new(id, 8, 7u64);
         assert_eq!((key.bytes(), key.open::<u64>(id)), (8, Ok(&7)));
         assert!(matches!(key.open::<u64>(other), Err(EvaluationError::NotConformant(_))));

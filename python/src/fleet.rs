@@ -136,7 +136,7 @@ impl Fleet {
                 };
                 let payloads: Vec<_> = values.chunks(chunk).map(framed).collect();
                 let key = evaluation_key.map(|key| {
-                    let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&key));
+                    let id = EvaluationKeyId::of(&key);
                     (id, KeySource::Bytes(Arc::new(key.to_vec())))
                 });
                 (payloads, key)

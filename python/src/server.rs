@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cipherscore_common::EvaluationKeyId;
 use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id, open_evaluator};
 use cipherscore_concrete::framing::{frame_values, split_values};
-use cipherscore_engine::artifact::{Archive, Digest};
+use cipherscore_engine::artifact::Archive;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
 use pyo3::prelude::*;
@@ -28,7 +29,7 @@ struct Shared {
     evaluator: Arc<dyn Evaluator>,
     kind: ArtifactKind,
     /// The last key, as calls come with the same one.
-    prepared: Mutex<Option<(Digest, Arc<PreparedKey>)>>,
+    prepared: Mutex<Option<(EvaluationKeyId, Arc<PreparedKey>)>>,
 }
 
 #[pymethods]
@@ -128,7 +129,7 @@ impl Shared {
         if !self.evaluator.needs_key() {
             return Ok(None);
         }
-        let id = Digest::of(key);
+        let id = EvaluationKeyId::of(key);
         // Who comes with the same key meanwhile waits for it.
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, key)) = prepared.as_ref().filter(|(known, _)| *known == id) {

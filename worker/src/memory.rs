@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{EvaluationKeyId, Tenant};
-use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::PreparedKey;
+use cipherscore_ids::KeysetId;
 use tokio::sync::{Notify, OnceCell};
 
 use crate::metrics::KeyCacheCounts;
@@ -24,7 +24,7 @@ use crate::stop::Stop;
 pub(crate) struct KeyName {
     pub(crate) tenant: Tenant,
     pub(crate) id: EvaluationKeyId,
-    pub(crate) keyset: Digest,
+    pub(crate) keyset: KeysetId,
 }
 
 /// The memory that a job takes, in bytes.
@@ -309,8 +309,8 @@ mod tests {
     use super::*;
 
     fn name(tenant: &str, key: u8) -> KeyName {
-        let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&[key]));
-        KeyName { tenant: tenant.parse().unwrap(), id, keyset: Digest::of(b"keyset") }
+        let id = EvaluationKeyId::of(&[key]);
+        KeyName { tenant: tenant.parse().unwrap(), id, keyset: KeysetId::of(b"keyset") }
     }
 
     fn demand(tenant: &str, key: u8) -> Demand {
@@ -332,7 +332,7 @@ mod tests {
 
     /// As a job does that has fetched its key.
     fn fetched(admission: &Admission) {
-        let key = PreparedKey::new(Digest::of(b"keyset"), 100, ());
+        let key = PreparedKey::new(KeysetId::of(b"keyset"), 100, ());
         admission.key().unwrap().set(Arc::new(key)).unwrap();
     }
 

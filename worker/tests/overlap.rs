@@ -16,8 +16,8 @@ use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
     MarkStore, Marks, MemoryStore, Presence, Progress, Put, StoreError, Tenant,
 };
-use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_ids::{KeysetId, ModelId};
 use support::{PATIENCE, Tester, open_worker};
 
 const CHUNKS: u64 = 4;
@@ -120,15 +120,15 @@ struct Patient {
 
 impl Evaluator for Patient {
     fn model_id(&self) -> ModelId {
-        Digest::of(b"patient")
+        ModelId::of(b"patient")
     }
 
     fn needs_key(&self) -> bool {
         false
     }
 
-    fn keyset_id(&self) -> Digest {
-        Digest::of(b"none")
+    fn keyset_id(&self) -> KeysetId {
+        KeysetId::of(b"none")
     }
 
     fn max_key_bytes(&self) -> usize {
@@ -196,7 +196,7 @@ async fn the_next_chunk_is_fetched_while_one_is_evaluated() {
     let mut tester = Tester::new(broker.clone(), store.clone(), "ann").await;
     let mut worker = open_worker(&broker, store.clone(), |_| ()).await;
     let patient = Patient { asked: Arc::clone(&store.asked), seen: Vec::new() };
-    let model_id = worker.add_model(Arc::new(patient)).unwrap();
+    let model_id = worker.add_model(Arc::new(patient));
     let worker = worker.start().await.unwrap();
     let bytes = (0..CHUNKS).flat_map(|chunk| vec![chunk.to_le_bytes()[0]; CHUNK_BYTES]).collect();
     let mut job = Job {

@@ -97,7 +97,7 @@ impl Setting {
         let (rabbitmq, redis) = (RabbitMq::start()?, Redis::start()?);
         let starter = Starter::new(worker, rabbitmq.url(), redis.url());
         let owner = DataOwner::new(&starter.broker_url, &starter.store_url).await?;
-        let model_id = subject.compiled.model_id.to_string().parse()?;
+        let model_id = subject.compiled.model_id;
         let mut workers = [starter.start(&subject.compiled.server_zip, WORKER_THREADS)?];
         owner.expect_workers(model_id, &mut workers).await?;
         let [worker] = workers;

@@ -67,5 +67,5 @@ fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
         path.display()
     );
     let Opened { evaluator, .. } = read_evaluator(path, &zip)?;
-    Ok(Blob::model(tenant, evaluator.model_id().to_string().parse()?, zip)?)
+    Ok(Blob::model(tenant, evaluator.model_id(), zip)?)
 }

@@ -148,7 +148,7 @@ impl Score {
     /// machine code of a raw zip is not looked at.
     fn model(&self, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
         let path = self.artifact.join("server.zip");
-        let said = client.model_id().map(|id| id.to_string().parse()).transpose()?;
+        let said = client.model_id();
         if let Some(model) = self.model.or(said)
             && !path.exists()
         {
@@ -177,14 +177,13 @@ impl Score {
 fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     require_one_model(client, path, &zip)?;
-    let (id, bootstraps) = match ArtifactKind::of(&Archive::read(&zip)?) {
+    Ok(match ArtifactKind::of(&Archive::read(&zip)?) {
         ArtifactKind::Raw => (model_id(&zip)?, None),
         _ => {
             let Opened { evaluator, cost } = read_evaluator(path, &zip)?;
             (evaluator.model_id(), Some(cost.bootstraps))
         }
-    };
-    Ok((id.to_string().parse()?, bootstraps))
+    })
 }
 
 /// None when it was interrupted.

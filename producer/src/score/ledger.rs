@@ -300,17 +300,19 @@ fn create_folder(path: &Path) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use cipherscore_common::{Digest, EvaluationKeyId, ModelId};
+
     use super::*;
     use crate::score::record::FORMAT_VERSION;
 
     #[test]
     fn no_job_is_begun_for_a_finished_part() {
         let folder = tempfile::TempDir::new().unwrap();
-        let digest = cipherscore_common::Digest::from_bytes([0; 32]);
+        let digest = Digest::from_bytes([0; 32]);
         let header = Header {
             format_version: FORMAT_VERSION,
-            model_id: digest.to_string().parse().unwrap(),
-            evaluation_key_id: Some(digest),
+            model_id: ModelId::new(digest),
+            evaluation_key_id: Some(EvaluationKeyId::new(digest)),
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,

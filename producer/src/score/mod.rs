@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
+use cipherscore_common::{JobId, ModelId, Store, StoreError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -178,8 +178,8 @@ pub async fn score<B: Broker, S: Store>(
     let header = Header {
         format_version: FORMAT_VERSION,
         model_id,
-        evaluation_key_id: evaluation_key.map(digest),
-        client_key_sha256: digest(client_key),
+        evaluation_key_id: evaluation_key,
+        client_key_sha256: client_key,
         tenant: settings.tenant.clone(),
         input_sha256: checked.sha256,
         rows: checked.rows,
@@ -200,7 +200,6 @@ pub async fn score<B: Broker, S: Store>(
         true => Some(evaluation_key.ok_or_else(|| keys.no_evaluation_key())?),
         false => None,
     };
-    let key_id = key_id.map(|key| EvaluationKeyId::new(digest(key)));
     let key = key_id.map(|id| (id, KeySource::Folder(keys)));
     let ours = Arc::clone(&encryption);
     let publisher = Publisher::new(client, ours, Arc::clone(&ledger), key, settings.key_lease);
@@ -256,9 +255,4 @@ pub fn unique_client(prefix: &str) -> String {
     // The last part is random; the first ones are the time.
     let random = random.rsplit('-').next().unwrap_or(&random);
     format!("{prefix}-{random}")
-}
-
-/// Digests are the same in both crates, which do not know each other.
-fn digest(digest: cipherscore_engine::artifact::Digest) -> cipherscore_common::Digest {
-    digest.to_string().parse().expect("a digest is written as a digest")
 }

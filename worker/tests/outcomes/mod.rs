@@ -11,8 +11,8 @@ use cipherscore_common::broker::{Broker, Subscription};
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Timestamp, headers};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobStore as _, EvaluationKeyId, JobId, MarkStore as _, ModelId, Store};
-use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
+use cipherscore_ids::KeysetId;
 
 use crate::support::{Example, Services, Tester, open_worker, subscribe};
 
@@ -52,7 +52,7 @@ pub(crate) async fn refusals<V: Services>(services: &V, tree: &Example, linear: 
 
     let mut job = valid(&tester);
     let real = job.model_id;
-    job.model_id = ModelId::new(cipherscore_common::Digest::of(b"no model"));
+    job.model_id = ModelId::of(b"no model");
     let mut message = job.to_message();
     message.routing_key = job_queue(real, Lane::Normal);
     tester.broker.publish(&message).await.unwrap();
@@ -118,7 +118,7 @@ pub(crate) async fn keys<V: Services>(services: &V, tree: &Example) {
 
     // A blob of the right id that is no key of this model.
     let strange = b"no key".to_vec();
-    let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&strange));
+    let id = EvaluationKeyId::of(&strange);
     let blob = cipherscore_common::Blob::evaluation_key(&alice.tenant, strange).unwrap();
     alice.store.put(&blob, None, &|| ()).await.unwrap();
     job.id = JobId::random();
@@ -132,7 +132,7 @@ pub(crate) async fn dead_letters<V: Services>(services: &V, linear: &Example) {
     let mut tester = services.tester("dead").await;
     let worker = open_worker(&services.broker(), services.store(), |_| ()).await;
     let mut worker = worker;
-    let model = worker.add_model(Arc::new(Panics)).unwrap();
+    let model = worker.add_model(Arc::new(Panics));
     let worker = worker.start().await.unwrap();
     settled(services, model).await;
 
@@ -209,7 +209,7 @@ pub(crate) async fn once<V: Services>(services: &V, linear: &Example) {
     let mut tester = services.tester("once").await;
     let mut worker = open_worker(&services.broker(), services.store(), |_| ()).await;
     let counts = Arc::new(Counts::default());
-    let model = worker.add_model(counts.clone()).unwrap();
+    let model = worker.add_model(counts.clone());
     let worker = worker.start().await.unwrap();
     settled(services, model).await;
     let mut job = tester.job(linear, &[0]);
@@ -373,14 +373,14 @@ struct Counts {
 macro_rules! keyless_evaluator {
     ($name:ty, $id:literal, |$this:ident| $begin:expr) => {
         impl Evaluator for $name {
-            fn model_id(&self) -> Digest {
-                Digest::of($id)
+            fn model_id(&self) -> ModelId {
+                ModelId::of($id)
             }
             fn needs_key(&self) -> bool {
                 false
             }
-            fn keyset_id(&self) -> Digest {
-                Digest::of(b"no keys")
+            fn keyset_id(&self) -> KeysetId {
+                KeysetId::of(b"no keys")
             }
             fn max_key_bytes(&self) -> usize {
                 0

@@ -16,6 +16,7 @@ mod tests;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use cipherscore_ids::{KeysetId, ModelId};
 use thiserror::Error;
 
 use self::blocks::Sums;
@@ -29,7 +30,6 @@ use super::ring::Ring;
 use super::secret::PublicKey;
 use super::switch::Switch;
 use super::tape::Tape;
-use crate::artifact::{Digest, ModelId};
 use crate::evaluator::{Evaluation, EvaluationError, Evaluator, Latched, PreparedKey, Stop};
 
 /// Blocks of an upload that are evaluated together, and so in memory, at most. With several primes
@@ -132,11 +132,11 @@ impl Evaluator for BulkEvaluator {
         self.log2_sigma_phase.is_some()
     }
 
-    fn keyset_id(&self) -> Digest {
+    fn keyset_id(&self) -> KeysetId {
         let Parameters { packing, ring_dimension, primes, plaintext_modulus } = *self.parameters();
         let packing = u64::from(packing == Packing::Slots);
         let words = [packing, ring_dimension.into(), primes.into(), plaintext_modulus];
-        Digest::of(&words.map(u64::to_le_bytes).concat())
+        KeysetId::of(&words.map(u64::to_le_bytes).concat())
     }
 
     fn max_key_bytes(&self) -> usize {
