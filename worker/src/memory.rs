@@ -14,8 +14,8 @@ use cipherscore_engine::evaluator::PreparedKey;
 use cipherscore_ids::KeysetId;
 use tokio::sync::{Notify, OnceCell};
 
+use crate::failure::Failure;
 use crate::metrics::KeyCacheCounts;
-use crate::pipeline::Failure;
 use crate::stop::Stop;
 
 /// A key as it is prepared for one kind of model. A tenant's keys are its own, even where another

@@ -11,7 +11,7 @@ use cipherscore_common::topology::{DEAD, REPLIES, RETRY, RETRY_STEP_HEADER, Retr
 use cipherscore_common::{Blob, BlobKind, ErrorClass, Store, Tenant};
 use tracing::{info, warn};
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::Address;

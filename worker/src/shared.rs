@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerSection;
+use crate::failure::Failure;
 use crate::full_queues::FullQueues;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::pipeline::Failure;
 use crate::pulse::{Progress, Sending};
 use crate::validate::{Rules, ValidJob};
 use crate::watched::Watched;

@@ -35,6 +35,7 @@ pub mod montgomery;
 pub mod noise;
 pub mod parameters;
 pub mod plan;
+mod points;
 pub mod program;
 pub mod ring;
 pub mod sampling;

@@ -29,6 +29,10 @@ pub use self::expected::InFlight;
 pub use self::replies::{Answer, Received, Replies};
 use crate::events::Events;
 
+/// How long payloads stay in the store unless told otherwise: as long as a reply queue without a
+/// consumer.
+pub const PAYLOAD_LEASE: Lease = Lease::days(7);
+
 /// Why a client cannot go on. What passes by itself is waited for, and is no error.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -72,7 +76,7 @@ impl Default for ClientOptions {
         Self {
             lane: Lane::default(),
             declare: Declare::default(),
-            payload_lease: crate::settings::PAYLOAD_LEASE,
+            payload_lease: PAYLOAD_LEASE,
             prefetch: NonZeroU16::MIN.saturating_add(15),
             max_reply_bytes: MAX_BLOB_BYTES,
         }

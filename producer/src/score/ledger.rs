@@ -17,8 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::JobId;
-use thiserror::Error;
 
+pub use super::ledger_error::LedgerError;
+use super::ledger_error::io_error;
 use super::past::{Found, Parts, Past};
 use super::record::{Difference, Header, Record};
 use crate::matrix::Matrix;
@@ -31,43 +32,6 @@ const LOCK: &str = "lock";
 const MAX_REASON_CHARS: usize = 1000;
 /// How long another run's lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(4);
-
-/// Why a ledger cannot be used.
-#[derive(Debug, Error)]
-pub enum LedgerError {
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another run has it.
-    #[error("{0} is in use: another run writes the same output. Wait for it, or stop it")]
-    InUse(PathBuf),
-    /// It is of another run.
-    #[error(
-        "{path} cannot be gone on with: {difference}. Repeat the command that made it, give \
-         another --output, or remove the folder to begin anew"
-    )]
-    Other {
-        /// The folder.
-        path: PathBuf,
-        /// What is not the same.
-        difference: Difference,
-    },
-    /// Not what was written.
-    #[error("{path}, line {line}: {reason}. Remove the folder to begin anew")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 pub(super) struct Ledger {
     folder: PathBuf,
@@ -268,10 +232,6 @@ fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn io_error(path: &Path, source: io::Error) -> LedgerError {
-    LedgerError::Io { path: path.to_owned(), source }
 }
 
 fn open_file(path: &Path) -> Result<File, LedgerError> {

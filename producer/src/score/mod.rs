@@ -18,6 +18,7 @@
 
 mod input;
 mod ledger;
+mod ledger_error;
 mod output;
 mod past;
 mod publish;

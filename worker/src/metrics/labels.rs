@@ -9,7 +9,7 @@ use cipherscore_common::message::Payload;
 use cipherscore_common::topology::{DEAD, REPLIES, RETRY};
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 
 /// Most models that have series of their own in the life of a worker; more share one.
 pub(crate) const MAX_MODEL_LABELS: usize = 256;

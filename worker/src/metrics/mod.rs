@@ -24,13 +24,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use self::gauges::Gauges;
-pub(crate) use self::gauges::{QueueStates, render};
+pub(crate) use self::gauges::{Moment, QueueStates};
 pub(crate) use self::labels::ModelLabels;
 use self::labels::{
     EXCHANGES, ExchangeLabel, ModelLabel, OutcomeLabels, PUBLISH_ERRORS, PublishErrorLabels,
     SCORED, error_name, exchange_name, outcome_name,
 };
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 
 /// What all names begin with.
 const PREFIX: &str = "cipherscore";
