@@ -10,8 +10,8 @@ use std::time::Duration;
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobReader, BlobStore, CANCEL_LEASE, CHUNK_BYTES, DONE_LEASE, Digest,
     ErrorClass, EvaluationKeyId, JobId, Lease, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore,
-    Marks, MemoryStore, ModelId, PRESENCE_LEASE, Presence, Put, RedisConfig, RedisStore,
-    StoreError,
+    Marks, MemoryStore, ModelId, PRESENCE_LEASE, Presence, PresenceStore, Put, RedisConfig,
+    RedisStore, ReleaseStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use support::{bytes, key, lease, presence, read, tenant};
@@ -201,7 +201,7 @@ async fn marks_are_of_one_tenant_and_job<S: MarkStore>(store: &S) {
     assert_eq!(store.marks(&a, other).await.unwrap(), Marks::default());
 }
 
-async fn what_is_released_under_a_key_adds_up<S: MarkStore>(store: &S) {
+async fn what_is_released_under_a_key_adds_up<S: ReleaseStore>(store: &S) {
     let (a, b) = (tenant("a"), tenant("b"));
     let ids = ["one", "other"].map(|text| EvaluationKeyId::new(Digest::of(text.as_bytes())));
     assert_eq!(store.released(&a, ids[0]).await.unwrap(), 0);
@@ -228,7 +228,7 @@ async fn cancelled_jobs_are_told_in_their_order<S: MarkStore>(store: &S) {
     assert_eq!(found, expected);
 }
 
-async fn workers_are_listed_by_name_until_they_leave<S: MarkStore>(store: &S) {
+async fn workers_are_listed_by_name_until_they_leave<S: PresenceStore>(store: &S) {
     assert!(store.workers().await.unwrap().is_empty());
     let (mut first, second) = (presence("a-7.example_X"), presence("b"));
     store.announce(&second).await.unwrap();
@@ -242,7 +242,7 @@ async fn workers_are_listed_by_name_until_they_leave<S: MarkStore>(store: &S) {
     assert_eq!(store.workers().await.unwrap(), [second]);
 }
 
-async fn a_worker_that_could_not_be_read_back_is_not_listed<S: MarkStore>(store: &S) {
+async fn a_worker_that_could_not_be_read_back_is_not_listed<S: PresenceStore>(store: &S) {
     let longest = "a".repeat(MAX_WORKER_LENGTH);
     store.announce(&presence(&longest)).await.unwrap();
     store.leave(&longest).await.unwrap();

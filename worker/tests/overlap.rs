@@ -14,7 +14,8 @@ use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
-    MarkStore, Marks, MemoryStore, Presence, Progress, Put, StoreError, Tenant,
+    MarkStore, Marks, MemoryStore, Presence, PresenceStore, Progress, Put, ReleaseStore,
+    StoreError, Tenant,
 };
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, Evaluator, PreparedKey, Stop};
 use cipherscore_ids::{KeysetId, ModelId};
@@ -85,7 +86,9 @@ impl MarkStore for Counting {
     async fn forgive(&self, tenant: &Tenant, job: JobId, less: u32) -> Result<(), StoreError> {
         self.store.forgive(tenant, job, less).await
     }
+}
 
+impl ReleaseStore for Counting {
     async fn count_released(
         &self,
         tenant: &Tenant,
@@ -98,7 +101,9 @@ impl MarkStore for Counting {
     async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {
         self.store.released(tenant, key).await
     }
+}
 
+impl PresenceStore for Counting {
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
         self.store.announce(presence).await
     }

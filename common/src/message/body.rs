@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Payload, StoredPayload};
 use crate::Digest;
-use crate::store::{CHUNK_BYTES, MAX_BLOB_BYTES};
+use crate::stored::{CHUNK_BYTES, MAX_BLOB_BYTES};
 
 /// Version of bodies that this program writes, and the only one it reads.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE};
-use super::marks::{MarkStore, Marks, Presence, RELEASED_LEASE, check_worker_name};
+use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
+use super::presence::{MAX_LISTED_WORKERS, PRESENCE_LEASE, Presence};
+use super::releases::{RELEASED_LEASE, ReleaseStore};
+use super::workers::{PresenceStore, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
 use crate::{EvaluationKeyId, JobId, Lease, Tenant};
@@ -165,7 +167,9 @@ impl MarkStore for MemoryStore {
         }
         Ok(())
     }
+}
 
+impl ReleaseStore for MemoryStore {
     async fn count_released(
         &self,
         tenant: &Tenant,
@@ -183,9 +187,11 @@ impl MarkStore for MemoryStore {
         let small = self.small();
         Ok(small.released.get(&(tenant.clone(), key)).map_or(0, |(count, _)| *count))
     }
+}
 
+impl PresenceStore for MemoryStore {
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        presence.to_json()?;
+        presence.to_json().ok_or(StoreError::InvalidPresence)?;
         let entry = (presence.clone(), Instant::now() + PRESENCE_LEASE);
         self.small().workers.insert(presence.worker.clone(), entry);
         Ok(())

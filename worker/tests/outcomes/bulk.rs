@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
-    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, MarkStore as _, ModelId,
+    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, ModelId, ReleaseStore as _,
 };
 use cipherscore_engine::artifact::Kind;
 use cipherscore_engine::bulk::artifact::{BulkServerArtifact, BulkSpecs};
