@@ -8,6 +8,8 @@
 
 pub mod broker;
 pub mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod lease;
 pub mod message;
 mod store;

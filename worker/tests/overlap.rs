@@ -30,6 +30,18 @@ struct Counting {
     asked: Arc<AtomicU64>,
 }
 
+mod contract {
+    use cipherscore_common::store_contract;
+
+    use super::Counting;
+
+    async fn counting() -> (Counting, ()) {
+        (Counting::default(), ())
+    }
+
+    store_contract!(counting, tokio::test);
+}
+
 impl BlobStore for Counting {
     async fn put(
         &self,
