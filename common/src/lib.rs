@@ -12,6 +12,7 @@ pub mod config;
 pub mod contract;
 mod lease;
 pub mod message;
+mod pauses;
 mod store;
 mod stored;
 pub mod telemetry;
@@ -22,6 +23,7 @@ mod worker_name;
 
 pub use cipherscore_ids::{Digest, EvaluationKeyId, InvalidId, JobId, ModelId};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
+pub use pauses::Pauses;
 #[cfg(any(test, fuzzing))]
 pub use store::fuzzing;
 pub use store::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};

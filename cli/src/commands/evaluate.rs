@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use cipherscore_concrete::artifact::{ArtifactKind, Opened};
-use cipherscore_concrete::keys::read_evaluation_keys;
+use cipherscore_concrete::keys::{max_evaluation_key_bytes, read_evaluation_keys};
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
 use cipherscore_engine::circuit::{Step, ValidCircuit, evaluate};
 use cipherscore_engine::evaluation_keys::PreparedKeys;
-use cipherscore_engine::parameters::{Compression, MAX_EVALUATION_KEY_BYTES};
+use cipherscore_engine::parameters::Compression;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
 use clap::Args;
@@ -27,8 +27,6 @@ use crate::progress;
 const MAX_INPUT_BYTES: usize = 1 << 30;
 /// A model whose evaluation key was not given.
 const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key";
-/// Room for what Cap'n Proto adds around the keys, in bytes.
-const KEY_STRUCTURE_BYTES: usize = 1 << 20;
 
 /// Evaluate a model on encrypted rows, without seeing them.
 ///
@@ -125,9 +123,8 @@ impl Evaluate {
 
     fn prepare(&self, circuit: &ValidCircuit) -> anyhow::Result<PreparedKeys> {
         let keyset = &circuit.signature().keyset;
-        let limit = MAX_EVALUATION_KEY_BYTES.min(keyset.seeded_bytes()) + KEY_STRUCTURE_BYTES;
         let path = self.evaluation_key.as_ref().context(NO_KEY)?;
-        let bytes = read_bounded(path, limit)?;
+        let bytes = read_bounded(path, max_evaluation_key_bytes(keyset))?;
         let keys =
             read_evaluation_keys(&bytes, keyset).with_context(|| path.display().to_string())?;
         drop(bytes);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use cipherscore_ids::Digest;
 use zeroize::Zeroizing;
 
 use super::client::{BulkClient, Seeds};
@@ -79,7 +79,7 @@ pub(super) fn encrypt_fixed(
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::of(bytes).to_string()
 }
 
 /// The columns of each ring batch of an upload.
