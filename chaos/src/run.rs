@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +12,7 @@ use cipherscore_common::broker::{Broker, amqp::AmqpBroker};
 use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_testbed::RabbitMqOptions;
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -104,13 +105,13 @@ pub async fn run(plan: RunPlan) -> anyhow::Result<RunReport> {
     let (executions, killed_by_rows) = (inflictor.executions()?, inflictor.count(KILLED)?);
     let broker_recoveries = inflictor.recoveries();
     let inflictor = sole(inflictor).await?;
-    let fleet = inflictor.fleet.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fleet = inflictor.fleet.into_inner();
     let (deaths, surprises) = (fleet.deaths(), fleet.surprises().to_vec());
     let end = tokio::task::spawn_blocking(move || fleet.end(GRACE_PERIOD)).await??;
     // What a worker had taken and not settled is back by now.
     let left_over = audit::left_over(&broker, &models).await?;
     let scored = standing.answered.saturating_sub(load.ledger.dead().len());
-    let memory = memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let memory = memory.lock().clone();
     Ok(RunReport {
         seed: pace.seed,
         workers,
@@ -211,7 +212,7 @@ async fn watch(
         if let (Some(bytes), true) = (largest, looked.elapsed() >= MEMORY_INTERVAL) {
             looked = Instant::now();
             let at = started.elapsed().as_secs_f64();
-            memory.lock().unwrap_or_else(PoisonError::into_inner).push((at, bytes));
+            memory.lock().push((at, bytes));
         }
     }
 }

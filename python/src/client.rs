@@ -1,7 +1,7 @@
 //! The data owner's side of an artifact.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use age::secrecy::SecretString;
 use cipherscore_common::EvaluationKeyId;
@@ -14,6 +14,7 @@ use cipherscore_producer::model::{
     write_rows_file,
 };
 use numpy::{PyArray2, PyReadonlyArray2};
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -206,7 +207,7 @@ impl Client {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Keys>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 
     fn keys(&self) -> Result<Keys, Failure> {

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_common::EvaluationKeyId;
 use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id, open_evaluator};
@@ -11,6 +11,7 @@ use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_engine::artifact::Archive;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::model::{read_rows_file, write_rows_file};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -131,7 +132,7 @@ impl Shared {
         }
         let id = EvaluationKeyId::of(key);
         // Who comes with the same key meanwhile waits for it.
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = self.prepared.lock();
         if let Some((_, key)) = prepared.as_ref().filter(|(known, _)| *known == id) {
             return Ok(Some(Arc::clone(key)));
         }

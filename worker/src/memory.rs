@@ -6,12 +6,13 @@
 //! first.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{EvaluationKeyId, Tenant};
 use cipherscore_engine::evaluator::PreparedKey;
 use cipherscore_ids::KeysetId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::failure::Failure;
@@ -180,7 +181,7 @@ impl Memory {
 
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn try_admit(self: &Arc<Self>, demand: &Demand) -> Option<Admission> {

@@ -1,8 +1,8 @@
 //! What all jobs of a worker share.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::Broker;
@@ -10,6 +10,7 @@ use cipherscore_common::message::{Message, Outcome, Timestamp};
 use cipherscore_common::{
     Activity, ErrorClass, Lease, PRESENCE_LEASE, Presence, Store, StoreError,
 };
+use parking_lot::RwLock;
 use rayon::ThreadPool;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -113,13 +114,13 @@ impl<B: Broker, S: Store> Shared<B, S> {
 
     /// The models that there are now. A job keeps the one that it began with.
     pub(crate) fn models(&self) -> Arc<Models> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.models.read().clone()
     }
 
     /// Puts other models in the place of those that there are.
     pub(crate) fn replace_models(&self, models: Models) {
         self.metrics.loaded(models.ids());
-        *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+        *self.models.write() = Arc::new(models);
     }
 
     /// What it means that the store did not do something that is not wrong with the job. Only one

@@ -1,8 +1,9 @@
 //! The store in this process, for tests and for the demo without services.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
@@ -41,7 +42,7 @@ struct Entry {
 impl MemoryStore {
     /// The blobs that have not expired. No code panics while it holds the lock.
     fn blobs(&self) -> MutexGuard<'_, Blobs> {
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blobs = self.blobs.lock();
         let now = Instant::now();
         blobs.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
         blobs
@@ -49,7 +50,7 @@ impl MemoryStore {
 
     /// The marks and presences that have not expired.
     fn small(&self) -> MutexGuard<'_, Small> {
-        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut small = self.small.lock();
         let now = Instant::now();
         small.done.retain(|_, expires| *expires > now);
         small.cancelled.retain(|_, expires| *expires > now);

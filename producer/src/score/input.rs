@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_ids::{Digest, Hasher};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::matrix::Matrix;
@@ -93,7 +94,7 @@ impl Input {
 
     /// Digest of what was read.
     pub(super) fn sha256(&self) -> Digest {
-        let hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
+        let hasher = self.hasher.lock();
         hasher.clone().finish()
     }
 }
@@ -107,7 +108,7 @@ struct Hashing {
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
-        self.hasher.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..read]);
+        self.hasher.lock().update(&buffer[..read]);
         Ok(read)
     }
 }

@@ -13,10 +13,10 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::JobId;
+use parking_lot::Mutex;
 
 pub use super::ledger_error::LedgerError;
 use super::ledger_error::io_error;
@@ -117,7 +117,7 @@ impl Ledger {
 
     /// Appends a record. A crash of the machine may lose it, unless [`Ledger::sync`] comes after.
     pub(super) fn append(&self, record: &Record) -> Result<(), LedgerError> {
-        let written = lock(&self.jobs).append(record);
+        let written = self.jobs.lock().append(record);
         written.map_err(|source| self.in_jobs(source))
     }
 
@@ -129,7 +129,7 @@ impl Ledger {
         part: u64,
         deadline_ms: Option<u64>,
     ) -> Result<bool, LedgerError> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs.lock();
         if jobs.finished.contains(part) {
             return Ok(false);
         }
@@ -139,7 +139,7 @@ impl Ledger {
 
     /// Whether this run finished a part.
     pub(super) fn is_finished(&self, part: u64) -> bool {
-        lock(&self.jobs).finished.contains(part)
+        self.jobs.lock().finished.contains(part)
     }
 
     fn in_jobs(&self, source: io::Error) -> LedgerError {
@@ -162,7 +162,7 @@ impl Ledger {
         let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
         let write = || {
             {
-                let mut file = lock(&self.results);
+                let mut file = self.results.lock();
                 file.seek(SeekFrom::Start(self.offset(part)))?;
                 file.write_all(&bytes)?;
             }
@@ -170,7 +170,7 @@ impl Ledger {
         };
         write().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
         {
-            let mut jobs = lock(&self.jobs);
+            let mut jobs = self.jobs.lock();
             let written = jobs.append(&Record::Finished { job, part });
             written.map_err(|source| self.in_jobs(source))?;
             jobs.finished.insert(part);
@@ -191,7 +191,7 @@ impl Ledger {
         let rows = usize::try_from(self.header.part_rows(part)).unwrap_or_default();
         let mut bytes = vec![0; rows * width * size_of::<i64>()];
         let mut read = || {
-            let mut file = lock(&self.results);
+            let mut file = self.results.lock();
             file.seek(SeekFrom::Start(self.offset(part)))?;
             file.read_exact(&mut bytes)
         };
@@ -228,10 +228,6 @@ fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
             Err(TryLockError::Error(source)) => return Err(io_error(&path, source)),
         }
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open_file(path: &Path) -> Result<File, LedgerError> {

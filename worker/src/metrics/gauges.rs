@@ -1,10 +1,9 @@
 //! What is looked up when somebody asks.
 
-use std::sync::{Mutex, PoisonError};
-
 use cipherscore_common::ModelId;
 use cipherscore_common::broker::QueueState;
 use cipherscore_common::topology::Lane;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -121,7 +120,7 @@ impl Gauges {
 
     /// Puts what was seen in the place of what was seen before.
     pub(crate) fn see_queues(&self, states: QueueStates) {
-        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        *self.queues.lock() = states;
     }
 
     fn show(&self, moment: &Moment) {
@@ -161,7 +160,7 @@ impl Gauges {
 impl Metrics {
     /// Everything, as OpenMetrics text.
     pub(crate) fn render(&self, moment: &Moment) -> String {
-        let states = self.gauges.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.gauges.queues.lock();
         self.gauges.show(moment);
         self.gauges.show_queues(&self.models, &states);
         let mut text = String::new();
