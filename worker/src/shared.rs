@@ -235,7 +235,7 @@ impl Services {
     /// No job is begun until the store answers again.
     pub(crate) fn store_is_away(&self, reason: &str) {
         if !self.store_away.send_replace(true) {
-            self.metrics.store_outages.inc();
+            self.metrics.store_went_away();
             warn!(reason, "the store is away: no job is begun until it is back");
         }
     }
