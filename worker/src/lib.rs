@@ -33,12 +33,12 @@ mod settle;
 mod shared;
 mod stop;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod watched;
 mod window;
 mod worker;
-#[cfg(test)]
-mod world;
 
 pub use health::Readiness;
 pub use validate::Tenants;

@@ -67,7 +67,7 @@ pub(crate) fn check(root: &Path, sources: &[std::path::PathBuf]) -> anyhow::Resu
 
 /// Modules that are compiled for tests only.
 fn is_test(file: &str) -> bool {
-    file.ends_with("/tests.rs") || file.ends_with("/testing.rs") || file.contains("/tests/")
+    file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
 /// What a source makes public by an item of its own. rustfmt has an item's name on its first line.

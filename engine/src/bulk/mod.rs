@@ -31,7 +31,7 @@ mod keystream;
 pub mod layout;
 mod lift;
 pub mod mask;
-pub mod montgomery;
+mod montgomery;
 pub mod noise;
 pub mod parameters;
 pub mod plan;
@@ -44,5 +44,5 @@ pub mod secret;
 pub mod switch;
 pub mod tape;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod words;

@@ -4,10 +4,6 @@
 //! arrive, [`WAITING_BLOCKS`] at a time, on all threads; nothing of an upload is kept longer.
 
 mod blocks;
-#[cfg(test)]
-mod hiding;
-#[cfg(test)]
-mod measured;
 mod memory;
 mod reply;
 #[cfg(test)]

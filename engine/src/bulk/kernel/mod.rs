@@ -8,7 +8,6 @@
 mod avx512;
 mod montgomery;
 mod portable;
-pub mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,7 @@
 //! A worker as slow and plain as can be, for tests: what the kernels must agree with.
 
+pub(super) mod samples;
+
 use std::sync::Arc;
 
 use cipherscore_ids::Digest;
@@ -115,7 +117,7 @@ pub(super) fn read_upload(
                     masks.expand(id, prime.modulus(), words);
                 }
             }
-            ciphertext.each_word(ring, |field, word| field.from_montgomery(word));
+            ciphertext.each_word(ring, |field, word| field.plain_form(word));
         }
         ciphertexts
     });
