@@ -2,6 +2,7 @@
 
 mod commands;
 mod dumps;
+mod exit;
 mod passphrase;
 mod print;
 mod progress;
@@ -9,6 +10,8 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::exit::Exit;
 
 /// Score rows with models that never see them.
 ///
@@ -18,7 +21,7 @@ use clap::{Parser, Subcommand};
 /// evaluation key, without seeing a value: on one machine (`evaluate`), or in a fleet of workers
 /// behind a queue (`score`). The fastest way to see all of it: `cipherscore demo`.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = exit::HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -59,13 +62,21 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == commands::RECORDER_COMMAND) {
         return cipherscore_concrete::recorder::child_main();
     }
-    let result = run(Arguments::parse());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too. A reader that went away has seen enough.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let result = run(arguments);
     cipherscore_common::telemetry::stop();
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", commands::printable(&causes(&error)));
-            ExitCode::FAILURE
+            Exit::Error.into()
         }
     }
 }
@@ -102,7 +113,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Predict(command) => command.run(json),
         Command::Keys(command) => command.run(json),
         Command::Models(command) => command.run(json),
-        Command::Demo(command) => command.run(json),
+        Command::Demo(command) => return command.run(json),
         Command::Worker(command) => return command.run(arguments.threads, json),
         Command::Score(command) => return command.run(json),
         Command::Submit(command) => return command.run(json),
@@ -110,5 +121,5 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Dlq(command) => command.run(json),
         Command::Status(command) => command.run(json),
     }?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done.into())
 }

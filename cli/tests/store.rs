@@ -183,7 +183,7 @@ fn wrong_words_are_refused_before_anything_is_done() {
     ];
     for arguments in wrong {
         let output = fixture.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
     }
     let folder = fixture.path("none");
     let refused = fixture.refusal(&["keys", "push", "--keys", text(&folder)]);

@@ -20,12 +20,12 @@ use cipherscore_common::topology::{
     DEAD, Declare, RETRY, RETRY_STEP_HEADER, RetryStep, Topology, UNROUTED,
 };
 use cipherscore_common::{JobId, ModelId};
-use cipherscore_testbed::RabbitMq;
+use cipherscore_testbed::AnyRabbitMq;
 use tokio::time::Instant;
 
 /// One node for all tests that run at about the same time; it ends with the last of them.
 struct Fixture {
-    node: Arc<RabbitMq>,
+    node: Arc<AnyRabbitMq>,
     broker: AmqpBroker,
     model: ModelId,
 }
@@ -45,11 +45,11 @@ impl Fixture {
     }
 }
 
-fn shared_node() -> Arc<RabbitMq> {
-    static NODE: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
+fn shared_node() -> Arc<AnyRabbitMq> {
+    static NODE: Mutex<Weak<AnyRabbitMq>> = Mutex::new(Weak::new());
     let mut shared = NODE.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let node = Arc::new(RabbitMq::start().unwrap());
+        let node = Arc::new(AnyRabbitMq::start().unwrap());
         *shared = Arc::downgrade(&node);
         node
     })
@@ -69,7 +69,7 @@ async fn a_job_arrives_as_it_was_published() {
     broker.publish(&sent).await.unwrap();
     let mut subscription = broker.subscribe(&[normal(model, 1)]).await.unwrap();
     let delivery = next(&mut subscription).await;
-    let from_us = Message { user_id: Some(RabbitMq::USER.into()), ..sent };
+    let from_us = Message { user_id: Some(fixture.node.user()), ..sent };
     assert_eq!(delivery.message, from_us);
     assert_eq!((delivery.returned, &delivery.queue), (0, &normal(model, 1).queue));
     assert_eq!(Job::from_message(&delivery.message).unwrap(), job);
@@ -181,7 +181,7 @@ async fn a_job_that_was_put_off_comes_again_after_its_step() {
     broker.publish(&put_off).await.unwrap();
     let delivery = next(&mut subscription).await;
     assert!(began.elapsed() >= step.delay(), "{:?}", began.elapsed());
-    let user_id = Some(RabbitMq::USER.to_owned());
+    let user_id = Some(fixture.node.user());
     let came = Message { exchange: "cs.jobs".into(), user_id, ..put_off.clone() };
     assert_eq!((&delivery.message, delivery.returned), (&came, 0));
 
@@ -206,7 +206,7 @@ async fn what_is_rejected_is_dead() {
     let settled = delivery.settlement.settle(Disposition::DeadLetter).await.unwrap();
     assert_eq!(settled, Settled::Told);
     let dead = take(broker, QueuePrefetch { queue: DEAD.into(), prefetch: 1 }).await;
-    let user_id = Some(RabbitMq::USER.to_owned());
+    let user_id = Some(fixture.node.user());
     assert_eq!(dead, Message { exchange: DEAD.into(), user_id, ..sent });
 }
 

@@ -2,9 +2,7 @@
 #
 # Field names, types and ordinals are those of Concrete 2.10's protocol, which makes the bytes
 # interchangeable; packing keyswitch keys are named only so that their list can be seen and
-# refused. src/concrete_capnp.rs is generated from this file:
-#
-#   capnp compile -orust:src --src-prefix=schema schema/concrete.capnp     (capnpc 0.27)
+# refused. generated/concrete_capnp.rs is made of this file by `cargo xtask generate`.
 
 @0xd2a64233258d00f1;
 

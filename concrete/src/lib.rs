@@ -19,6 +19,7 @@ pub mod client;
     rust_2018_idioms,
     reason = "generated from schema/concrete.capnp"
 )]
+#[path = "../generated/concrete_capnp.rs"]
 pub mod concrete_capnp;
 pub mod evaluator;
 pub mod framing;

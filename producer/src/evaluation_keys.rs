@@ -1,25 +1,47 @@
 //! Evaluation keys: each is put into the store once, and again when it is gone from there.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::{Blob, EvaluationKeyId, Lease, Store, StoreError};
+use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use crate::blocking::blocking;
 use crate::client::{Client, ClientError};
+use crate::files::read_bounded;
 use crate::key_folder::{KeyFolder, KeyFolderError};
-use crate::parts::blocking;
+
+/// Largest file of another program with a key, in bytes: with room for what Cap'n Proto adds around.
+const MAX_FILE_BYTES: usize = MAX_EVALUATION_KEY_BYTES + (1 << 20);
 
 /// Where an evaluation key is until it is in the store. It is read when it is needed, and not kept.
 #[derive(Debug, Clone)]
 pub enum KeySource {
     /// In a folder.
     Folder(KeyFolder),
+    /// In a file of another program.
+    File(PathBuf),
     /// In memory.
     Bytes(Arc<Vec<u8>>),
+}
+
+impl KeySource {
+    /// The serialised key.
+    pub fn read(&self) -> Result<Arc<Vec<u8>>, KeyFolderError> {
+        match self {
+            Self::Folder(folder) => Ok(Arc::new(folder.evaluation_key()?)),
+            Self::File(path) => match read_bounded(path, MAX_FILE_BYTES) {
+                Ok(bytes) => Ok(Arc::new(bytes)),
+                Err(source) => Err(KeyFolderError::Io { path: path.clone(), source }),
+            },
+            Self::Bytes(bytes) => Ok(Arc::clone(bytes)),
+        }
+    }
 }
 
 /// What to do about the evaluation key before a job is published. The times are those at which a job
@@ -46,6 +68,15 @@ impl<B: Broker, S: Store> EvaluationKeys<B, S> {
         Self { client, lease, put: Mutex::default() }
     }
 
+    /// Puts a key that is at hand.
+    pub(crate) async fn put(&self, key: &Blob) -> Result<EvaluationKeyId, ClientError> {
+        let id = EvaluationKeyId::new(key.name().id);
+        let mut put = self.put.lock().await;
+        self.client.ensure_key(key, self.lease).await?;
+        put.insert(id, Instant::now());
+        Ok(id)
+    }
+
     /// Sees to a key. Who comes while it is being put waits, and does not put it again.
     pub(crate) async fn prepare<E>(
         &self,
@@ -67,10 +98,7 @@ impl<B: Broker, S: Store> EvaluationKeys<B, S> {
         let (source, tenant) = (source.clone(), self.client.tenant().clone());
         // Many megabytes are read and digested.
         let read = move || {
-            let bytes = match source {
-                KeySource::Folder(folder) => folder.evaluation_key()?,
-                KeySource::Bytes(bytes) => Arc::unwrap_or_clone(bytes),
-            };
+            let bytes = Arc::unwrap_or_clone(source.read()?);
             Ok::<_, KeyFolderError>(Blob::evaluation_key(&tenant, bytes))
         };
         let blob = blocking(read).await???;

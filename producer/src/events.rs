@@ -1,6 +1,7 @@
 //! What happens while jobs are under way, for whoever watches.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,15 @@ pub enum Event {
         job: JobId,
         /// Its rows.
         rows: u64,
+    },
+    /// The broker has a job of files.
+    Submitted {
+        /// The files.
+        inputs: Vec<PathBuf>,
+        /// Which job.
+        job: JobId,
+        /// Whether an earlier process published it, and it was so once more.
+        again: bool,
     },
     /// Rows are published once more, as a new job.
     PublishedAgain {

@@ -1,7 +1,7 @@
-//! Output files that appear whole or not at all.
+//! Input files of at most so many bytes, and output files that appear whole or not at all.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -13,6 +13,16 @@ pub enum Access {
     Owner,
     /// Whoever the umask lets.
     Default,
+}
+
+/// Reads a file that must not be larger than `limit` bytes.
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    match read > limit {
+        true => Err(io::Error::other(format!("larger than {limit} bytes"))),
+        false => Ok(bytes),
+    }
 }
 
 /// Writes a file by `write` into a temporary one beside it, which is then renamed.

@@ -3,10 +3,13 @@
 //! [`client`] publishes jobs and hands out their replies, each once. [`model`] makes encrypted
 //! rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
 //! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
-//! in memory; [`evaluation_keys`] puts keys into the store for both. [`settings`] is
+//! in memory; [`submit`] takes files that another program encrypted. All three drive their jobs the
+//! same way; [`evaluation_keys`] puts keys into the store for them. [`settings`] is
 //! `config/producer.toml`.
 
+mod blocking;
 pub mod client;
+mod driver;
 pub mod evaluation_keys;
 pub mod events;
 pub mod files;
@@ -14,8 +17,8 @@ pub mod key_folder;
 pub mod matrix;
 pub mod model;
 pub mod note;
-mod parts;
 pub mod rows;
 pub mod score;
 pub mod settings;
 pub mod stream;
+pub mod submit;

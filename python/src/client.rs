@@ -124,8 +124,7 @@ impl Client {
         let shared = Arc::clone(&self.shared);
         let key = work::run(py, move |_| match shared.keys()?.evaluation {
             None => Ok(None),
-            Some((_, KeySource::Bytes(bytes))) => Ok(Some(bytes)),
-            Some((_, KeySource::Folder(folder))) => Ok(Some(Arc::new(folder.evaluation_key()?))),
+            Some((_, source)) => Ok(Some(source.read()?)),
         })?;
         Ok(key.map(|key| PyBytes::new(py, &key)))
     }

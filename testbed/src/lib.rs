@@ -1,4 +1,4 @@
-//! Private servers for tests and the demo: child processes with their own port, folder and
+//! Private servers for tests, benchmarks and `cargo xtask demo`: child processes with their own port, folder and
 //! password, stopped for certain.
 //!
 //! A server ends when its value is dropped. It also ends when this process dies without dropping
@@ -21,6 +21,7 @@ mod process;
 mod rabbitmq;
 mod redis;
 mod relay;
+mod running;
 mod tls;
 mod watched;
 
@@ -34,7 +35,8 @@ pub use install::find_or_install;
 pub use process::Process;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions, User};
 pub use redis::{Redis, RedisOptions};
-pub use relay::Relay;
+pub use relay::{AmqpMethod, Relay};
+pub use running::{AnyRabbitMq, AnyRedis, BROKER_URL, REDIS_URL};
 pub use tls::{Certificates, Tls};
 
 /// How much of a log is shown, in characters.
@@ -46,7 +48,8 @@ pub enum TestbedError {
     /// The program is not installed, and it is not ours to install it.
     #[error(
         "{program} is not installed. Install it (Debian and Ubuntu: apt-get install {package}), \
-         or run as root where there is apt-get"
+         or run as root where there is apt-get. Tests that need only a server take one that runs \
+         ({BROKER_URL}, {REDIS_URL}); this one needs its own"
     )]
     Missing {
         /// Which program.

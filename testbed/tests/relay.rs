@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use cipherscore_testbed::Relay;
+use cipherscore_testbed::{AmqpMethod, Relay};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,4 +115,32 @@ fn delays_and_refusals() {
     let mut refused = TcpStream::connect(relay.address()).unwrap();
     refused.set_read_timeout(Some(PATIENCE)).unwrap();
     expect_end(&mut refused);
+}
+
+#[test]
+fn an_answer_is_held_back_on_the_connection_that_asks() {
+    const TIME: Duration = Duration::from_millis(600);
+    let (relay, mut client, mut server, listener) = connected();
+    let mut other = TcpStream::connect(relay.address()).unwrap();
+    let (mut others_server, _) = listener.accept().unwrap();
+    relay.hold_answer(AmqpMethod::BasicConsume, TIME);
+    let question = b"AMQP\0\0\x09\x01\x01\0\x01\0\0\0\x04\0\x3c\0\x14\xce";
+    client.write_all(&question[..10]).unwrap();
+    expect(&mut server, &question[..10]);
+    assert!(!relay.has_held());
+    client.write_all(&question[10..]).unwrap();
+    let asked = Instant::now();
+    expect(&mut server, &question[10..]);
+    assert!(relay.has_held());
+    server.write_all(b"answer").unwrap();
+    expect_silence(&mut client);
+    for (stream, end) in [(&mut other, &mut others_server), (&mut client, &mut server)] {
+        stream.write_all(b"more").unwrap();
+        expect(end, b"more");
+    }
+    others_server.write_all(b"another").unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    expect(&mut other, b"another");
+    expect(&mut client, b"answer");
+    assert!(asked.elapsed() >= TIME, "{:?}", asked.elapsed());
 }

@@ -9,11 +9,14 @@ use crate::shared::Shared;
 /// Everything, as OpenMetrics text.
 pub(crate) fn render<B: Broker, S: Store>(shared: &Shared<B, S>) -> String {
     let (free, memory) = (shared.free_slots.available_permits(), shared.memory.usage());
+    let unacknowledged = &shared.metrics.unacknowledged;
     shared.metrics.render(&Moment {
         started_seconds: shared.started_ms() / 1000,
         slots: shared.slots as u64,
         slots_busy: shared.slots.saturating_sub(free) as u64,
         jobs: shared.in_flight.len() as u64,
+        unacknowledged: unacknowledged.len() as u64,
+        oldest_unacknowledged: unacknowledged.oldest().unwrap_or_default(),
         models: shared.models().ids().count() as u64,
         is_consuming: shared.services.is_consuming(),
         does_store_answer: shared.services.does_store_answer(),

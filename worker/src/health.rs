@@ -95,8 +95,11 @@ fn answer(well: bool, body: &impl Serialize) -> Response {
 fn liveness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Liveness {
     // Connecting and confirming, each within its limit; then it is given up, and tried again.
     let longest_sending = shared.confirm_timeout * 2 + SENDING_MARGIN;
-    let silences =
-        [shared.services.since_tick(), shared.progress.silence(), shared.sending.silence()];
+    let silences = [
+        shared.services.since_tick(),
+        shared.progress.silence(),
+        shared.sending.oldest().unwrap_or_default(),
+    ];
     judge(silences, longest_sending)
 }
 

@@ -71,41 +71,50 @@ impl Drop for Computation {
     }
 }
 
-/// Messages on their way to the broker: when each was begun.
+/// What has begun and not ended, such as messages on their way to the broker: when each began. Clones
+/// share it.
+#[derive(Default, Clone)]
+pub(crate) struct Underway(Arc<Attempts>);
+
 #[derive(Default)]
-pub(crate) struct Sending {
+struct Attempts {
     begun: Mutex<BTreeMap<u64, Instant>>,
     next: AtomicU64,
 }
 
-/// A message on its way.
-pub(crate) struct Attempt<'a> {
-    sending: &'a Sending,
+/// One of them.
+pub(crate) struct Attempt {
+    underway: Underway,
     number: u64,
 }
 
-impl Sending {
-    /// An attempt begins, and lasts until this is dropped.
-    pub(crate) fn begin(&self) -> Attempt<'_> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+impl Underway {
+    /// One begins, and lasts until this is dropped.
+    pub(crate) fn begin(&self) -> Attempt {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, Instant::now());
-        Attempt { sending: self, number }
+        Attempt { underway: self.clone(), number }
     }
 
-    /// For how long the oldest attempt has lasted.
-    pub(crate) fn silence(&self) -> Duration {
-        self.lock().values().min().map_or(Duration::ZERO, Instant::elapsed)
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// For how long the oldest has lasted; nothing where there is none.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.lock().values().min().map(Instant::elapsed)
     }
 
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.begun.lock()
+        self.0.begun.lock()
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        self.sending.lock().remove(&self.number);
+        self.underway.lock().remove(&self.number);
     }
 }
 
@@ -134,16 +143,17 @@ mod tests {
 
     #[test]
     fn the_oldest_attempt_counts() {
-        let sending = Sending::default();
-        assert_eq!(sending.silence(), Duration::ZERO);
-        let first = sending.begin();
+        let underway = Underway::default();
+        assert_eq!(underway.oldest(), None);
+        let first = underway.begin();
         std::thread::sleep(SHORT);
-        let second = sending.begin();
-        assert!(sending.silence() >= SHORT);
-        let begun: Vec<_> = sending.lock().values().copied().collect();
+        let second = underway.begin();
+        assert!(underway.oldest() >= Some(SHORT));
+        let begun: Vec<_> = underway.lock().values().copied().collect();
         drop(first);
-        assert_eq!(sending.lock().values().min(), begun.last());
+        assert_eq!(underway.lock().values().min(), begun.last());
+        assert_eq!(underway.len(), 1);
         drop(second);
-        assert_eq!(sending.silence(), Duration::ZERO);
+        assert_eq!((underway.len(), underway.oldest()), (0, None));
     }
 }

@@ -23,7 +23,7 @@ use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::pulse::{Progress, Sending};
+use crate::pulse::{Progress, Underway};
 use crate::validate::{Rules, ValidJob};
 use crate::watched::Watched;
 
@@ -52,7 +52,7 @@ pub(crate) struct Shared<B, S> {
     pub(crate) free_slots: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     /// What is on its way to the broker.
-    pub(crate) sending: Arc<Sending>,
+    pub(crate) sending: Underway,
     /// How long the broker may take to confirm a message.
     pub(crate) confirm_timeout: Duration,
     /// What is computed.
@@ -85,7 +85,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
         let slots = section.slots.map_or(pool.current_num_threads(), NonZeroUsize::get);
         let metrics = Arc::new(Metrics::new(&memory.counts));
         metrics.loaded(models.ids());
-        let sending = Arc::<Sending>::default();
+        let sending = Underway::default();
         Self {
             name: name(&section.name),
             broker: Watched::new(broker, metrics.clone(), sending.clone()),
@@ -194,9 +194,15 @@ impl<B: Broker, S: Store> Shared<B, S> {
                 failed: answered(&self.failed),
                 rows: self.metrics.rows(),
                 longest_wait_ms: None,
+                unacknowledged: self.metrics.unacknowledged.len() as u64,
+                oldest_unacknowledged_ms: self.metrics.unacknowledged.oldest().map(millis),
             },
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The configured name, or one that differs from that of other workers.

@@ -12,18 +12,18 @@ use cipherscore_common::topology::{Declare, Topology};
 use tracing::Instrument;
 
 use crate::metrics::Metrics;
-use crate::pulse::Sending;
+use crate::pulse::Underway;
 
 /// A broker that is watched. It does what the one inside does.
 pub(crate) struct Watched<B> {
     broker: B,
     metrics: Arc<Metrics>,
-    sending: Arc<Sending>,
+    sending: Underway,
     subscribed: AtomicBool,
 }
 
 impl<B> Watched<B> {
-    pub(crate) fn new(broker: B, metrics: Arc<Metrics>, sending: Arc<Sending>) -> Self {
+    pub(crate) fn new(broker: B, metrics: Arc<Metrics>, sending: Underway) -> Self {
         Self { broker, metrics, sending, subscribed: AtomicBool::new(false) }
     }
 }
@@ -70,7 +70,7 @@ mod tests {
 
     async fn watched() -> (Watched<MemoryBroker>, ()) {
         let metrics = Arc::new(Metrics::new(&KeyCacheCounts::default()));
-        (Watched::new(MemoryBroker::default(), metrics, Arc::default()), ())
+        (Watched::new(MemoryBroker::default(), metrics, Underway::default()), ())
     }
 
     broker_contract!(watched, tokio::test(start_paused = true));

@@ -3,14 +3,14 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::ensure;
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
 use cipherscore_concrete::artifact::{ArtifactKind, Opened, model_id};
 use cipherscore_engine::artifact::{Archive, MAX_ZIP_BYTES};
-use cipherscore_producer::events::{Event, Events};
+use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::ScoreColumns;
@@ -21,17 +21,13 @@ use indicatif::ProgressBar;
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
 use super::{
-    InputColumns, is_standard, printable, read_bounded, read_client, read_evaluator,
-    require_folder_of, require_one_model,
+    InputColumns, is_standard, read_bounded, read_client, read_evaluator, require_folder_of,
+    require_one_model,
 };
+use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
-use crate::progress;
-
-/// Exit code when some rows have no scores.
-const SOME_FAILED: u8 = 2;
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
+use crate::progress::{self, Watcher};
 
 /// Score a file of rows of any length by the workers behind a queue.
 ///
@@ -139,7 +135,7 @@ impl Score {
             None => {
                 let ledger = ledger_folder(&self.output);
                 eprintln!("stopped. The same command goes on from {}", ledger.display());
-                Ok(ExitCode::from(INTERRUPTED))
+                Ok(Exit::Interrupted.into())
             }
         }
     }
@@ -193,8 +189,8 @@ fn run(
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<ScoreReport>> {
     let (broker, store) = (Arc::new(services.broker.clone()), Arc::new(services.store()?));
-    let (shown, waits_for) = (bar.clone(), Mutex::default());
-    let events = Events::new(move |event| show(&shown, &waits_for, event));
+    let watcher = Watcher::new(bar.clone());
+    let events = Events::new(move |event| watcher.show(event));
     wait(async {
         services.require_store(&store).await?;
         tokio::select! {
@@ -202,52 +198,6 @@ fn run(
             _ = tokio::signal::ctrl_c() => Ok(None),
         }
     })
-}
-
-/// A line above the bar, or a line of a log where there is no terminal.
-fn tell(bar: &ProgressBar, text: &str) {
-    match bar.is_hidden() {
-        true => eprintln!("{}", printable(text)),
-        false => bar.println(printable(text)),
-    }
-}
-
-/// `waits_for` is what was said last: a log says once why nothing goes on.
-fn show(bar: &ProgressBar, waits_for: &Mutex<String>, event: Event) {
-    let mut waits_for = waits_for.lock().unwrap_or_else(PoisonError::into_inner);
-    match event {
-        Event::Checked { rows } => bar.set_length(rows),
-        Event::Resumed { scored, unanswered } => {
-            bar.inc(scored);
-            // The rate is this run's.
-            bar.reset_eta();
-            let text = format!("{scored} rows have scores, {unanswered} jobs may be answered yet");
-            tell(bar, &format!("going on: {text}"));
-        }
-        Event::Waiting { reason, .. } => {
-            if bar.is_hidden() && *waits_for != reason {
-                tell(bar, &format!("waiting: {reason}"));
-            }
-            bar.set_message(printable(&reason));
-            *waits_for = reason;
-        }
-        Event::GoesOn => {
-            waits_for.clear();
-            bar.set_message("");
-        }
-        Event::Scored { rows } => bar.inc(rows),
-        Event::Failed { rows, reason } => {
-            bar.inc(rows);
-            tell(bar, &format!("{rows} rows failed: {reason}"));
-        }
-        Event::PublishedAgain { reason } => {
-            tell(bar, &format!("published again: {reason}"));
-        }
-        Event::ReplyMalformed { reason } => {
-            tell(bar, &format!("a reply was refused: {reason}"));
-        }
-        _ => {}
-    }
 }
 
 fn finish(json: bool, report: &ScoreReport) -> anyhow::Result<ExitCode> {
@@ -268,7 +218,7 @@ fn finish(json: bool, report: &ScoreReport) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(match report.rows_failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(SOME_FAILED),
+        0 => Exit::Done.into(),
+        _ => Exit::SomeRowsFailed.into(),
     })
 }

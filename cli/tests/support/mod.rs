@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use cipherscore_testbed::{Process, RabbitMq, Redis};
+use cipherscore_testbed::{AnyRabbitMq, AnyRedis, Process, RabbitMq, Redis};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -79,6 +79,12 @@ impl Example {
     }
 }
 
+/// The password in a URL.
+fn password(url: &str) -> Option<String> {
+    let (credentials, _) = url.split_once("://")?.1.rsplit_once('@')?;
+    Some(credentials.split_once(':')?.1.to_owned())
+}
+
 /// Jobs of a run with a kind of record in its ledger.
 pub(crate) fn recorded(output: &Path, record: &str) -> Vec<String> {
     let ledger = format!("{}.ledger/jobs.jsonl", output.display());
@@ -98,29 +104,51 @@ fn numbers(csv: &Path) -> Vec<Vec<f64>> {
 /// Both services, and a folder for files.
 pub(crate) struct Fixture {
     pub(crate) broker_url: String,
-    secrets: [String; 2],
+    /// Passwords of the services, which nothing may print.
+    secrets: Vec<String>,
     redis_url: String,
     folder: TempDir,
-    services: Mutex<(RabbitMq, Redis)>,
+    services: Services,
+}
+
+/// What runs as long as the fixture.
+enum Services {
+    Private(Box<Mutex<(RabbitMq, Redis)>>),
+    Any { _broker: AnyRabbitMq, _store: AnyRedis },
 }
 
 impl Fixture {
+    /// With private services, for tests that hurt them or look at all that is there.
     pub(crate) fn start() -> Self {
         let (rabbitmq, redis) = (RabbitMq::start().unwrap(), Redis::start().unwrap());
-        let broker_url = rabbitmq.url();
-        let broker_secret = broker_url.split([':', '@']).nth(2).unwrap().to_owned();
+        let urls = [rabbitmq.url(), redis.url()];
+        Self::of(urls, Services::Private(Box::new(Mutex::new((rabbitmq, redis)))))
+    }
+
+    /// With services that run already, where the environment names them.
+    pub(crate) fn start_anywhere() -> Self {
+        let (broker, store) = (AnyRabbitMq::start().unwrap(), AnyRedis::start().unwrap());
+        let urls = [broker.url(), store.url()];
+        Self::of(urls, Services::Any { _broker: broker, _store: store })
+    }
+
+    fn of([broker_url, redis_url]: [String; 2], services: Services) -> Self {
+        let secrets = [&broker_url, &redis_url].into_iter().filter_map(|url| password(url));
         Self {
-            secrets: [broker_secret, redis.password().to_owned()],
-            redis_url: redis.url(),
+            secrets: secrets.collect(),
+            redis_url,
             broker_url,
             folder: TempDir::new().unwrap(),
-            services: Mutex::new((rabbitmq, redis)),
+            services,
         }
     }
 
     /// The services, to be killed and started again.
     pub(crate) fn services(&self) -> MutexGuard<'_, (RabbitMq, Redis)> {
-        self.services.lock().unwrap()
+        match &self.services {
+            Services::Private(services) => services.lock().unwrap(),
+            Services::Any { .. } => panic!("a test that hurts its services needs private ones"),
+        }
     }
 
     /// The broker's URL with another password.
@@ -189,12 +217,18 @@ impl Fixture {
 
     /// A worker that takes jobs, with models from a folder.
     pub(crate) fn worker(&self, models: &Path) -> Worker<'_> {
+        self.worker_at(&self.broker_url, models, &[])
+    }
+
+    /// One that reaches the broker another way, with more settings.
+    pub(crate) fn worker_at(&self, broker: &str, models: &Path, settings: &[&str]) -> Worker<'_> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let health = format!("health.listen={port}");
         let words = ["worker", "start", "--models", text(models), "--set", &health];
-        let words = [&words[..], &["--set", "models.reload_interval=1s"]].concat();
+        let mut words = [&words[..], &["--set", "models.reload_interval=1s"]].concat();
+        words.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         let variables = [
-            ("CIPHERSCORE_BROKER_URL", self.broker_url.as_str()),
+            ("CIPHERSCORE_BROKER_URL", broker),
             ("CIPHERSCORE_REDIS_URL", self.redis_url.as_str()),
         ];
         let process = Process::start(Path::new(PROGRAM), &words, &variables).unwrap();

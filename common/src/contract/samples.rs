@@ -50,6 +50,14 @@ pub fn presence(worker: &str) -> Presence {
         jobs: 1,
         answered: 77,
         key_cache_bytes: 1 << 33,
-        activity: Activity { announced_ms: 1, busy: 1, failed: 7, rows: 9, longest_wait_ms: None },
+        activity: Activity {
+            announced_ms: 1,
+            busy: 1,
+            failed: 7,
+            rows: 9,
+            longest_wait_ms: None,
+            unacknowledged: 2,
+            oldest_unacknowledged_ms: Some(5),
+        },
     }
 }

@@ -56,6 +56,10 @@ pub struct Activity {
     /// The longest time that a job had waited since it was published, of those that began since the
     /// announcement before; none where none began.
     pub longest_wait_ms: Option<u64>,
+    /// Deliveries that it has taken and not settled.
+    pub unacknowledged: u64,
+    /// For how long it has had the oldest of them; none where there are none.
+    pub oldest_unacknowledged_ms: Option<u64>,
 }
 
 impl Presence {

@@ -27,4 +27,9 @@ impl Fixture {
         words.arg(&command[1..]);
         words.query(&mut self.raw).unwrap()
     }
+
+    /// Writes a key past the store.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        redis::cmd("SET").arg(name).arg(value).exec(&mut self.raw).unwrap();
+    }
 }

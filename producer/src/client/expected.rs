@@ -39,8 +39,11 @@ struct Entry {
 pub(super) struct Expected(Mutex<HashMap<JobId, Entry>>);
 
 impl Expected {
+    /// A job that is there keeps its answer, and learns where its payload is.
     pub(super) fn insert(&self, job: InFlight) {
-        self.lock().entry(job.job).or_insert(Entry { job, handed_out: None });
+        let mut jobs = self.lock();
+        let entry = jobs.entry(job.job).or_insert(Entry { job, handed_out: None });
+        entry.job.payload = entry.job.payload.or(job.payload);
     }
 
     /// Waits no more. Returns what came again meanwhile.

@@ -51,6 +51,9 @@ pub enum ClientError {
         /// Which model.
         model_id: ModelId,
     },
+    /// Replies are no longer read, for this reason.
+    #[error("{0}")]
+    NoReplies(Arc<Self>),
     /// The computing of a digest ended early.
     #[error("the program is shutting down")]
     ShuttingDown,

@@ -138,7 +138,8 @@ impl Ledger {
     }
 
     /// Whether this run finished a part.
-    pub(super) fn is_finished(&self, part: u64) -> bool {
+    #[cfg(test)]
+    fn is_finished(&self, part: u64) -> bool {
         self.jobs.lock().finished.contains(part)
     }
 

@@ -20,8 +20,8 @@ mod input;
 mod ledger;
 mod ledger_error;
 mod output;
+mod part;
 mod past;
-mod publish;
 mod record;
 mod run;
 mod size;
@@ -43,15 +43,16 @@ pub use self::record::Difference;
 pub use self::size::RowsPerJob;
 
 use self::ledger::Ledger;
-use self::publish::Publisher;
+use self::part::{PartJournal, Scoring};
 use self::record::{FORMAT_VERSION, Header};
 use self::run::{Run, Totals};
+use crate::blocking::blocking;
 use crate::client::{Client, ClientError};
-use crate::evaluation_keys::{KeySource, KeyStep};
+use crate::driver::{Driver, Target};
+use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
 use crate::model::{Encryption, EncryptionError};
-use crate::parts::blocking;
 use crate::rows::{ExtraColumns, ScoreColumns, WriteScoresError};
 use crate::settings::ProducerSection;
 
@@ -202,14 +203,16 @@ pub async fn score<B: Broker, S: Store>(
         false => None,
     };
     let key = key_id.map(|id| (id, KeySource::Folder(keys)));
-    let ours = Arc::clone(&encryption);
-    let publisher = Publisher::new(client, ours, Arc::clone(&ledger), key, settings.key_lease);
-    let publisher = Arc::new(publisher);
-    publisher.prepare_key(KeyStep::Once).await?;
+    let target = Target { model_id, key };
+    let job_time = settings.job_deadline();
+    let driver = Driver::new(client, settings.key_lease, job_time, events.clone());
+    driver.prepare_key::<PartJournal>(&target).await?;
 
     let in_flight = size::in_flight(&settings, encryption.model(), ledger.header().rows_per_job);
-    let run = Run::new(publisher, past, in_flight, settings.job_deadline(), events);
-    let outcome = run.run(&input, extra_columns, republish).await?;
+    let (ours, its) = (Arc::clone(&encryption), Arc::clone(&ledger));
+    let scoring = Scoring { driver, encryption: ours, ledger: its, target };
+    let run = Run::new(scoring, past, republish, in_flight, events)?;
+    let outcome = run.run(&input, extra_columns).await?;
     let (written, encryption_of) = (output.clone(), Arc::clone(&encryption));
     let totals = outcome.totals;
     let write = move || {

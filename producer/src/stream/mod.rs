@@ -9,28 +9,27 @@
 //! Several calls share one reply queue, one bound of jobs in flight, and the knowledge of which
 //! evaluation keys are in the store.
 
-mod ask;
+mod unkept;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
+use cipherscore_common::{JobId, Store, StoreError};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 
-use self::ask::{Asking, Unanswered};
-use crate::client::{Answer, Client, ClientError, JobRequest};
-use crate::evaluation_keys::{EvaluationKeys, KeySource, KeyStep};
+use self::unkept::Unkept;
+use crate::blocking::blocking;
+use crate::client::{Client, ClientError};
+pub use crate::driver::Target;
+use crate::driver::{Driver, Failure, Payload, Read, Sink, Source};
 use crate::events::{Event, Events};
 use crate::key_folder::KeyFolderError;
 use crate::matrix::Matrix;
 use crate::model::{Encryption, EncryptionError};
-use crate::parts::{MAX_JOBS_OF_PART, PayloadRoom, blocking, due_in, remedy};
 use crate::score::unique_client;
 use crate::settings::ProducerSection;
 
@@ -39,7 +38,7 @@ use crate::settings::ProducerSection;
 pub enum StreamError {
     /// Broker or store.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,28 +68,21 @@ pub enum StreamError {
     Stopped(#[from] JoinError),
 }
 
-/// Which model jobs name, and with which key it is evaluated.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The model.
-    pub model_id: ModelId,
-    /// The evaluation key, unless the model needs none.
-    pub key: Option<(EvaluationKeyId, KeySource)>,
+impl From<ClientError> for StreamError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NoReplies(reason) => Self::Ended(reason.to_string()),
+            error => Self::Client(error),
+        }
+    }
 }
-
-/// Makes the payload of a part; each time anew.
-type Make = Arc<dyn Fn() -> Result<Vec<u8>, EncryptionError> + Send + Sync>;
-/// Reads the outputs of a part.
-type Read<T> = Arc<dyn Fn(&[u8]) -> Result<T, EncryptionError> + Send + Sync>;
 
 /// A part of a call: rows as their payload is made, and outputs as they are read.
 struct Part<T> {
     /// Position of its first row.
     first: u64,
     rows: u32,
-    /// About.
-    payload_bytes: u64,
-    make: Make,
+    source: Source<StreamError>,
     read: Read<T>,
 }
 
@@ -100,14 +92,9 @@ pub struct Stream<B: Broker, S: Store> {
 }
 
 struct Shared<B: Broker, S: Store> {
-    asking: Asking<B, S>,
-    keys: EvaluationKeys<B, S>,
-    settings: ProducerSection,
+    driver: Driver<B, S>,
     /// Jobs of all calls.
     in_flight: Semaphore,
-    /// Payloads that are encrypted and not yet at the broker or in the store.
-    payloads: PayloadRoom,
-    events: Events,
 }
 
 impl<B: Broker, S: Store> Stream<B, S> {
@@ -125,14 +112,11 @@ impl<B: Broker, S: Store> Stream<B, S> {
             .map_err(|error| StreamError::Ended(error.to_string()))?;
         let options = settings.client_options();
         let client = Client::open(broker, store, queue, options, events.clone()).await?;
-        let shared = Shared {
-            asking: Asking::start(client.clone(), events.clone()),
-            keys: EvaluationKeys::new(client, settings.key_lease),
-            in_flight: Semaphore::new(settings.in_flight.get().into()),
-            payloads: PayloadRoom::new(),
-            settings,
-            events,
-        };
+        let (key_lease, job_time) = (settings.key_lease, settings.job_deadline());
+        let mut driver = Driver::new(client, key_lease, job_time, events);
+        driver.listen();
+        let in_flight = Semaphore::new(settings.in_flight.get().into());
+        let shared = Shared { driver, in_flight };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -159,15 +143,21 @@ impl<B: Broker, S: Store> Stream<B, S> {
             let count = part_rows.min(u32::try_from(rows.len() - first).unwrap_or(u32::MAX));
             let (encrypting, decrypting) = (Arc::clone(encryption), Arc::clone(encryption));
             let rows = Arc::clone(&rows);
-            Part {
-                first: first as u64,
-                rows: count,
+            let encrypt = move || {
+                let bytes = encrypting.encrypt(&rows.part(first, count as usize))?;
+                Ok(Payload { rows: count, bytes })
+            };
+            let decrypt = move |outputs: Vec<u8>| {
+                decrypting.decrypt(&outputs, count).map_err(|error| error.to_string())
+            };
+            let source = Source {
+                target: target.clone(),
                 payload_bytes: model.payload_bytes(count),
-                make: Arc::new(move || encrypting.encrypt(&rows.part(first, count as usize))),
-                read: Arc::new(move |outputs| decrypting.decrypt(outputs, count)),
-            }
+                make: Arc::new(encrypt),
+            };
+            Part { first: first as u64, rows: count, source, read: Arc::new(decrypt) }
         });
-        let results = self.all(target, parts, scored).await?;
+        let results = self.all(parts, scored).await?;
         let mut integers = Vec::with_capacity(rows.len() * outputs);
         results.iter().for_each(|part| integers.extend_from_slice(part.values()));
         Ok(Matrix::new(outputs, integers))
@@ -186,32 +176,29 @@ impl<B: Broker, S: Store> Stream<B, S> {
     ) -> Result<Vec<Vec<u8>>, StreamError> {
         let mut first = 0;
         let parts = payloads.into_iter().map(|(rows, payload)| {
-            let part = Part {
-                first,
-                rows,
+            let source = Source {
+                target: target.clone(),
                 payload_bytes: payload.len() as u64,
-                make: Arc::new(move || Ok(payload.clone())),
-                read: Arc::new(|outputs| Ok(outputs.to_vec())),
+                make: Arc::new(move || Ok(Payload { rows, bytes: payload.clone() })),
             };
+            let part = Part { first, rows, source, read: Arc::new(Ok) };
             first += u64::from(rows);
             part
         });
-        self.all(target, parts, scored).await
+        self.all(parts, scored).await
     }
 
     /// Runs parts side by side and keeps their order. The first failure ends all of them.
     async fn all<T: Send + 'static>(
         &self,
-        target: &Target,
         parts: impl Iterator<Item = Part<T>>,
         scored: &Events,
     ) -> Result<Vec<T>, StreamError> {
         let mut tasks = JoinSet::new();
         for (number, part) in parts.enumerate() {
-            let (shared, target) = (Arc::clone(&self.shared), target.clone());
-            let scored = scored.clone();
+            let (shared, scored) = (Arc::clone(&self.shared), scored.clone());
             tasks.spawn(async move {
-                let result = shared.part(&target, part, &scored).await?;
+                let result = shared.part(part, &scored).await?;
                 Ok::<_, StreamError>((number, result))
             });
         }
@@ -225,84 +212,25 @@ impl<B: Broker, S: Store> Stream<B, S> {
 }
 
 impl<B: Broker, S: Store> Shared<B, S> {
-    /// Makes jobs of a part until one has an answer that can be read.
+    /// Takes a part through the queue.
     async fn part<T: Send + 'static>(
         &self,
-        target: &Target,
         part: Part<T>,
         scored: &Events,
     ) -> Result<T, StreamError> {
+        let Part { first, rows, source, read } = part;
         let _room = self.in_flight.acquire().await;
-        let mut step = KeyStep::Once;
-        let mut jobs = 0;
-        loop {
-            let published = Instant::now();
-            jobs += 1;
-            let (job, answer) = self.ask(target, &part, step).await?;
-            let (reason, next) = match answer {
-                Some(Answer::Scored(outputs)) => {
-                    let read = Arc::clone(&part.read);
-                    match blocking(move || read(&outputs)).await? {
-                        Ok(result) => {
-                            scored.tell(Event::Scored { rows: part.rows.into() });
-                            return Ok(result);
-                        }
-                        Err(error) => (error.to_string(), Some(KeyStep::Once)),
-                    }
-                }
-                Some(Answer::Failed { code, reason }) => {
-                    (format!("{code}: {reason}"), remedy(code, published))
-                }
-                Some(Answer::Lost { reason }) => {
-                    (format!("the outputs are lost: {reason}"), Some(KeyStep::Once))
-                }
-                None => ("not answered by its deadline".into(), Some(KeyStep::Once)),
-            };
-            match next {
-                Some(next) if jobs < MAX_JOBS_OF_PART => {
-                    self.events.tell(Event::PublishedAgain { reason });
-                    step = next;
-                }
-                _ => {
-                    let (first, last) = (part.first + 1, part.first + u64::from(part.rows));
-                    return Err(StreamError::Failed { first, last, job, reason });
-                }
+        let sink = Sink { read, journal: Unkept::new() };
+        let mut unit = self.driver.unit::<Unkept<T>>();
+        match self.driver.run(&mut unit, &source, &sink).await? {
+            Ok(results) => {
+                scored.tell(Event::Scored { rows: rows.into() });
+                Ok(results)
             }
-        }
-    }
-
-    /// Encrypts and publishes one job of a part, and waits for its answer: none, if it is too late.
-    async fn ask<T>(
-        &self,
-        target: &Target,
-        part: &Part<T>,
-        step: KeyStep,
-    ) -> Result<(JobId, Option<Answer>), StreamError> {
-        let id = JobId::random();
-        let time = self.settings.job_deadline();
-        let deadline = time.map(|time| Timestamp::now().after(time));
-        let due = time.and_then(due_in);
-        let room = self.payloads.take(part.payload_bytes).await;
-        let make = Arc::clone(&part.make);
-        let (payload, ()) = tokio::try_join!(
-            async { Ok::<_, StreamError>(blocking(move || make()).await??) },
-            self.keys.prepare::<StreamError>(target.key.as_ref(), step),
-        )?;
-        let request = JobRequest {
-            id,
-            model_id: target.model_id,
-            key_id: target.key.as_ref().map(|(id, _)| *id),
-            rows: part.rows,
-            deadline,
-            correlation_id: None,
-            payload,
-        };
-        let asked = self.asking.publish(request).await?;
-        drop(room);
-        match asked.answer(due).await {
-            Ok(answer) => Ok((id, Some(answer))),
-            Err(Unanswered::TooLate) => Ok((id, None)),
-            Err(Unanswered::Ended(reason)) => Err(StreamError::Ended(reason)),
+            Err(Failure { job, reason }) => {
+                let (first, last) = (first + 1, first + u64::from(rows));
+                Err(StreamError::Failed { first, last, job, reason })
+            }
         }
     }
 }

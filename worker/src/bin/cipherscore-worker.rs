@@ -17,13 +17,24 @@ struct Arguments {
     command: WorkerCommand,
 }
 
+/// Exit code of a command line that is none: `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
     // Before anything else is set up: the child that runs a stranger's machine code must hold
     // nothing.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == RECORDER_COMMAND) {
         return child_main();
     }
-    match run() {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => {
+            // Help and version come this way too. A reader that went away has seen enough.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -32,8 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<ExitCode> {
-    let command = Arguments::parse().command;
+fn run(command: WorkerCommand) -> anyhow::Result<ExitCode> {
     let recorder = RecorderCommand::new(std::env::current_exe()?, vec![RECORDER_COMMAND.into()]);
     command::run(command, None, false, recorder)
 }

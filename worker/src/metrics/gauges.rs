@@ -1,5 +1,8 @@
 //! What is looked up when somebody asks.
 
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
 use cipherscore_common::ModelId;
 use cipherscore_common::broker::QueueState;
 use cipherscore_common::topology::Lane;
@@ -29,6 +32,10 @@ pub(crate) struct Moment {
     pub(crate) slots_busy: u64,
     /// From their beginning to the word to the broker.
     pub(crate) jobs: u64,
+    /// Deliveries that were taken and are not settled.
+    pub(crate) unacknowledged: u64,
+    /// For how long the oldest of them has been here; nothing without any.
+    pub(crate) oldest_unacknowledged: Duration,
     pub(crate) models: u64,
     pub(crate) is_consuming: bool,
     pub(crate) does_store_answer: bool,
@@ -44,6 +51,8 @@ pub(crate) struct Gauges {
     slots: Gauge,
     slots_busy: Gauge,
     jobs: Gauge,
+    unacknowledged: Gauge,
+    oldest_unacknowledged: Gauge<f64, AtomicU64>,
     models: Gauge,
     consuming: Gauge,
     store_up: Gauge,
@@ -69,13 +78,26 @@ impl Gauges {
                 "When the worker started, since 1970",
                 plain(),
             ),
-            slots: add(r, "slots", "Jobs that are evaluated at a add_in, at most", plain()),
+            slots: add(r, "slots", "Jobs that are evaluated at a time, at most", plain()),
             slots_busy: add(r, "slots_busy", "Slots that are taken", plain()),
             jobs: add(
                 r,
                 "jobs_running",
                 "Jobs from their beginning to the word to the broker",
                 plain(),
+            ),
+            unacknowledged: add(
+                r,
+                "unacknowledged_deliveries",
+                "Deliveries that were taken from the broker and are not settled",
+                plain(),
+            ),
+            oldest_unacknowledged: add_in(
+                r,
+                Unit::Seconds,
+                "oldest_unacknowledged",
+                "For how long the oldest of them has been here; 0 without any",
+                Gauge::default(),
             ),
             models: add(r, "models", "Models that are loaded", plain()),
             consuming: add(r, "consuming", "1 while messages are taken from queues", plain()),
@@ -131,6 +153,8 @@ impl Gauges {
         set(&self.slots, moment.slots);
         set(&self.slots_busy, moment.slots_busy);
         set(&self.jobs, moment.jobs);
+        set(&self.unacknowledged, moment.unacknowledged);
+        self.oldest_unacknowledged.set(moment.oldest_unacknowledged.as_secs_f64());
         set(&self.models, moment.models);
         set(&self.consuming, moment.is_consuming.into());
         set(&self.store_up, moment.does_store_answer.into());

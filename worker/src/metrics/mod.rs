@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cipherscore_common::ModelId;
-use cipherscore_common::broker::{BrokerError, Delivery};
+use cipherscore_common::broker::{
+    BrokerError, Delivery, Disposition, Settle, Settlement, Settling,
+};
 use cipherscore_common::message::{Message, Payload, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,6 +36,7 @@ use self::labels::{
 };
 use self::services::ServiceMetrics;
 use crate::failure::Failure;
+use crate::pulse::{Attempt, Underway};
 
 /// What all names begin with.
 const PREFIX: &str = "cipherscore";
@@ -58,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) models: ModelLabels,
     jobs: JobMetrics,
     services: ServiceMetrics,
+    /// Deliveries that were taken and are not settled.
+    pub(crate) unacknowledged: Underway,
     gauges: Gauges,
     /// One more than the longest time that a job had waited when it began, since the last
     /// announcement; 0 when none began.
@@ -118,6 +123,7 @@ impl Metrics {
             jobs: JobMetrics::register(r),
             services: ServiceMetrics::register(r),
             gauges: Gauges::new(r),
+            unacknowledged: Underway::default(),
             longest_wait_ms: AtomicU64::new(0),
             all_rows: AtomicU64::new(0),
             registry,
@@ -139,14 +145,17 @@ impl Metrics {
         }
     }
 
-    /// A delivery arrived; returns it.
+    /// A delivery arrived; returns it, so that it is known until it is settled.
     pub(crate) fn delivered(&self, delivery: Delivery) -> Delivery {
         self.services.deliveries.inc();
         if delivery.returned > 0 {
             self.services.redeliveries.inc();
         }
         self.services.last_delivery.set(seconds_since_1970());
-        delivery
+        let Delivery { message, queue, returned, settlement } = delivery;
+        let unacknowledged = self.unacknowledged.begin();
+        let settlement = Settlement::new(Unacknowledged { settlement, unacknowledged });
+        Delivery { message, queue, returned, settlement }
     }
 
     /// Consuming began.
@@ -246,6 +255,23 @@ impl Metrics {
 
     pub(crate) fn gauges(&self) -> &Gauges {
         &self.gauges
+    }
+}
+
+/// A settlement that is known until it is done.
+struct Unacknowledged {
+    settlement: Settlement,
+    unacknowledged: Attempt,
+}
+
+impl Settle for Unacknowledged {
+    fn settle(self: Box<Self>, disposition: Disposition) -> Settling {
+        let Self { settlement, unacknowledged } = *self;
+        Box::pin(async move {
+            let settled = settlement.settle(disposition).await;
+            drop(unacknowledged);
+            settled
+        })
     }
 }
 

@@ -16,6 +16,8 @@ use crate::commands::keygen;
 
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a store that runs on keeps a key of the demo.
+const KEY_LEASE: Lease = Lease::days(1);
 
 /// New keys for a model, the evaluation key in the store.
 pub(super) struct Keys {
@@ -43,7 +45,7 @@ pub(super) async fn make_keys<B: Broker, S: Store>(
     {
         let blob = Blob::evaluation_key(client.tenant(), evaluation_key)?;
         key_id = Some(EvaluationKeyId::new(blob.name().id));
-        client.ensure_key(&blob, Lease::DEFAULT).await?;
+        client.ensure_key(&blob, KEY_LEASE).await?;
     }
     let store_seconds = started.elapsed().as_secs_f64();
     Ok(Keys { encryption, key_id, evaluation_key_bytes, make_seconds, store_seconds })

@@ -1,183 +1,100 @@
-//! Broker, store and workers of the demo: in this process, or real and private.
+//! Broker and store of the demo: in this process, or those that run elsewhere. The worker is in this
+//! process.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
-use cipherscore_common::broker::Broker;
-use cipherscore_common::broker::MemoryBroker;
+use anyhow::{Context, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
+use cipherscore_common::broker::{Broker, MemoryBroker};
 use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_common::{MemoryStore, ModelId, RedisConfig, RedisStore, Store};
-use cipherscore_testbed::{Process, RabbitMq, Redis};
 use cipherscore_worker::config::WorkerConfig;
 use cipherscore_worker::{Worker, WorkerHandle};
 
 use crate::commands::recorder;
-use crate::progress;
 
-/// How long workers may take to begin.
+/// How long the worker may take to take from its queues.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long workers may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// Worker processes beside real services.
-pub(super) const WORKERS: usize = 2;
+/// How often they are looked at.
+const START_POLL: Duration = Duration::from_millis(50);
 
-/// What the demo needs of its services, whichever they are.
-pub(super) trait Services {
-    type B: Broker;
-    type S: Store;
+/// What a line about a service says.
+type Described = (&'static str, String);
 
-    fn broker(&self) -> Self::B;
-    fn store(&self) -> Self::S;
-    /// Lines that say what they are.
-    fn describe(&self) -> Vec<(&'static str, String)>;
-    /// Ends the workers in order.
-    async fn end(&mut self) -> anyhow::Result<()>;
+/// A broker, a store, and a worker between them.
+pub(super) struct Services<B, S> {
+    pub(super) broker: B,
+    pub(super) store: Arc<S>,
+    worker: WorkerHandle<B, S>,
+    described: [Described; 3],
 }
 
-/// All in this process.
-pub(super) struct Embedded {
-    broker: MemoryBroker,
-    store: MemoryStore,
-    worker: WorkerHandle<MemoryBroker, MemoryStore>,
-}
-
-impl Embedded {
-    pub(super) async fn start(models: &Path) -> anyhow::Result<Self> {
+impl Services<MemoryBroker, MemoryStore> {
+    /// All in this process.
+    pub(super) async fn embedded(models: &Path) -> anyhow::Result<Self> {
+        let places = ["in this process".to_owned(), "in this process".to_owned()];
         let (broker, store) = (MemoryBroker::default(), MemoryStore::default());
+        Self::start(broker, [store.clone(), store], places, models).await
+    }
+}
+
+impl Services<AmqpBroker, RedisStore> {
+    /// RabbitMQ and Redis that run already, by their URLs.
+    pub(super) async fn running(broker: &str, redis: &str, models: &Path) -> anyhow::Result<Self> {
+        let broker = AmqpConfig::parse(broker).context("--broker")?.with_name("cipherscore demo");
+        let redis = RedisConfig::parse(redis).context("--redis")?;
+        let places = [format!("RabbitMQ, {}", broker.server()), format!("Redis, {redis}")];
+        let stores = [RedisStore::new(&redis)?, RedisStore::new(&redis)?];
+        Self::start(AmqpBroker::new(broker)?, stores, places, models).await
+    }
+}
+
+impl<B: Broker + Clone, S: Store> Services<B, S> {
+    async fn start(
+        broker: B,
+        [store, workers_store]: [S; 2],
+        [broker_place, store_place]: [String; 2],
+        models: &Path,
+    ) -> anyhow::Result<Self> {
         let mut config = WorkerConfig::default();
         config.models.folder = Some(models.to_owned());
         config.health.listen = None;
         config.worker.name = "worker-1".into();
-        let worker = Worker::open(config, broker.clone(), store.clone(), recorder()?).await?;
+        let worker = Worker::open(config, broker.clone(), workers_store, recorder()?).await?;
         let worker = worker.start().await?;
-        Ok(Self { broker, store, worker })
-    }
-}
-
-impl Services for Embedded {
-    type B = MemoryBroker;
-    type S = MemoryStore;
-
-    fn broker(&self) -> MemoryBroker {
-        self.broker.clone()
-    }
-
-    fn store(&self) -> MemoryStore {
-        self.store.clone()
-    }
-
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        let here = || "in this process".to_owned();
-        vec![("broker", here()), ("store", here()), ("worker", here())]
-    }
-
-    async fn end(&mut self) -> anyhow::Result<()> {
-        self.worker.drain();
-        self.worker.ended().await;
-        Ok(())
-    }
-}
-
-/// RabbitMQ, Redis and workers as processes of this one, on ports of their own.
-pub(super) struct Private {
-    // Ended first: they need the others.
-    workers: Vec<Process>,
-    rabbitmq: RabbitMq,
-    redis: Redis,
-    seconds: [f64; 2],
-}
-
-impl Private {
-    pub(super) fn start(models: &Path, json: bool) -> anyhow::Result<Self> {
-        let spinner = progress::spinner(json, "starting Redis (installing it if it is missing)");
-        let started = Instant::now();
-        let redis = Redis::start()?;
-        let redis_seconds = started.elapsed().as_secs_f64();
-        spinner.set_message("starting RabbitMQ (installing it if it is missing)");
-        let started = Instant::now();
-        let rabbitmq = RabbitMq::start()?;
-        let seconds = [redis_seconds, started.elapsed().as_secs_f64()];
-        spinner.finish_and_clear();
-        let mut services = Self { workers: Vec::new(), rabbitmq, redis, seconds };
-        for number in 1..=WORKERS {
-            services.workers.push(services.worker(number, models)?);
-        }
-        Ok(services)
-    }
-
-    /// A worker as an operator would start it; the URLs go by the environment, which other users
-    /// cannot read.
-    fn worker(&self, number: usize, models: &Path) -> anyhow::Result<Process> {
-        let threads = std::thread::available_parallelism()?.get().div_ceil(WORKERS).to_string();
-        let (broker, store) = (self.rabbitmq.url(), self.redis.url());
-        let (name, models) = (format!("worker-{number}"), models.display().to_string());
-        let variables = [
-            ("CIPHERSCORE_BROKER_URL", broker.as_str()),
-            ("CIPHERSCORE_REDIS_URL", store.as_str()),
-            ("CIPHERSCORE_WORKER__NAME", name.as_str()),
-            ("CIPHERSCORE_WORKER__THREADS", threads.as_str()),
-            ("CIPHERSCORE_MODELS__FOLDER", models.as_str()),
-            ("CIPHERSCORE_HEALTH__LISTEN", ""),
+        let described = [
+            ("broker", broker_place),
+            ("store", store_place),
+            ("worker", "in this process".to_owned()),
         ];
-        let program = std::env::current_exe()?;
-        Ok(Process::start(&program, &["worker", "start"], &variables)?)
+        Ok(Self { broker, store: Arc::new(store), worker, described })
+    }
+}
+
+impl<B: Broker, S: Store> Services<B, S> {
+    /// Lines that say what they are.
+    pub(super) fn describe(&self) -> &[Described] {
+        &self.described
     }
 
-    /// Waits until every worker takes from the queues of every model.
-    pub(super) async fn wait_for_workers(&mut self, models: &[ModelId]) -> anyhow::Result<()> {
-        let broker = self.broker();
+    /// Waits until the worker takes from the queue of every model.
+    pub(super) async fn wait_for_worker(&self, models: &[ModelId]) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         for model in models {
             let queue = job_queue(*model, Lane::Normal);
-            loop {
-                let state = broker.queue_state(&queue).await?;
-                if state.is_some_and(|state| state.consumers as usize >= WORKERS) {
-                    break;
-                }
-                let late = Instant::now() > deadline;
-                for worker in &mut self.workers {
-                    if worker.has_ended() {
-                        bail!("a worker has ended: {}", worker.printed());
-                    }
-                }
-                ensure!(!late, "the workers do not begin: {}", self.workers[0].printed());
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            while self.broker.queue_state(&queue).await?.is_none_or(|state| state.consumers == 0) {
+                ensure!(Instant::now() < deadline, "the worker does not take from {queue}");
+                tokio::time::sleep(START_POLL).await;
             }
         }
         Ok(())
     }
-}
 
-impl Services for Private {
-    type B = AmqpBroker;
-    type S = RedisStore;
-
-    fn broker(&self) -> AmqpBroker {
-        let config = AmqpConfig::parse(&self.rabbitmq.url()).expect("our own URL");
-        AmqpBroker::new(config.with_name("cipherscore demo")).expect("our own configuration")
-    }
-
-    fn store(&self) -> RedisStore {
-        let config = RedisConfig::parse(&self.redis.url()).expect("our own URL");
-        RedisStore::new(&config).expect("our own configuration")
-    }
-
-    fn describe(&self) -> Vec<(&'static str, String)> {
-        let [redis, rabbitmq] = self.seconds;
-        let workers: Vec<_> = self.workers.iter().map(|one| one.process_id().to_string()).collect();
-        vec![
-            ("broker", format!("RabbitMQ, private, started in {rabbitmq:.1} s")),
-            ("store", format!("Redis, private, started in {redis:.1} s")),
-            ("workers", format!("{WORKERS} processes ({})", workers.join(", "))),
-        ]
-    }
-
-    async fn end(&mut self) -> anyhow::Result<()> {
-        for worker in &mut self.workers {
-            ensure!(worker.end(END_TIMEOUT)?, "a worker did not end: {}", worker.printed());
-        }
-        Ok(())
+    /// Ends the worker in order.
+    pub(super) async fn end(&mut self) {
+        self.worker.drain();
+        self.worker.ended().await;
     }
 }

@@ -156,12 +156,13 @@ fn print(shown: &Shown) {
     for worker in &shown.workers {
         let cache = size(usize::try_from(worker.key_cache_bytes).unwrap_or(usize::MAX));
         say!(
-            "worker {} (version {}): {} of {} slots busy, {} jobs answered, {} of them failed, {} rows, \
-             {} models, keys {cache}",
+            "worker {} (version {}): {} of {} slots busy, {}, {} jobs answered, {} of them failed, \
+             {} rows, {} models, keys {cache}",
             printable(&worker.worker),
             printable(&worker.version),
             worker.activity.busy,
             worker.slots,
+            view::unacknowledged(&worker.activity),
             worker.answered,
             worker.activity.failed,
             worker.activity.rows,

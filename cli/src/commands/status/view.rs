@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cipherscore_common::Presence;
 use cipherscore_common::message::Timestamp;
+use cipherscore_common::{Activity, Presence};
 use console::Term;
 use indicatif::HumanBytes;
 
@@ -71,19 +71,33 @@ fn lines(shown: &Shown, rates: &Rates, now: Timestamp) -> Vec<String> {
     lines
 }
 
+/// What a worker, or several, have taken from the broker and not settled.
+pub(super) fn unacknowledged(activity: &Activity) -> String {
+    let oldest = activity.oldest_unacknowledged_ms;
+    let oldest = oldest.map(|oldest| format!(" (the oldest for {})", duration(oldest)));
+    format!("{} unacknowledged{}", activity.unacknowledged, oldest.unwrap_or_default())
+}
+
 fn summary(shown: &Shown, rates: &Rates) -> String {
     let of = |part: fn(&Presence) -> usize| shown.workers.iter().map(part).sum::<usize>();
     let waiting = shown.queues.iter().filter(|queue| queue.model_id.is_some());
     let waiting: u64 = waiting.filter_map(|queue| queue.waiting).map(u64::from).sum();
     let waits = shown.workers.iter().filter_map(|worker| worker.activity.longest_wait_ms);
+    let activities = shown.workers.iter().map(|worker| worker.activity);
+    let taken = activities.fold(Activity::default(), |all, one| Activity {
+        unacknowledged: all.unacknowledged.saturating_add(one.unacknowledged),
+        oldest_unacknowledged_ms: all.oldest_unacknowledged_ms.max(one.oldest_unacknowledged_ms),
+        ..all
+    });
     let (jobs, rows) = per_second(rates.all());
     format!(
-        "{} workers, {} of {} slots busy; {waiting} jobs wait, the oldest that began waited {}; \
+        "{} workers, {} of {} slots busy; {waiting} jobs wait, the oldest that began waited {}; {}; \
          {jobs} jobs/s, {rows} rows/s",
         shown.workers.len(),
         of(|worker| worker.activity.busy),
         of(|worker| worker.slots),
         waits.max().map_or(NOTHING.into(), duration),
+        unacknowledged(&taken),
     )
 }
 
@@ -173,6 +187,8 @@ mod tests {
                 failed: 5,
                 rows: 900,
                 longest_wait_ms: Some(3250),
+                unacknowledged: 6,
+                oldest_unacknowledged_ms: Some(61_000),
             },
         };
         let queues = vec![queue("q", true, Some(41)), queue("cs.dead", false, Some(6))];
@@ -183,6 +199,7 @@ mod tests {
         };
         assert!(lines[0].contains("1 workers, 2 of 4 slots busy; 41 jobs wait"), "{}", lines[0]);
         assert!(lines[0].contains("waited 3.2s"), "{}", lines[0]);
+        assert!(lines[0].contains("6 unacknowledged (the oldest for 61s)"), "{}", lines[0]);
         assert!(found(&[&model.to_string()[..MODEL_DIGITS], "high", "41", "3"]), "{lines:#?}");
         assert!(found(&["cs.dead", "6"]), "{lines:#?}");
         let cells = ["host-1", "3.0s", "2/4", "2", "77", "5", "-", "-", "3.2s", "1.00", "MiB", "1"];

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
 pub(super) struct Link {
     connection: lapin::Connection,
     socket: Socket,
+    /// Whether this side ended it, which lapin notices later.
+    killed: AtomicBool,
     /// Channels with confirms that nobody publishes on.
     pub(super) idle: SyncMutex<Vec<Channel>>,
 }
@@ -94,6 +97,36 @@ impl Drop for HandshakeGuard {
     fn drop(&mut self) {
         if let Some(socket) = self.0.take() {
             socket.shut_down();
+        }
+    }
+}
+
+/// Something that the broker was asked for and has not answered. **Whoever gives up waiting ends the
+/// connection**, by a timeout or by dropping the future: the broker may still do it when nobody is
+/// there to see. A consumer that comes late takes messages that nobody settles; a message that is
+/// half written keeps its channel from being closed; an answer that comes to a closed channel ends
+/// the connection anyway, at another time. With the connection all of it is gone, at the broker as
+/// well, and what was unsettled comes again.
+///
+/// Every wait for an answer goes through [`Slot::answer`] or holds one of these. The only one that
+/// lives longer is the cancelling of a consumer, which is still read until its subscription ends.
+pub(super) struct Begun(Option<Arc<Link>>);
+
+impl Begun {
+    pub(super) fn on(link: &Arc<Link>) -> Self {
+        Self(Some(link.clone()))
+    }
+
+    /// The answer is here.
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.kill();
         }
     }
 }
@@ -147,11 +180,16 @@ impl Link {
             }
         };
         guard.0 = None;
-        Ok(Self { connection, socket, idle: SyncMutex::default() })
+        let (killed, idle) = (AtomicBool::new(false), SyncMutex::default());
+        Ok(Self { connection, socket, killed, idle })
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.connection.status().connected()
+        !self.is_killed() && self.connection.status().connected()
+    }
+
+    fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
     }
 
     /// Whether the broker takes no messages for now.
@@ -165,7 +203,19 @@ impl Link {
 
     /// Ends it without asking: everybody who waits for something on it gets an error.
     pub(super) fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         self.socket.shut_down();
+    }
+
+    /// What an error of lapin on this connection is to us.
+    pub(super) fn error(&self, server: &str, error: &lapin::Error) -> BrokerError {
+        match broker_error(server, error) {
+            BrokerError::Unavailable { server, .. } if self.is_killed() => {
+                let reason = "an answer did not come in time, which ended the connection".into();
+                BrokerError::Unavailable { server, reason }
+            }
+            other => other,
+        }
     }
 
     async fn close(&self, limit: Duration) {
@@ -226,16 +276,29 @@ impl Slot {
         link.is_some_and(|link| link.is_up() && link.is_blocked())
     }
 
-    /// Waits for an answer on a connection, with a timeout.
+    /// Waits for an answer on a connection; after the timeout the connection ends, see [`Begun`].
     pub(super) async fn answer<T>(
         &self,
+        link: &Arc<Link>,
         answer: impl Future<Output = lapin::Result<T>>,
     ) -> Result<T, BrokerError> {
+        let begun = Begun::on(link);
+        let answered = self.answer_in_time(link, answer).await?;
+        begun.answered();
+        answered
+    }
+
+    /// Waits for an answer: within, what it says; without, that there is none in time.
+    pub(super) async fn answer_in_time<T>(
+        &self,
+        link: &Link,
+        answer: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<Result<T, BrokerError>, BrokerError> {
         let limit = self.config.confirm_timeout;
-        let Ok(answered) = timeout(limit, answer).await else {
-            return Err(self.unavailable(format!("no answer within {limit:?}")));
-        };
-        answered.map_err(|error| broker_error(&self.config.server(), &error))
+        match timeout(limit, answer).await {
+            Ok(answered) => Ok(answered.map_err(|error| link.error(&self.config.server(), &error))),
+            Err(_) => Err(self.unavailable(format!("no answer within {limit:?}"))),
+        }
     }
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> BrokerError {

@@ -1,12 +1,13 @@
 //! Exchanges and queues, made or looked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::connection::{NOT_FOUND, PRECONDITION_FAILED, Slot, broker_error, reply_code};
+use super::connection::{Link, NOT_FOUND, PRECONDITION_FAILED, Slot, broker_error, reply_code};
 use crate::broker::{BrokerError, QueueState};
 use crate::topology::{Declare, Exchange, ExchangeKind, Queue, RETRY_STEP_HEADER, Topology};
 
@@ -22,12 +23,12 @@ pub(super) async fn declare(
         Declare::Leave => return Ok(()),
     };
     let link = slot.get().await?;
-    let channel = slot.answer(link.channel()).await?;
+    let channel = slot.answer(&link, link.channel()).await?;
     for exchange in &topology.exchanges {
-        step(slot, declare_exchange(&channel, exchange, passive)).await?;
+        step(slot, &link, declare_exchange(&channel, exchange, passive)).await?;
     }
     for queue in &topology.queues {
-        step(slot, declare_queue(&channel, queue, passive)).await?;
+        step(slot, &link, declare_queue(&channel, queue, passive)).await?;
     }
     Ok(())
 }
@@ -35,11 +36,12 @@ pub(super) async fn declare(
 /// One declaration; its refusal says what to do.
 async fn step(
     slot: &Slot,
+    link: &Arc<Link>,
     declaring: impl Future<Output = lapin::Result<()>>,
 ) -> Result<(), BrokerError> {
     let mut code = None;
     let declaring = async { declaring.await.inspect_err(|error| code = reply_code(error)) };
-    let declared = slot.answer(declaring).await;
+    let declared = slot.answer(link, declaring).await;
     declared.map_err(|error| match (code, error) {
         (Some(PRECONDITION_FAILED), BrokerError::Refused { server, reason }) => {
             let reason = format!(
@@ -134,7 +136,7 @@ pub(super) async fn queue_state(
     queue: &str,
 ) -> Result<Option<QueueState>, BrokerError> {
     let link = slot.get().await?;
-    let channel = slot.answer(link.channel()).await?;
+    let channel = slot.answer(&link, link.channel()).await?;
     let Ok(name) = ShortString::try_new(queue) else { return Ok(None) };
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let looking = async {
@@ -149,7 +151,7 @@ pub(super) async fn queue_state(
             Err(error) => Err(error),
         }
     };
-    let found = slot.answer(looking).await?;
+    let found = slot.answer(&link, looking).await?;
     Ok(found.map(|found| QueueState {
         messages: found.message_count(),
         consumers: found.consumer_count(),

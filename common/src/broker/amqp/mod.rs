@@ -1,8 +1,10 @@
 //! The broker over AMQP 0.9.1, as RabbitMQ speaks it.
 //!
-//! There are two connections: one consumes, settles and declares, the other publishes. When
-//! memory or disk is short, RabbitMQ stops reading from connections that published; the other one
-//! goes on settling, and tells how full queues are.
+//! There are three connections: one consumes, settles and declares, one publishes, and one asks how
+//! full queues are. When memory or disk is short, RabbitMQ stops reading from connections that
+//! published; the others go on. Whoever gives up waiting for an answer ends the connection, and a
+//! queue that is slow to tell how full it is must not end the deliveries of others. Each is made
+//! when it is needed.
 //!
 //! Nothing recovers behind the caller's back: an error ends a subscription, and the next call
 //! connects again. A broker that is silent is noticed by timeouts, and by heartbeats in twice
@@ -30,10 +32,11 @@ use super::{Broker, BrokerError, QueuePrefetch, QueueState};
 use crate::message::Message;
 use crate::topology::{Declare, Topology};
 
-/// RabbitMQ. Clones share its two connections, which are made when they are needed.
+/// RabbitMQ. Clones share its connections, which are made when they are needed.
 #[derive(Clone)]
 pub struct AmqpBroker {
     consuming: Arc<Slot>,
+    asking: Arc<Slot>,
     publisher: Arc<Publisher>,
 }
 
@@ -43,15 +46,16 @@ impl AmqpBroker {
         let config = Arc::new(config.checked()?);
         Ok(Self {
             consuming: Arc::new(Slot::new(config.clone(), "consumes")),
+            asking: Arc::new(Slot::new(config.clone(), "asks")),
             publisher: Arc::new(Publisher::new(Slot::new(config, "publishes"))),
         })
     }
 
-    /// Ends both connections in order, or without order when that takes longer than the limit.
+    /// Ends the connections in order, or without order when that takes longer than the limit.
     /// What was delivered and is not settled comes again. A later call connects anew.
     pub async fn close(&self, limit: Duration) {
         let publishing = self.publisher.slot().close(limit);
-        tokio::join!(self.consuming.close(limit), publishing);
+        tokio::join!(self.consuming.close(limit), self.asking.close(limit), publishing);
     }
 }
 
@@ -71,7 +75,7 @@ impl Broker for AmqpBroker {
     }
 
     async fn queue_state(&self, queue: &str) -> Result<Option<QueueState>, BrokerError> {
-        declare::queue_state(&self.consuming, queue).await
+        declare::queue_state(&self.asking, queue).await
     }
 
     fn is_blocked(&self) -> bool {

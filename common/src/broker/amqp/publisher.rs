@@ -1,6 +1,6 @@
 //! Publishing: persistent, mandatory, confirmed.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -9,7 +9,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Link, Slot, broker_error};
+use super::connection::{Begun, Link, Slot};
 use super::convert;
 use crate::broker::BrokerError;
 use crate::message::Message;
@@ -35,19 +35,6 @@ struct Ready<'a> {
     routing_key: ShortString,
     properties: BasicProperties,
     body: &'a [u8],
-}
-
-/// Ends the connection when nobody waits any more for something that it has only begun. Its
-/// frames are still in lapin's queue, where a closing of the channel would overtake them, and
-/// the broker ends a connection that writes to a closed channel.
-struct Begun<'a>(Option<&'a Link>);
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if let Some(link) = self.0 {
-            link.kill();
-        }
-    }
 }
 
 impl Publisher {
@@ -97,16 +84,20 @@ impl Publisher {
         })
     }
 
-    async fn confirmed(&self, link: &Link, ready: Ready<'_>) -> Result<Confirmation, BrokerError> {
+    async fn confirmed(
+        &self,
+        link: &Arc<Link>,
+        ready: Ready<'_>,
+    ) -> Result<Confirmation, BrokerError> {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await.ok();
         while link.is_blocked() && link.is_up() {
             sleep(BLOCKED_CHECK).await;
         }
         let server = || self.slot.config.server();
-        let channel = channel(link).await.map_err(|error| broker_error(&server(), &error))?;
+        let channel = channel(link).await.map_err(|error| link.error(&server(), &error))?;
         let confirmed = send(link, &channel, ready).await.map_err(|error| {
-            match broker_error(&server(), &error) {
+            match link.error(&server(), &error) {
                 // It may have been stored before the connection broke.
                 BrokerError::Unavailable { reason, .. } => unconfirmed(reason),
                 other => other,
@@ -117,30 +108,36 @@ impl Publisher {
     }
 }
 
-async fn channel(link: &Link) -> lapin::Result<Channel> {
+async fn channel(link: &Arc<Link>) -> lapin::Result<Channel> {
     let idle = || link.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
     while let Some(channel) = idle() {
         if channel.status().connected() {
             return Ok(channel);
         }
     }
-    let mut begun = Begun(Some(link));
+    let begun = Begun::on(link);
     let opened = async {
         let channel = link.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
     };
     let opened = opened.await;
-    begun.0 = None;
+    begun.answered();
     opened
 }
 
-async fn send(link: &Link, channel: &Channel, ready: Ready<'_>) -> lapin::Result<Confirmation> {
+/// Only the writing has to be waited for: a confirm that comes late tells of a message that is
+/// published again under its id.
+async fn send(
+    link: &Arc<Link>,
+    channel: &Channel,
+    ready: Ready<'_>,
+) -> lapin::Result<Confirmation> {
     let Ready { exchange, routing_key, properties, body } = ready;
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let mut begun = Begun(Some(link));
+    let begun = Begun::on(link);
     let written = channel.basic_publish(exchange, routing_key, options, body, properties).await;
-    begun.0 = None;
+    begun.answered();
     written?.await
 }
 

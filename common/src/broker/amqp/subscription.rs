@@ -16,7 +16,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Consumer};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{Slot, broker_error};
+use super::connection::{Begun, Link, Slot};
 use super::convert;
 use crate::broker::{
     BrokerError, Delivery, Disposition, QueuePrefetch, Settle, Settled, Settlement, Settling,
@@ -37,8 +37,11 @@ pub struct AmqpSubscription {
 }
 
 struct Open {
+    link: Arc<Link>,
     channel: Channel,
     sources: Vec<Source>,
+    /// Cancellings that the broker has not answered: deliveries are taken until it does.
+    cancelling: Vec<Begun>,
 }
 
 struct Source {
@@ -52,8 +55,8 @@ pub(super) async fn subscribe(
     queues: &[QueuePrefetch],
 ) -> Result<AmqpSubscription, BrokerError> {
     let link = slot.get().await?;
-    let channel = slot.answer(link.channel()).await?;
-    let mut open = Open { channel, sources: Vec::new() };
+    let channel = slot.answer(&link, link.channel()).await?;
+    let mut open = Open { link, channel, sources: Vec::new(), cancelling: Vec::new() };
     for queue in queues {
         open.start(slot, queue).await?;
     }
@@ -74,7 +77,7 @@ impl Open {
             // The broker makes up a name for the consumer.
             self.channel.basic_consume(name, "".into(), options, FieldTable::default()).await
         };
-        let consumer = slot.answer(consuming).await?;
+        let consumer = slot.answer(&self.link, consuming).await?;
         self.sources.push(Source { queue: queue.clone(), consumer, stopped: false });
         Ok(())
     }
@@ -91,11 +94,11 @@ impl Open {
                     // What arrived before the channel broke comes again.
                     if delivered.acker.usable() {
                         let limit = slot.config.confirm_timeout;
-                        return Poll::Ready(Ok(source.delivery(delivered, limit)));
+                        return Poll::Ready(Ok(source.delivery(delivered, &self.link, limit)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Err(broker_error(&slot.config.server(), &error)));
+                    return Poll::Ready(Err(self.link.error(&slot.config.server(), &error)));
                 }
                 Poll::Ready(None) if source.stopped => {
                     self.sources.remove(index);
@@ -112,9 +115,9 @@ impl Open {
 }
 
 impl Source {
-    fn delivery(&self, delivered: Delivered, limit: Duration) -> Delivery {
-        let acker = delivered.acker.clone();
-        let settlement = Settlement::new(SettleAmqp { acker, limit });
+    fn delivery(&self, delivered: Delivered, link: &Arc<Link>, limit: Duration) -> Delivery {
+        let (acker, link) = (delivered.acker.clone(), link.clone());
+        let settlement = Settlement::new(SettleAmqp { acker, link, limit });
         let (message, returned) = convert::message(delivered);
         Delivery { message, queue: self.queue.clone(), returned, settlement }
     }
@@ -156,8 +159,13 @@ impl Subscription for AmqpSubscription {
         for source in open.sources.iter_mut().filter(|source| source.queue == queue) {
             source.stopped = true;
             let options = BasicCancelOptions::default();
+            open.cancelling.push(Begun::on(&open.link));
             let cancelling = open.channel.basic_cancel(source.consumer.tag(), options);
-            self.slot.answer(cancelling).await?;
+            let answered = self.slot.answer_in_time(&open.link, cancelling).await?;
+            if let Some(begun) = open.cancelling.pop() {
+                begun.answered();
+            }
+            answered?;
         }
         Ok(())
     }
@@ -165,6 +173,7 @@ impl Subscription for AmqpSubscription {
 
 struct SettleAmqp {
     acker: Acker,
+    link: Arc<Link>,
     /// How long the word may wait to be written.
     limit: Duration,
 }
@@ -191,7 +200,12 @@ impl Settle for SettleAmqp {
             // nobody reads its queue any more, and nobody empties it.
             let ended = async {
                 let started = Instant::now();
-                while !self.acker.poisoned() && started.elapsed() < self.limit {
+                while !self.acker.poisoned() {
+                    if started.elapsed() >= self.limit {
+                        // Unsettled, it would keep its place for as long as the connection lives.
+                        self.link.kill();
+                        break;
+                    }
                     sleep(TOLD_CHECK).await;
                 }
                 // It may have been told all the same, and is answered in the next moment.

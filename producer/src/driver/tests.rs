@@ -1,0 +1,220 @@
+//! The seam to journals: what they are told, when, and what is taken back without one.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::sync::Mutex;
+
+use cipherscore_common::broker::{Disposition, MemoryBroker, QueuePrefetch, Subscription};
+use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload as Body, Reply, Timings};
+use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
+use cipherscore_common::{Digest, MarkStore, MemoryStore};
+
+use super::*;
+use crate::client::{ClientOptions, InFlight};
+use crate::stream::StreamError;
+
+/// What a journal was told, and what the worker got, in their order.
+type Told = Arc<Mutex<Vec<&'static str>>>;
+
+/// Keeps nothing but what it was told.
+struct Recording<const OUTLIVES: bool> {
+    told: Told,
+    /// The job of an earlier process.
+    earlier: Option<JobId>,
+}
+
+impl<const OUTLIVES: bool> Journal for Recording<OUTLIVES> {
+    type Results = Vec<u8>;
+    type End = Result<Vec<u8>, String>;
+    type Error = StreamError;
+
+    const OUTLIVES: bool = OUTLIVES;
+
+    async fn begin(&self, new: NewJob) -> Result<Option<Ticket>, StreamError> {
+        self.told.lock().unwrap().push(if new.follows { "begin after another" } else { "begin" });
+        let earlier = self.earlier.map(|job| Ticket::of_earlier(job, None));
+        Ok(Some(earlier.unwrap_or(new.ticket)))
+    }
+
+    async fn published(&self, _job: JobId, _payload: Option<Digest>) -> Result<(), StreamError> {
+        self.told.lock().unwrap().push("published");
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        _heard: Heard,
+        end: Result<Vec<u8>, String>,
+    ) -> Result<Self::End, StreamError> {
+        self.told.lock().unwrap().push(if end.is_ok() { "results" } else { "failure" });
+        Ok(end)
+    }
+}
+
+struct World {
+    broker: MemoryBroker,
+    store: MemoryStore,
+    queue: ReplyQueue,
+    model_id: ModelId,
+    told: Told,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (broker, store) = (MemoryBroker::default(), MemoryStore::default());
+        let model_id = ModelId::of(b"model");
+        for topology in [Topology::shared(), Topology::of_model(model_id)] {
+            broker.declare(&topology, Declare::Create).await.unwrap();
+        }
+        let queue = ReplyQueue::new(&"tenant".parse().unwrap(), "client").unwrap();
+        Self { broker, store, queue, model_id, told: Told::default() }
+    }
+
+    async fn driver(&self) -> Driver<MemoryBroker, MemoryStore> {
+        let (broker, store) = (Arc::new(self.broker.clone()), Arc::new(self.store.clone()));
+        let (queue, options) = (self.queue.clone(), ClientOptions::default());
+        let client = Client::open(broker, store, queue, options, Events::ignored()).await.unwrap();
+        Driver::new(client, Lease::DEFAULT, None, Events::ignored())
+    }
+
+    fn source(&self) -> Source<StreamError> {
+        Source {
+            target: Target { model_id: self.model_id, key: None },
+            payload_bytes: 4,
+            make: Arc::new(|| Ok(Payload { rows: 1, bytes: b"rows".to_vec() })),
+        }
+    }
+
+    fn sink<const OUTLIVES: bool>(&self, earlier: Option<JobId>) -> Sink<Recording<OUTLIVES>> {
+        let told = Arc::clone(&self.told);
+        Sink { read: Arc::new(Ok), journal: Recording { told, earlier } }
+    }
+
+    /// Answers jobs with these outcomes, one after the other. Returns their ids.
+    async fn answer(&self, outcomes: Vec<Outcome>) -> Vec<JobId> {
+        let queue = job_queue(self.model_id, Lane::default());
+        let queues = [QueuePrefetch { queue, prefetch: 1 }];
+        let mut subscription = self.broker.subscribe(&queues).await.unwrap();
+        let mut jobs = Vec::new();
+        for outcome in outcomes {
+            let delivery = subscription.next().await.unwrap();
+            let job = Job::from_message(&delivery.message).unwrap();
+            jobs.push(job.id);
+            let reply = Reply {
+                job: job.id,
+                correlation_id: None,
+                model_id: Some(self.model_id),
+                worker: "worker".into(),
+                timings: Timings::default(),
+                trace: None,
+                outcome,
+            };
+            self.broker.publish(&reply.to_message(&job.reply_to)).await.unwrap();
+            delivery.settlement.settle(Disposition::Ack).await.unwrap();
+        }
+        jobs
+    }
+}
+
+fn failed(code: ErrorCode) -> Outcome {
+    Outcome::Failed { code, reason: "on request".into() }
+}
+
+fn scored() -> Outcome {
+    Outcome::Scored(Body::Inline(b"outputs".to_vec()))
+}
+
+#[tokio::test]
+async fn a_journal_is_told_of_each_step_before_the_next() {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let (source, sink) = (world.source(), world.sink::<true>(None));
+    let mut unit = driver.unit::<Recording<true>>();
+    let outcomes = vec![failed(ErrorCode::DeadlineExceeded), scored()];
+    let (end, jobs) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    assert_eq!(end.unwrap(), Ok(b"outputs".to_vec()));
+    let told = ["begin", "published", "begin after another", "published", "results"];
+    assert_eq!(*world.told.lock().unwrap(), told);
+    assert_ne!(jobs[0], jobs[1]);
+    assert_eq!(unit.counts(), Counts { begun: 2, published: 2, again: 1 });
+}
+
+#[tokio::test]
+async fn what_has_no_remedy_ends_a_unit() {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let (source, sink) = (world.source(), world.sink::<true>(None));
+    let mut unit = driver.unit::<Recording<true>>();
+    let outcomes = vec![failed(ErrorCode::Poison)];
+    let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    assert_eq!(end.unwrap(), Err("poison: on request".to_owned()));
+    assert_eq!(*world.told.lock().unwrap(), ["begin", "published", "failure"]);
+}
+
+/// The answer that came while nobody listened is not lost, and the job keeps its id.
+#[tokio::test]
+async fn a_journal_may_say_which_job_it_is() {
+    let world = World::new().await;
+    let (earlier, model_id) = (JobId::random(), world.model_id);
+    let mut driver = world.driver().await;
+    let mut unit = driver.unit::<Recording<true>>();
+    unit.expect(InFlight { job: earlier, model_id, payload: None }).unwrap();
+    driver.listen();
+    let (source, sink) = (world.source(), world.sink::<true>(Some(earlier)));
+    let (end, jobs) =
+        tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(vec![scored()]));
+    assert_eq!((end.unwrap(), jobs), (Ok(b"outputs".to_vec()), vec![earlier]));
+}
+
+#[tokio::test]
+async fn a_job_that_is_overdue_is_followed_by_another() {
+    let world = World::new().await;
+    let (earlier, model_id) = (JobId::random(), world.model_id);
+    let mut driver = world.driver().await;
+    let mut unit = driver.unit::<Recording<true>>();
+    unit.expect(InFlight { job: earlier, model_id, payload: None }).unwrap();
+    unit.accept(earlier);
+    unit.await_answer(Ticket { job: earlier, deadline: None, due: Some(Instant::now()) });
+    driver.listen();
+    let sink = world.sink::<true>(None);
+    let arrived = unit.next().await.unwrap();
+    assert!(matches!(arrived, Arrived::Overdue(job) if job == earlier));
+    let Taken::Without(without) = driver.take(&unit, &sink, arrived).await.unwrap() else {
+        panic!("an overdue job has no results")
+    };
+    assert!(without.may_pass() && !unit.awaits());
+    driver.put_off(&unit, &sink, without).await.unwrap();
+    // There was no reply that could be lost.
+    assert!(world.told.lock().unwrap().is_empty());
+}
+
+/// Drops a unit whose job is at the broker. Returns whether it was cancelled.
+async fn is_taken_back<const OUTLIVES: bool>() -> bool {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let (source, sink) = (world.source(), world.sink::<OUTLIVES>(None));
+    let mut unit = driver.unit::<Recording<OUTLIVES>>();
+    let queue = job_queue(world.model_id, Lane::default());
+    let queues = [QueuePrefetch { queue, prefetch: 1 }];
+    let mut subscription = world.broker.subscribe(&queues).await.unwrap();
+    let delivery = tokio::select! {
+        _ = driver.run(&mut unit, &source, &sink) => panic!("nobody answered"),
+        delivery = subscription.next() => delivery.unwrap(),
+    };
+    let job = Job::from_message(&delivery.message).unwrap();
+    drop(unit);
+    // What is spawned runs while this waits.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    world.store.marks(&job.tenant, job.id).await.unwrap().cancelled
+}
+
+#[tokio::test]
+async fn jobs_are_left_to_a_later_process_or_taken_back() {
+    assert!(is_taken_back::<false>().await);
+    assert!(!is_taken_back::<true>().await);
+}
