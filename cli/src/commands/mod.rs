@@ -38,6 +38,7 @@ use cipherscore_producer::rows::ExtraColumns;
 use clap::Args;
 use serde::Serialize;
 
+pub(crate) use crate::print::printable;
 use crate::print::say;
 
 /// First argument that makes this program the recorder of a circuit.
@@ -153,11 +154,6 @@ fn require_separate_json(json: bool, output: &Path) -> anyhow::Result<()> {
         "--json prints on standard output; give --output a file"
     );
     Ok(())
-}
-
-/// A stranger's text, without what would command the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints a report as JSON, or whatever `human` prints of it.
