@@ -18,5 +18,5 @@
 #![allow(clippy::missing_panics_doc, reason = "every function here panics where it is broken")]
 
 pub mod broker;
-pub mod samples;
+pub mod fixtures;
 pub mod store;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::samples::{bytes, key, lease, presence, read, tenant};
+use super::fixtures::{bytes, key, lease, presence, read, tenant};
 use crate::{
     Blob, BlobKind, BlobName, BlobReader, BlobStore, CHUNK_BYTES, Digest, ErrorClass,
     EvaluationKeyId, JobId, Lease, MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH, MarkStore, Marks,

@@ -4,4 +4,6 @@
 
 pub(crate) mod private_redis;
 
-pub(crate) use cipherscore_common::contract::samples::{bytes, key, lease, presence, read, tenant};
+pub(crate) use cipherscore_common::contract::fixtures::{
+    bytes, key, lease, presence, read, tenant,
+};
