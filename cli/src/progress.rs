@@ -6,7 +6,7 @@ use cipherscore_producer::events::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
-use crate::commands::printable;
+use crate::print::printable;
 
 /// A spinner for a step without a known length.
 pub(crate) fn spinner(json: bool, what: &'static str) -> ProgressBar {
