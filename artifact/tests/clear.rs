@@ -12,7 +12,7 @@ use cipherscore_artifact::matrix::Matrix;
 use cipherscore_artifact::model::{EncryptionError, OpenClientError, open_client};
 use cipherscore_artifact::server::{OpenServerError, ServerZip, describe, open_server};
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_engine::artifact::Digest;
+use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::evaluator::EvaluationError;
 
 fn zips() -> ClearZips {
@@ -33,7 +33,7 @@ fn is_said(facts: &[Facts]) {
 fn rows_are_scored_and_nothing_is_encrypted() {
     let ClearZips { client, server } = zips();
     let model = open_client(&client).unwrap();
-    assert_eq!(model.model_id(), Some(Digest::of(&server)));
+    assert_eq!(model.model_id(), Some(ModelId::of(&server)));
     assert!(model.fits(&server).unwrap() && !model.fits(&client).unwrap());
     assert!(model.interface().class_name.contains("ENCRYPTS NOTHING"));
     let rows = Matrix::new(2, vec![30.0, 1.5, 45.0, 2.0, -4.0, 0.0]);

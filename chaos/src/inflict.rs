@@ -1,11 +1,12 @@
 //! What each fault does.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use fastrand::Rng;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::fleet::Fleet;
 use crate::schedule::Fault;
@@ -50,12 +51,12 @@ impl Inflictor {
 
     /// The workers.
     pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fleet.lock()
     }
 
     /// How long it took, after each kill of the broker, until something was evaluated again.
     pub fn recoveries(&self) -> Vec<Duration> {
-        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.recoveries.lock().clone()
     }
 
     /// How many evaluations were begun.
@@ -158,7 +159,7 @@ impl Inflictor {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        let mut recoveries = self.recoveries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recoveries = self.recoveries.lock();
         recoveries.push(started.elapsed());
         Ok(())
     }

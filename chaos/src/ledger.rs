@@ -1,11 +1,11 @@
 //! What was asked, and what has come back.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::JobId;
 use cipherscore_common::message::ErrorCode;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Descriptions of wrong answers that are kept.
 const MAX_DESCRIBED: usize = 20;
@@ -69,7 +69,7 @@ pub struct Standing {
 impl Ledger {
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A job is about to be asked for.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +12,7 @@ use cipherscore_common::broker::{Broker, amqp::AmqpBroker};
 use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_testbed::RabbitMqOptions;
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -40,6 +41,9 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 const MAX_RETURNS: u32 = 6;
 /// Grace period of the workers.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// Memory of the workers: at which second, and how many bytes.
+type Memory = Arc<Mutex<Vec<(f64, u64)>>>;
 
 /// What is to be done.
 pub struct RunPlan {
@@ -74,27 +78,8 @@ pub async fn run(plan: RunPlan) -> anyhow::Result<RunReport> {
     expect_consumers(&broker, &models, workers).await?;
     let inflictor = Arc::new(Inflictor::new(services, fleet, folder.path().to_owned()));
 
-    let started = Instant::now();
-    let memory = Arc::new(Mutex::new(Vec::new()));
-    let mut beside = JoinSet::new();
-    beside.spawn(load.clone().receive());
-    beside.spawn(watch(inflictor.clone(), memory.clone(), started));
-    let planned = schedule(&faults, pace.jobs, pace.seed);
-    let published = load.publish(pace);
-    let broken = break_things(inflictor.clone(), load.clone(), planned, pace.seed);
-    let answered = async {
-        tokio::try_join!(published, broken)?;
-        wait_for_answers(&load).await;
-        anyhow::Ok(())
-    };
-    tokio::select! {
-        answered = answered => answered?,
-        ended = beside.join_next() => match ended {
-            Some(ended) => ended??,
-            None => bail!("nobody watches"),
-        }
-    }
-    let time = started.elapsed();
+    let memory = Memory::default();
+    let (time, mut beside) = act(&load, &inflictor, &memory, pace, &faults).await?;
     audit::settled(&broker, &models).await.ok();
     tokio::time::sleep(AFTERWARDS).await;
     beside.shutdown().await;
@@ -104,13 +89,13 @@ pub async fn run(plan: RunPlan) -> anyhow::Result<RunReport> {
     let (executions, killed_by_rows) = (inflictor.executions()?, inflictor.count(KILLED)?);
     let broker_recoveries = inflictor.recoveries();
     let inflictor = sole(inflictor).await?;
-    let fleet = inflictor.fleet.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fleet = inflictor.fleet.into_inner();
     let (deaths, surprises) = (fleet.deaths(), fleet.surprises().to_vec());
     let end = tokio::task::spawn_blocking(move || fleet.end(GRACE_PERIOD)).await??;
     // What a worker had taken and not settled is back by now.
     let left_over = audit::left_over(&broker, &models).await?;
     let scored = standing.answered.saturating_sub(load.ledger.dead().len());
-    let memory = memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let memory = memory.lock().clone();
     Ok(RunReport {
         seed: pace.seed,
         workers,
@@ -135,6 +120,36 @@ pub async fn run(plan: RunPlan) -> anyhow::Result<RunReport> {
         end,
         standing,
     })
+}
+
+/// Publishes and breaks until all is answered. Returns how long that took, and what goes on beside.
+async fn act(
+    load: &Arc<Load>,
+    inflictor: &Arc<Inflictor>,
+    memory: &Memory,
+    pace: Pace,
+    faults: &Amounts,
+) -> anyhow::Result<(Duration, JoinSet<anyhow::Result<()>>)> {
+    let started = Instant::now();
+    let mut beside = JoinSet::new();
+    beside.spawn(load.clone().receive());
+    beside.spawn(watch(inflictor.clone(), memory.clone(), started));
+    let planned = schedule(faults, pace.jobs, pace.seed);
+    let published = load.publish(pace);
+    let broken = break_things(inflictor.clone(), load.clone(), planned, pace.seed);
+    let answered = async {
+        tokio::try_join!(published, broken)?;
+        wait_for_answers(load).await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        answered = answered => answered?,
+        ended = beside.join_next() => match ended {
+            Some(ended) => ended??,
+            None => bail!("nobody watches"),
+        }
+    }
+    Ok((started.elapsed(), beside))
 }
 
 /// How workers of these services are started: on one thread, without an HTTP port.
@@ -194,11 +209,7 @@ pub async fn expect_consumers(
 }
 
 /// Starts dead workers again, and looks at the memory of all.
-async fn watch(
-    inflictor: Arc<Inflictor>,
-    memory: Arc<Mutex<Vec<(f64, u64)>>>,
-    started: Instant,
-) -> anyhow::Result<()> {
+async fn watch(inflictor: Arc<Inflictor>, memory: Memory, started: Instant) -> anyhow::Result<()> {
     let mut looked = started;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -211,7 +222,7 @@ async fn watch(
         if let (Some(bytes), true) = (largest, looked.elapsed() >= MEMORY_INTERVAL) {
             looked = Instant::now();
             let at = started.elapsed().as_secs_f64();
-            memory.lock().unwrap_or_else(PoisonError::into_inner).push((at, bytes));
+            memory.lock().push((at, bytes));
         }
     }
 }

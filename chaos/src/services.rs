@@ -1,10 +1,9 @@
 //! A private broker and a private store, with a network before them that can be broken.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::{RedisConfig, RedisStore};
 use cipherscore_testbed::{RabbitMq, RabbitMqOptions, Redis, RedisOptions, Relay};
+use parking_lot::{Mutex, MutexGuard};
 
 /// What workers and data owners need.
 pub struct Services {
@@ -34,12 +33,12 @@ impl Services {
 
     /// The broker's process.
     pub fn rabbitmq(&self) -> MutexGuard<'_, RabbitMq> {
-        self.rabbitmq.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rabbitmq.lock()
     }
 
     /// The store's process.
     pub fn redis(&self) -> MutexGuard<'_, Redis> {
-        self.redis.lock().unwrap_or_else(PoisonError::into_inner)
+        self.redis.lock()
     }
 
     /// How workers connect to the broker.

@@ -60,7 +60,7 @@ pub fn run(options: &WorkerOptions) -> anyhow::Result<ExitCode> {
                 |name| OpenOptions::new().append(true).create(true).open(folder.join(name));
             let (executions, killed) = (append(EXECUTIONS)?, append(KILLED)?);
             let marks = Arc::new(Marks { executions, killed });
-            worker.add_model(Arc::new(Fragile { inner, marks }))?;
+            worker.add_model(Arc::new(Fragile { inner, marks }));
         }
         Ok(())
     })

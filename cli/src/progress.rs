@@ -1,10 +1,10 @@
 //! Progress on standard error: bars on a terminal, nothing in pipes and with `--json`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cipherscore_producer::events::Event;
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use crate::commands::printable;
 
@@ -97,7 +97,7 @@ impl Watcher {
     /// Shows an event, with the bar over rows.
     pub(crate) fn show(&self, event: Event) {
         let bar = &self.bar;
-        let mut waits_for = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits_for = self.waits_for.lock();
         match event {
             Event::Checked { rows } => bar.set_length(rows),
             Event::Resumed { scored, unanswered } => {

@@ -4,10 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use cipherscore_ids::serde_as_text;
 use thiserror::Error;
-
-use crate::ids::serde_as_text;
 
 /// Longest lease, in seconds: ten years.
 pub const MAX_LEASE_SECONDS: u64 = 3650 * DAY_SECONDS;

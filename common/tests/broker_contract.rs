@@ -2,13 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-mod contract;
-
-use cipherscore_common::Digest;
-use cipherscore_common::ModelId;
 use cipherscore_common::broker::{Broker, BrokerError, MemoryBroker, QueuePrefetch, Subscription};
 use cipherscore_common::message::Message;
 use cipherscore_common::topology::{DEAD, Declare, JOBS, Lane, Topology, job_queue};
+use cipherscore_common::{Digest, ModelId, broker_contract};
 
 async fn memory() -> (MemoryBroker, ()) {
     (MemoryBroker::default(), ())

@@ -14,7 +14,7 @@ use cipherscore_common::message::{
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     BlobKind, BlobName, BlobStore, Digest, EvaluationKeyId, JobId, MarkStore, Marks, ModelId,
-    Tenant,
+    PresenceStore, ReleaseStore, Tenant,
 };
 use serde_json::Value;
 use support::private_redis::Fixture;

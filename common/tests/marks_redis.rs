@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cipherscore_common::{
     ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, Digest, EvaluationKeyId, JobId, MAX_PRESENCE_BYTES,
-    MarkStore, Marks, PRESENCE_LEASE, RELEASED_LEASE, RedisStore, StoreError,
+    MarkStore, Marks, PRESENCE_LEASE, PresenceStore, RELEASED_LEASE, RedisStore, ReleaseStore,
+    StoreError,
 };
 use support::private_redis::{Fixture, store};
 use support::{presence, tenant};

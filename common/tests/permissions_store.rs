@@ -9,7 +9,7 @@ use std::process::Command;
 
 use cipherscore_common::{
     Blob, BlobKind, BlobStore, Digest, EvaluationKeyId, JobId, Lease, MarkStore, Marks,
-    RedisConfig, RedisStore, StoreError,
+    PresenceStore, RedisConfig, RedisStore, ReleaseStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use deploy::{Secrets, text};

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use cipherscore_common::config::{ConfigError, ServiceSettings};
 use cipherscore_common::{
-    Blob, BlobKind, BlobStore, ErrorClass, JobId, Lease, MarkStore, Put, RedisConfig, RedisStore,
-    StoreError,
+    Blob, BlobKind, BlobStore, ErrorClass, JobId, Lease, MarkStore, PresenceStore, Put,
+    RedisConfig, RedisStore, StoreError,
 };
 use cipherscore_testbed::{Certificates, Redis, RedisOptions, Tls};
 use support::{bytes, key, read, tenant};

@@ -21,6 +21,7 @@ mod onnx;
 mod preorder;
 pub mod ranges;
 pub mod read;
+mod reader;
 pub mod report;
 pub mod trained;
 mod value_set;

@@ -1,6 +1,6 @@
 //! Trees out of files, whose nodes come in any order and may point anywhere.
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Tree, TreeNode, ValueSet};
 
 /// A node as a file describes it, with the file's ids of its children.

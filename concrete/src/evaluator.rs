@@ -8,9 +8,8 @@
 use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::ciphertext::{Ciphertexts, StoredCiphertexts};
 use cipherscore_engine::circuit::{
     Cost, Footprint, InvalidCircuit, Rows, ValidCircuit, evaluate_linear, evaluate_rows,
@@ -20,6 +19,8 @@ use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use cipherscore_engine::parameters::{Compression, Signature};
+use cipherscore_ids::{KeysetId, ModelId};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::framing::{self, FramedRowReader, FramingError, Row};
@@ -40,7 +41,7 @@ pub const MAX_WAITING_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub struct CircuitEvaluator {
     model_id: ModelId,
-    keyset_id: Digest,
+    keyset_id: KeysetId,
     circuit: ValidCircuit,
     cost: Cost,
     footprint: Footprint,
@@ -156,7 +157,7 @@ impl CircuitEvaluator {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })?;
-        Ok(group.outputs.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(group.outputs.into_inner())
     }
 }
 
@@ -180,7 +181,7 @@ impl Rows for Group<'_> {
     }
 
     fn inputs(&self, row: usize) -> Result<Cow<'_, [Ciphertexts]>, EvaluationError> {
-        let bytes = self.rows[row].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let bytes = self.rows[row].lock().take();
         let inputs = self.evaluator.read_row(&bytes.unwrap_or_default(), self.stop);
         let inputs = inputs.map_err(|error| of_row(self.first + row, error))?;
         Ok(inputs.into_iter().map(StoredCiphertexts::expand).collect::<Vec<_>>().into())
@@ -188,7 +189,7 @@ impl Rows for Group<'_> {
 
     fn outputs(&self, row: usize, outputs: Vec<Ciphertexts>) {
         let written = self.evaluator.write_row(outputs);
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)[row] = written;
+        self.outputs.lock()[row] = written;
     }
 }
 

@@ -116,8 +116,8 @@ fn class_name(model_type: &json::Typed<String>) -> Result<String, ProcessingErro
         #[serde(rename = "__class__")]
         class: String,
     }
-    let bytes = unhex(&model_type.serialized_value)
-        .ok_or_else(|| ProcessingError::Inconsistent("model_type is not hexadecimal".into()))?;
+    let bytes = hex::decode(&model_type.serialized_value)
+        .map_err(|_| ProcessingError::Inconsistent("model_type is not hexadecimal".into()))?;
     let unreadable = |error: &dyn std::fmt::Display| {
         ProcessingError::Inconsistent(format!("model_type is not a skops archive: {error}"))
     };
@@ -125,13 +125,6 @@ fn class_name(model_type: &json::Typed<String>) -> Result<String, ProcessingErro
         Archive::read_within(&bytes, MAX_CLASS_BYTES).map_err(|error| unreadable(&error))?;
     let schema = archive.require("schema.json").map_err(|error| unreadable(&error))?;
     Ok(serde_json::from_slice::<Schema>(schema)?.class)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
-    if rest.is_empty() { bytes } else { None }
 }
 
 fn post_processing(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cipherscore_engine::artifact::{
-    Archive, ArchiveError, Digest, Manifest, ManifestError, ModelId, names,
+    Archive, ArchiveError, Manifest, ManifestError, ModelId, names,
 };
 use cipherscore_engine::circuit::{Circuit, CircuitFormatError, InvalidCircuit, ValidCircuit};
 use cipherscore_engine::parameters::Signature;
@@ -97,7 +97,7 @@ impl ServerArtifact {
             }
             None => {
                 let circuit = record_raw(&archive, &specs, recorder)?;
-                (Origin::Raw, Digest::of(zip), reported_p_error(&archive), circuit)
+                (Origin::Raw, ModelId::of(zip), reported_p_error(&archive), circuit)
             }
         };
         let circuit = circuit.validate(Arc::new(specs.signature.clone()))?;
@@ -150,7 +150,7 @@ fn reported_p_error(archive: &Archive) -> Option<f64> {
 pub fn model_id(zip: &[u8], archive: &Archive) -> Result<ModelId, ServerZipError> {
     match archive.get(names::CIRCUIT) {
         Some(circuit) => Ok(read_manifest(archive, circuit)?.model_id),
-        None => Ok(Digest::of(zip)),
+        None => Ok(ModelId::of(zip)),
     }
 }
 

@@ -13,7 +13,7 @@ use cipherscore_concrete::evaluator::{
 };
 use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::values::{read_value, write_value};
-use cipherscore_engine::artifact::Digest;
+use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::ciphertext::{Ciphertexts, SEEDED_WORDS};
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey};
 use cipherscore_engine::parameters::Compression;
@@ -267,7 +267,7 @@ fn models_of_equal_keysets_share_prepared_keys() {
     let (two, ridge) = (party(two_by_two()), open(&named("ridge").read("server.zip")).map(party));
     let id = |party: &Party| party.evaluator.requirements().keyset_id;
     assert_ne!(two.evaluator.requirements().model_id, regression.evaluator.requirements().model_id);
-    assert_eq!(two.evaluator.requirements().model_id, Digest::of(b"two by two"));
+    assert_eq!(two.evaluator.requirements().model_id, ModelId::of(b"two by two"));
     assert_eq!(id(&two), id(&regression));
     assert_ne!(id(&two), id(&ridge.unwrap()));
     let key = regression.evaluator.prepare(regression.key.clone()).unwrap();

@@ -10,7 +10,7 @@ use cipherscore_concrete::client::ClientArtifact;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::artifact::{
-    Archive, Digest, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, names,
+    Archive, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, ModelId, names,
 };
 use cipherscore_engine::circuit::{Affine, Circuit};
 use zip::write::SimpleFileOptions;
@@ -175,7 +175,7 @@ fn wrong_digest() {
     let signature = case.client().specs().signature.clone();
     let outputs = vec![vec![Affine::default(); signature.outputs[0].len()]];
     let circuit = Circuit { outputs, ..Circuit::default() }.to_bytes().unwrap();
-    let manifest = Manifest::of_circuit(Digest::of(b"original"), &circuit, specs).to_json();
+    let manifest = Manifest::of_circuit(ModelId::of(b"original"), &circuit, specs).to_json();
     let zip = |circuit: &[u8], specs: &[u8], manifest: &[u8]| {
         zip_of(&[
             (names::CIRCUIT, circuit),
@@ -185,7 +185,7 @@ fn wrong_digest() {
     };
     let never = RecorderCommand::new("/nonexistent", vec![]);
     let honest = ServerArtifact::open(&zip(&circuit, specs, &manifest), &never).unwrap();
-    assert_eq!(honest.model_id, Digest::of(b"original"));
+    assert_eq!(honest.model_id, ModelId::of(b"original"));
 
     let mut other = circuit.clone();
     *other.last_mut().unwrap() ^= 1;

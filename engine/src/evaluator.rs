@@ -14,9 +14,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use cipherscore_ids::{KeysetId, ModelId};
 use thiserror::Error;
-
-use crate::artifact::{Digest, ModelId};
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
 /// cancellation reach it, since there is no clock here.
@@ -47,7 +46,7 @@ pub struct Requirements {
     pub model_id: ModelId,
     /// Digest of all that a prepared key depends on beside the key's own bytes: evaluators of
     /// equal ids may share what [`Evaluator::prepare`] made of the same bytes.
-    pub keyset_id: Digest,
+    pub keyset_id: KeysetId,
     /// Whether [`Evaluator::begin`] needs a key.
     pub needs_key: bool,
     /// Length of the longest serialised key that can be conformant.
@@ -160,14 +159,14 @@ impl Evaluation for Latched {
 
 /// An evaluation key as one kind of evaluator prepared it. Only that kind can look inside.
 pub struct PreparedKey {
-    keyset_id: Digest,
+    keyset_id: KeysetId,
     bytes: usize,
     key: Arc<dyn Any + Send + Sync>,
 }
 
 impl PreparedKey {
     /// Wraps a key of the given memory in bytes, made for [`Requirements::keyset_id`].
-    pub fn new<K: Any + Send + Sync>(keyset_id: Digest, bytes: usize, key: K) -> Self {
+    pub fn new<K: Any + Send + Sync>(keyset_id: KeysetId, bytes: usize, key: K) -> Self {
         Self { keyset_id, bytes, key: Arc::new(key) }
     }
 
@@ -177,7 +176,10 @@ impl PreparedKey {
     }
 
     /// The key, if it is of this kind and was made for this keyset.
-    pub fn open<K: Any + Send + Sync>(&self, keyset_id: Digest) -> Result<Arc<K>, EvaluationError> {
+    pub fn open<K: Any + Send + Sync>(
+        &self,
+        keyset_id: KeysetId,
+    ) -> Result<Arc<K>, EvaluationError> {
         self.require_keyset(keyset_id)?;
         Arc::clone(&self.key).downcast().map_err(|_| {
             let reason = "the evaluation key was prepared for another kind of model";
@@ -185,7 +187,7 @@ impl PreparedKey {
         })
     }
 
-    fn require_keyset(&self, keyset_id: Digest) -> Result<(), EvaluationError> {
+    fn require_keyset(&self, keyset_id: KeysetId) -> Result<(), EvaluationError> {
         match self.keyset_id == keyset_id {
             true => Ok(()),
             false => {
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_prepared_key_opens_only_as_what_it_is() {
-        let (id, other) = (Digest::of(b"one keyset"), Digest::of(b"another"));
+        let (id, other) = (KeysetId::of(b"one keyset"), KeysetId::of(b"another"));
         let key = PreparedKey::new(id, 8, 7u64);
         assert_eq!((key.bytes(), key.open::<u64>(id)), (8, Ok(Arc::new(7))));
         assert!(matches!(key.open::<u64>(other), Err(EvaluationError::NotConformant(_))));

@@ -1,6 +1,7 @@
 //! The id of a keyset's parameters.
 
-use crate::artifact::Digest;
+use cipherscore_ids::KeysetId;
+
 use crate::parameters::{
     BootstrapKeyParameters, KeysetParameters, KeyswitchKeyParameters, SecretKeyParameters,
 };
@@ -14,7 +15,7 @@ impl KeysetParameters {
     /// What is digested is a line that names it, then for secret, bootstrap and keyswitch keys
     /// their number and the fields of each in the order of their declaration. Integers are 64-bit
     /// little-endian; a variance is its IEEE 754 bits, as such.
-    pub fn id(&self) -> Digest {
+    pub fn id(&self) -> KeysetId {
         // Taken apart by name: a new field does not compile until it is written.
         let Self { secret_keys, bootstrap_keys, keyswitch_keys } = self;
         let mut bytes = DOMAIN.to_vec();
@@ -44,7 +45,7 @@ impl KeysetParameters {
             put(&mut bytes, &[*input_key, *output_key, *level_count, *base_log]);
             put_variance(&mut bytes, *variance);
         }
-        Digest::of(&bytes)
+        KeysetId::of(&bytes)
     }
 }
 

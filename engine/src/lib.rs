@@ -22,3 +22,4 @@ mod keyset_id;
 mod mask;
 pub mod model;
 pub mod parameters;
+mod seed;

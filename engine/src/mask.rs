@@ -10,7 +10,7 @@ use std::array;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Block};
 
-use crate::ciphertext::Seed;
+use crate::seed::Seed;
 
 /// Bits of the stream before the mask, in Concrete's generator.
 const SKIPPED_BITS: u32 = 8;

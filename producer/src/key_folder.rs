@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use cipherscore_engine::artifact::Digest;
+use cipherscore_ids::{Digest, EvaluationKeyId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -100,7 +100,7 @@ pub enum KeyFolderError {
 #[serde(deny_unknown_fields)]
 struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    evaluation_key_id: Option<Digest>,
+    evaluation_key_id: Option<EvaluationKeyId>,
     /// Of the file as it is stored, encrypted or not.
     client_key_sha256: Digest,
 }
@@ -124,7 +124,7 @@ impl KeyFolder {
 
     /// Digests of the files with the evaluation key, if there is one, and with the client key, as
     /// `keys.json` says.
-    pub fn digests(&self) -> Result<(Option<Digest>, Digest), KeyFolderError> {
+    pub fn digests(&self) -> Result<(Option<EvaluationKeyId>, Digest), KeyFolderError> {
         let index = self.index()?;
         Ok((index.evaluation_key_id, index.client_key_sha256))
     }
@@ -144,7 +144,7 @@ impl KeyFolder {
         &self,
         keys: &NewKeys,
         passphrase: Option<SecretString>,
-    ) -> Result<Option<Digest>, KeyFolderError> {
+    ) -> Result<Option<EvaluationKeyId>, KeyFolderError> {
         create_private_folder(&self.path).map_err(|source| self.io(&self.path, source))?;
         // Until the new index is written, the folder counts as incomplete.
         self.remove(INDEX)?;
@@ -159,7 +159,7 @@ impl KeyFolder {
             None => self.remove(EVALUATION_KEY)?,
         }
         let index = Index {
-            evaluation_key_id: keys.evaluation.as_deref().map(Digest::of),
+            evaluation_key_id: keys.evaluation.as_deref().map(EvaluationKeyId::of),
             client_key_sha256: Digest::of(stored),
         };
         self.write(INDEX, Access::Default, |file| {
@@ -215,7 +215,7 @@ impl KeyFolder {
         let expected = expected.ok_or_else(|| self.no_evaluation_key())?;
         let path = self.evaluation_key_path();
         let bytes = std::fs::read(&path).map_err(|source| self.io(&path, source))?;
-        require_digest(&path, &bytes, expected)?;
+        require_digest(&path, &bytes, expected.digest())?;
         Ok(bytes)
     }
 

@@ -201,7 +201,7 @@ mod tests {
         let digest = |byte| Digest::from_bytes([byte; 32]);
         Note {
             job: JobId::random(),
-            model_id: digest(1).to_string().parse().unwrap(),
+            model_id: ModelId::new(digest(1)),
             key_id: Some(EvaluationKeyId::new(digest(2))),
             tenant: "tenant".parse().unwrap(),
             payload_sha256: digest(payload),

@@ -8,11 +8,8 @@ use cipherscore_common::topology::{Declare, Lane};
 use cipherscore_common::{Lease, Tenant};
 use serde::{Deserialize, Deserializer};
 
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, PAYLOAD_LEASE};
 
-/// How long payloads stay in the store unless told otherwise: as long as a reply queue without a
-/// consumer.
-pub const PAYLOAD_LEASE: Lease = Lease::days(7);
 /// Jobs in flight unless told otherwise.
 pub const IN_FLIGHT: NonZeroU16 = NonZeroU16::MIN.saturating_add(15);
 /// Deadline of a job unless told otherwise.

@@ -65,7 +65,7 @@ impl ClientModel for Sums {
         &self.interface
     }
 
-    fn model_id(&self) -> Option<cipherscore_engine::artifact::ModelId> {
+    fn model_id(&self) -> Option<ModelId> {
         None
     }
 

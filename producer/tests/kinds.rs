@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Archive, Digest, Kind};
+use cipherscore_engine::artifact::{Archive, Kind, ModelId};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::client_model::{
     BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale,
@@ -14,6 +14,7 @@ use cipherscore_engine::bulk::client_model::{
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
 use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_ids::EvaluationKeyId;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, OpenClientError, open_client};
@@ -65,7 +66,7 @@ fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
         classes: vec![],
     };
     let model = ClearModel { class_name: "Regressor".into(), inputs, scores };
-    let model_id = Digest::of(&server);
+    let model_id = ModelId::of(&server);
     let report = b"{}\n".to_vec();
     let client = BulkClientArtifact { kind, model_id, specs, model, report };
     (client.to_zip().unwrap(), server)
@@ -90,7 +91,7 @@ fn the_kind_is_found_by_what_is_in_the_zip() {
     assert_eq!((interface.rows_of_file, model.rows_per_job(None).get()), (None, 4096));
     assert_eq!(model.payload_bytes(4097), 2 * (16 + 16 * 2 * 1632));
     assert_eq!(model.max_output_bytes(1), 2 * 2 * 16 * 1632);
-    assert_eq!(model.model_id(), Some(Digest::of(&server)));
+    assert_eq!(model.model_id(), Some(ModelId::of(&server)));
     assert!(model.fits(&server).unwrap());
     assert!(!model.fits(&zips(Kind::Ensemble, false).1).unwrap());
     assert_eq!(model.scores(&[2]).unwrap(), [2.0]);
@@ -113,7 +114,7 @@ fn keys_of_either_kind_are_kept_and_not_taken_for_the_other() {
         let keys = KeyFolder::new(folder.path());
         let made = model.make_keys(&|| ()).unwrap();
         let id = keys.store(&made, None).unwrap();
-        assert_eq!(id, made.evaluation.as_deref().map(Digest::of));
+        assert_eq!(id, made.evaluation.as_deref().map(EvaluationKeyId::of));
         assert_eq!(Some(keys.evaluation_key().unwrap()), made.evaluation);
         keys.encryption(model, unasked).unwrap();
         let refused = keys.encryption(other, unasked).map(drop).unwrap_err().to_string();

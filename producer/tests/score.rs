@@ -305,7 +305,7 @@ async fn a_lost_evaluation_key_is_put_back() {
     let (owner, services) = (Owner::new(TREE), Services::default());
     let taken = services.store.clone();
     let (id, _) = owner.keys.digests().unwrap();
-    let name = BlobName::evaluation_key(&owner_tenant(), id.unwrap().to_string().parse().unwrap());
+    let name = BlobName::evaluation_key(&owner_tenant(), id.unwrap());
     let remove = move |number, _: &_| {
         if number == 0 {
             let (store, name) = (taken.clone(), name.clone());

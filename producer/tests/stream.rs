@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cipherscore_common::message::ErrorCode;
-use cipherscore_common::{BlobName, BlobStore, Digest, EvaluationKeyId, MarkStore};
+use cipherscore_common::{BlobName, BlobStore, MarkStore};
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
@@ -30,10 +30,9 @@ async fn open(services: &Services) -> Connections {
 
 fn target(owner: &Owner) -> Target {
     let (evaluation, _) = owner.keys.digests().unwrap();
-    let id = |digest: String| EvaluationKeyId::new(digest.parse::<Digest>().unwrap());
     let key = evaluation
         .filter(|_| owner.model.interface().needs_key)
-        .map(|digest| (id(digest.to_string()), KeySource::Folder(owner.keys.clone())));
+        .map(|id| (id, KeySource::Folder(owner.keys.clone())));
     Target { model_id: owner.model_id(), key }
 }
 

@@ -1,11 +1,10 @@
 //! The data owner's side of an artifact.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use cipherscore_common::{Digest, EvaluationKeyId};
-use cipherscore_engine::artifact::ModelId;
+use cipherscore_common::EvaluationKeyId;
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
@@ -15,6 +14,7 @@ use cipherscore_producer::model::{
     write_rows_file,
 };
 use numpy::{PyArray2, PyReadonlyArray2};
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -77,7 +77,7 @@ impl Client {
     /// Which model jobs name, where the `client.zip` says it.
     #[getter]
     fn model_id(&self) -> Option<String> {
-        self.shared.model.model_id().map(|id: ModelId| id.to_string())
+        self.shared.model.model_id().map(|id| id.to_string())
     }
 
     /// Names of the features, in their order.
@@ -206,7 +206,7 @@ impl Client {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Keys>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 
     fn keys(&self) -> Result<Keys, Failure> {
@@ -242,7 +242,7 @@ impl Shared {
             folder.evaluation_key()?;
         }
         let source = KeySource::Folder(folder.clone());
-        let evaluation = evaluation.map(|id| (evaluation_key_id(id), source));
+        let evaluation = evaluation.map(|id| (id, source));
         Ok(Keys { encryption, evaluation })
     }
 
@@ -251,16 +251,11 @@ impl Shared {
         let new = self.model.make_keys(&|| ()).map_err(&failed)?;
         let encryption = Arc::clone(&self.model).with_key(&new.client).map_err(&failed)?;
         let evaluation = new.evaluation.map(|bytes| {
-            let id = EvaluationKeyId::new(Digest::of(&bytes));
+            let id = EvaluationKeyId::of(&bytes);
             (id, KeySource::Bytes(Arc::new(bytes)))
         });
         Ok(Keys { encryption, evaluation })
     }
-}
-
-/// Digests are the same in both crates, which do not know each other.
-fn evaluation_key_id(digest: cipherscore_engine::artifact::Digest) -> EvaluationKeyId {
-    EvaluationKeyId::new(digest.to_string().parse().expect("a digest is written as a digest"))
 }
 
 fn encrypt(encryption: &dyn Encryption, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {

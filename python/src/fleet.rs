@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cipherscore_common::broker::amqp::AmqpBroker;
@@ -16,6 +16,7 @@ use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::stream::{Stream, StreamError, Target};
 use numpy::PyReadonlyArray2;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -136,7 +137,7 @@ impl Fleet {
                 };
                 let payloads: Vec<_> = values.chunks(chunk).map(framed).collect();
                 let key = evaluation_key.map(|key| {
-                    let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&key));
+                    let id = EvaluationKeyId::of(&key);
                     (id, KeySource::Bytes(Arc::new(key.to_vec())))
                 });
                 (payloads, key)
@@ -155,12 +156,12 @@ impl Fleet {
 
     /// What happened since this was asked last, as sentences for a log.
     fn said(&self) -> Vec<String> {
-        lock(&self.said).drain(..).collect()
+        self.said.lock().drain(..).collect()
     }
 
     /// Ends the connections, as soon as the calls under way are over.
     fn close(&self, py: Python<'_>) {
-        let stream = lock(&self.stream).take();
+        let stream = self.stream.lock().take();
         py.detach(|| {
             // Tasks are ended where a runtime is.
             let _runtime = runtime().ok().map(Runtime::enter);
@@ -177,7 +178,7 @@ enum Answer {
 
 impl Fleet {
     fn stream(&self) -> Result<Arc<Connections>, Failure> {
-        let stream = lock(&self.stream).clone();
+        let stream = self.stream.lock().clone();
         stream.ok_or_else(|| Failure::new(Class::Fleet, "this fleet is closed"))
     }
 
@@ -266,14 +267,9 @@ fn say(said: &Said, event: Event) {
         Event::ReplyMalformed { reason } => format!("a reply was refused: {reason}"),
         _ => return,
     };
-    let mut said = lock(said);
+    let mut said = said.lock();
     if said.len() == MAX_SAID {
         said.pop_front();
     }
     said.push_back(sentence);
-}
-
-/// No code panics while it holds one of these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherscore_artifact::files::FilesError;
 use cipherscore_artifact::server::{Form, ServerZip, open_server};
-use cipherscore_engine::artifact::Digest;
+use cipherscore_common::EvaluationKeyId;
 use cipherscore_engine::evaluator::PreparedKey;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -25,7 +26,7 @@ pub(crate) struct Server {
 struct Shared {
     form: Form,
     /// The last key, as calls come with the same one.
-    prepared: Mutex<Option<(Digest, Arc<PreparedKey>)>>,
+    prepared: Mutex<Option<(EvaluationKeyId, Arc<PreparedKey>)>>,
 }
 
 #[pymethods]
@@ -100,9 +101,9 @@ impl Shared {
         if !self.form.evaluator.requirements().needs_key {
             return Ok(None);
         }
-        let id = Digest::of(key);
+        let id = EvaluationKeyId::of(key);
         // Who comes with the same key meanwhile waits for it.
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = self.prepared.lock();
         if let Some((_, key)) = prepared.as_ref().filter(|(known, _)| *known == id) {
             return Ok(Some(Arc::clone(key)));
         }

@@ -8,7 +8,7 @@ use rayon::ThreadPool;
 use tokio::sync::oneshot;
 use tracing::{Span, error};
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 use crate::pulse::Progress;
 
 /// Computes on the pool while this task waits. A panic becomes the failure of this one job.

@@ -10,7 +10,7 @@ use cipherscore_engine::evaluator::{Evaluation, EvaluationError, PreparedKey};
 use tracing::debug;
 
 use crate::compute::compute;
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::ValidJob;

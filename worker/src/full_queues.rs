@@ -2,8 +2,9 @@
 //! the first, one attempt is enough.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a queue counts as full after it refused for the last time.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -17,7 +18,7 @@ pub(crate) struct FullQueues(Mutex<HashMap<String, Instant>>);
 impl FullQueues {
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether it was full a moment ago.

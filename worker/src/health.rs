@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::pulse::LONGEST_STEP;
 use crate::shared::Shared;
-use crate::{metrics, queues};
+use crate::{exposition, queues};
 
 /// After what time without a sign of life the supervisor counts as dead: it gives one each second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ pub(crate) async fn serve<B: Broker, S: Store>(
         answer(readiness.ready, &readiness)
     };
     let metrics =
-        move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics::render(&measured)) };
+        move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], exposition::render(&measured)) };
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

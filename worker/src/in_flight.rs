@@ -2,10 +2,11 @@
 //! again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_common::broker::Settlement;
 use cipherscore_common::{JobId, Tenant};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::stop::{Stop, StopReason};
 
@@ -34,7 +35,7 @@ pub(crate) struct Running {
 impl InFlight {
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Entry>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.lock()
     }
 
     /// Enters a job, or adds a delivery to one that runs: then there is nothing to do.

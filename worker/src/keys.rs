@@ -12,8 +12,8 @@ use tracing::{Instrument, info};
 
 use crate::compute::compute;
 use crate::evaluation::classify;
+use crate::failure::Failure;
 use crate::memory::Admission;
-use crate::pipeline::Failure;
 use crate::shared::Shared;
 use crate::validate::ValidJob;
 

@@ -3,9 +3,9 @@
 //!
 //! * `pipeline`: the way of a job, step by step. Read it first.
 //! * `supervisor`: consuming, slots, reconnecting, stopping.
-//! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps.
+//! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps; `failure`: how they end early.
 //! * `memory`, `in_flight`, `window`, `models`, `full_queues`: what is kept meanwhile.
-//! * `metrics`, `health`, `pulse`, `watched`, `queues`: how it is watched.
+//! * `metrics`, `exposition`, `health`, `pulse`, `watched`, `queues`: how it is watched.
 //! * [`config`], [`command`]: how it is started.
 
 #[macro_use]
@@ -15,6 +15,8 @@ pub mod command;
 mod compute;
 pub mod config;
 mod evaluation;
+mod exposition;
+mod failure;
 mod full_queues;
 mod health;
 mod heartbeat;
@@ -31,12 +33,12 @@ mod settle;
 mod shared;
 mod stop;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod watched;
 mod window;
 mod worker;
-#[cfg(test)]
-mod world;
 
 pub use health::Readiness;
 pub use validate::Tenants;

@@ -6,16 +6,17 @@
 //! first.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{EvaluationKeyId, Tenant};
-use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::PreparedKey;
+use cipherscore_ids::KeysetId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OnceCell};
 
+use crate::failure::Failure;
 use crate::metrics::KeyCacheCounts;
-use crate::pipeline::Failure;
 use crate::stop::Stop;
 
 /// A key as it is prepared for one kind of model. A tenant's keys are its own, even where another
@@ -24,7 +25,7 @@ use crate::stop::Stop;
 pub(crate) struct KeyName {
     pub(crate) tenant: Tenant,
     pub(crate) id: EvaluationKeyId,
-    pub(crate) keyset: Digest,
+    pub(crate) keyset: KeysetId,
 }
 
 /// The memory that a job takes, in bytes.
@@ -180,7 +181,7 @@ impl Memory {
 
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn try_admit(self: &Arc<Self>, demand: &Demand) -> Option<Admission> {
@@ -309,8 +310,8 @@ mod tests {
     use super::*;
 
     fn name(tenant: &str, key: u8) -> KeyName {
-        let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&[key]));
-        KeyName { tenant: tenant.parse().unwrap(), id, keyset: Digest::of(b"keyset") }
+        let id = EvaluationKeyId::of(&[key]);
+        KeyName { tenant: tenant.parse().unwrap(), id, keyset: KeysetId::of(b"keyset") }
     }
 
     fn demand(tenant: &str, key: u8) -> Demand {
@@ -332,7 +333,7 @@ mod tests {
 
     /// As a job does that has fetched its key.
     fn fetched(admission: &Admission) {
-        let key = PreparedKey::new(Digest::of(b"keyset"), 100, ());
+        let key = PreparedKey::new(KeysetId::of(b"keyset"), 100, ());
         admission.key().unwrap().set(Arc::new(key)).unwrap();
     }
 

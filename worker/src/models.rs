@@ -48,11 +48,11 @@ impl Models {
     }
 
     /// Adds a model that is not of the folder.
-    pub(crate) fn insert(&mut self, evaluator: Arc<dyn Evaluator>) -> anyhow::Result<ModelId> {
-        let id = id_of(&*evaluator)?;
+    pub(crate) fn insert(&mut self, evaluator: Arc<dyn Evaluator>) -> ModelId {
+        let id = evaluator.requirements().model_id;
         self.by_id.insert(id, evaluator);
         self.kept.insert(id);
-        Ok(id)
+        id
     }
 
     fn insert_file(&mut self, path: PathBuf, file: File) {
@@ -73,11 +73,6 @@ struct File {
     state: FileState,
     id: ModelId,
     evaluator: Arc<dyn Evaluator>,
-}
-
-/// The engine's digest and the queue's are different types of the same text.
-fn id_of(evaluator: &dyn Evaluator) -> anyhow::Result<ModelId> {
-    Ok(evaluator.requirements().model_id.to_string().parse()?)
 }
 
 /// Opens models. Raw zips are recorded in the locked child process.
@@ -135,7 +130,7 @@ impl Loader {
         let zip = std::fs::read(path).with_context(name)?;
         let forms = open_server(&zip, Some(&self.recorder), self.threads).with_context(name)?;
         let Form { evaluator, facts, .. } = forms.preferred;
-        let id = id_of(&*evaluator)?;
+        let id = evaluator.requirements().model_id;
         info!(model = %id, kind = facts.kind, file = name(), "model opened");
         Ok(File { state, id, evaluator: before.get(id).unwrap_or(evaluator) })
     }
@@ -156,7 +151,7 @@ impl Loader {
         let forms = forms.await?.with_context(|| name.to_string())?;
         let Form { evaluator, facts, .. } = forms.preferred;
         let found = evaluator.requirements().model_id;
-        ensure!(found.to_string() == id.to_string(), "{name} says that it is model {found}");
+        ensure!(found == id, "{name} says that it is model {found}");
         info!(model = %id, kind = facts.kind, "model fetched from the store");
         Ok(evaluator)
     }

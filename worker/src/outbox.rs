@@ -8,10 +8,10 @@ use cipherscore_common::message::{
     HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings, headers,
 };
 use cipherscore_common::topology::{DEAD, REPLIES, RETRY, RETRY_STEP_HEADER, RetryStep};
-use cipherscore_common::{Blob, BlobKind, ErrorClass, Store, Tenant};
+use cipherscore_common::{Blob, BlobKind, ErrorClass, Pauses, Store, Tenant};
 use tracing::{info, warn};
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::Address;
@@ -54,7 +54,7 @@ pub(crate) async fn payload<B: Broker, S: Store>(
     let broken = |reason: String| Failure::Broken(Refusal::new(ErrorCode::Internal, reason));
     let made = Blob::payload(tenant, BlobKind::Reply, outputs);
     let (blob, stored) = made.map_err(|error| broken(error.to_string()))?;
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     // What is computed is not thrown away because the store is away.
     while let Err(error) = shared.store.put(&blob, Some(shared.reply_lease), &|| ()).await {
         if error.class() != ErrorClass::Unavailable {
@@ -63,7 +63,7 @@ pub(crate) async fn payload<B: Broker, S: Store>(
         warn!(%error, "the outputs cannot be stored yet");
         shared.services.store_is_away(&error.to_string());
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(pauses.take()) => {}
             () = stop.asked() => return Err(stop.failure()),
         }
     }
@@ -186,7 +186,7 @@ async fn publish<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     message: &Message,
 ) -> Option<Result<(), BrokerError>> {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     let queue = &message.routing_key;
     let mut times_full = 0;
     loop {
@@ -209,10 +209,9 @@ async fn publish<B: Broker, S: Store>(
                 let full = matches!(error, BrokerError::Full { .. });
                 times_full = if full { times_full + 1 } else { 0 };
                 warn!(%error, "published again soon");
-                if !shared.pause(pause).await {
+                if !shared.pause(pauses.take()).await {
                     return None;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::evaluation::evaluate;
+use crate::failure::Failure;
 use crate::in_flight::Name;
 use crate::keys::fetch_key;
 use crate::outbox;
@@ -26,29 +27,6 @@ use crate::settle::settle;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::{Address, BLAME, FORGIVEN, ValidJob, address, validate};
-
-/// Why a job has no outputs, classified where it happens.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It cannot be done as it is: answered, and done with.
-    Refused(Refusal),
-    /// It broke the worker, or may have: answered, and kept for people to look at.
-    Broken(Refusal),
-    /// Its publisher has no right to ask for this: nobody is answered, and it is kept.
-    Forged(Refusal),
-    /// Not its fault, and later it may succeed: it comes again.
-    Later(String),
-    /// It was done before: nothing is left to do.
-    DoneBefore,
-    /// The worker stops: the broker gives it to somebody else.
-    Abandoned,
-}
-
-impl Failure {
-    pub(crate) fn refused(code: ErrorCode, reason: impl Into<String>) -> Self {
-        Self::Refused(Refusal::new(code, reason))
-    }
-}
 
 /// Does a job, from its arrival to the word to the broker. The slot is free again as soon as
 /// evaluation is over: who waits for a confirm computes nothing. Only a job that runs alone keeps

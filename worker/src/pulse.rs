@@ -4,9 +4,11 @@
 //! Each limit is far above what the slowest machine takes, since whoever asks restarts the worker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// After what time without a step a computation counts as stuck. The longest step is the
 /// preparation of a large evaluation key.
@@ -106,7 +108,7 @@ impl Underway {
 
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.begun.lock()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What all jobs of a worker share.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::Broker;
@@ -10,18 +10,19 @@ use cipherscore_common::message::{Message, Outcome, Timestamp};
 use cipherscore_common::{
     Activity, ErrorClass, Lease, PRESENCE_LEASE, Presence, Store, StoreError,
 };
+use parking_lot::RwLock;
 use rayon::ThreadPool;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerSection;
+use crate::failure::Failure;
 use crate::full_queues::FullQueues;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::pipeline::Failure;
 use crate::pulse::{Progress, Underway};
 use crate::validate::{Rules, ValidJob};
 use crate::watched::Watched;
@@ -113,13 +114,13 @@ impl<B: Broker, S: Store> Shared<B, S> {
 
     /// The models that there are now. A job keeps the one that it began with.
     pub(crate) fn models(&self) -> Arc<Models> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.models.read().clone()
     }
 
     /// Puts other models in the place of those that there are.
     pub(crate) fn replace_models(&self, models: Models) {
         self.metrics.loaded(models.ids());
-        *self.models.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(models);
+        *self.models.write() = Arc::new(models);
     }
 
     /// What it means that the store did not do something that is not wrong with the job. Only one
@@ -240,7 +241,7 @@ impl Services {
     /// No job is begun until the store answers again.
     pub(crate) fn store_is_away(&self, reason: &str) {
         if !self.store_away.send_replace(true) {
-            self.metrics.store_outages.inc();
+            self.metrics.store_went_away();
             warn!(reason, "the store is away: no job is begun until it is back");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use cipherscore_common::message::{ErrorCode, Timestamp};
 use tokio::sync::Notify;
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 
 /// Who wants it to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cipherscore_common::ModelId;
-use cipherscore_common::broker::{Broker, BrokerError, Delivery, QueuePrefetch, Subscription};
+use cipherscore_common::broker::{
+    Broker, BrokerError, Delivery, QueuePrefetch, Subscription, declare_shared,
+};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
-use cipherscore_common::{EvaluationKeyId, Store};
+use cipherscore_common::{EvaluationKeyId, Pauses, Store};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,7 +69,7 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
     let slots = shared.free_slots.clone();
     let supervisor =
         Supervisor { shared, consumption, models_changed, drain, slots, jobs: TaskTracker::new() };
-    let (mut pause, begun) = (FIRST_PAUSE, Instant::now());
+    let (mut pauses, begun) = (Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), Instant::now());
     let mut has_consumed = false;
     loop {
         let started = Instant::now();
@@ -80,8 +82,9 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
         let (shared, blamed) = (supervisor.shared.clone(), supervisor.shared.in_flight.names());
         supervisor.jobs.spawn(async move { forgive(&shared, blamed).await });
         if started.elapsed() > LONGEST_PAUSE {
-            pause = FIRST_PAUSE;
+            pauses.reset();
         }
+        let pause = pauses.take();
         if error.is_temporary() {
             warn!(%error, pause = ?pause, "not consuming; trying again");
         } else if has_consumed || begun.elapsed() < REFUSAL_PATIENCE {
@@ -91,7 +94,7 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
             return false;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(pause) => {}
             () = supervisor.drain.cancelled() => {
                 supervisor.finish_jobs().await;
                 return true;
@@ -177,16 +180,10 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
     }
 
     async fn declare_shared(&self) -> Result<(), BrokerError> {
-        let (broker, declare) = (&self.shared.broker, self.consumption.declare);
-        // What is shared is looked at first: where the operator made it, a worker need not be
-        // allowed to make it, which would be to delete it as well.
-        let (shared, looks) = (Topology::shared(), declare == Declare::Create);
-        let found = broker.declare(&shared, if looks { Declare::Verify } else { declare }).await;
-        match found {
-            Err(error) if looks && !error.is_temporary() => {
-                broker.declare(&shared, Declare::Create).await
-            }
-            found => found,
+        let broker = &self.shared.broker;
+        match self.consumption.declare {
+            Declare::Create => declare_shared(broker).await,
+            declare => broker.declare(&Topology::shared(), declare).await,
         }
     }
 

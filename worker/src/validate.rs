@@ -13,10 +13,10 @@ use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_engine::evaluator::Evaluator;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::in_flight::Name;
 use crate::memory::{Demand, KeyDemand, KeyName};
 use crate::models::Models;
-use crate::pipeline::Failure;
 
 /// How often a job of a model that went away is put off: some 36 seconds in all.
 const ATTEMPTS_WITHOUT_MODEL: u32 = 3;

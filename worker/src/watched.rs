@@ -59,3 +59,19 @@ impl<B: Broker> Broker for Watched<B> {
         self.broker.is_blocked()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cipherscore_common::broker::MemoryBroker;
+    use cipherscore_common::broker_contract;
+
+    use super::*;
+    use crate::metrics::KeyCacheCounts;
+
+    async fn watched() -> (Watched<MemoryBroker>, ()) {
+        let metrics = Arc::new(Metrics::new(&KeyCacheCounts::default()));
+        (Watched::new(MemoryBroker::default(), metrics, Underway::default()), ())
+    }
+
+    broker_contract!(watched, tokio::test(start_paused = true));
+}

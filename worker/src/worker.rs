@@ -86,11 +86,11 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
     }
 
     /// Adds a model that is not in the folder nor in the store.
-    pub fn add_model(&mut self, evaluator: Arc<dyn Evaluator>) -> anyhow::Result<ModelId> {
+    pub fn add_model(&mut self, evaluator: Arc<dyn Evaluator>) -> ModelId {
         let mut models = Models::clone(&self.shared.models());
-        let id = models.insert(evaluator)?;
+        let id = models.insert(evaluator);
         self.shared.replace_models(models);
-        Ok(id)
+        id
     }
 
     /// The models.
@@ -185,7 +185,7 @@ async fn load<S: Store>(
         models = tokio::task::spawn_blocking(move || loader.load(&folder)).await??;
     }
     for id in &config.models.ids {
-        models.insert(loader.fetch(store, &config.models.tenant, *id).await?)?;
+        models.insert(loader.fetch(store, &config.models.tenant, *id).await?);
     }
     Ok(models)
 }

@@ -36,7 +36,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
         tenant: tester.tenant.clone(),
         reply_to: tester.reply_to.clone(),
         correlation_id: None,
-        model_id: model.model_id().unwrap().to_string().parse().unwrap(),
+        model_id: model.model_id().unwrap(),
         lane: Lane::Normal,
         key_id: None,
         rows,

@@ -15,12 +15,13 @@ use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
-    MarkStore, Marks, MemoryStore, Presence, Progress, Put, StoreError, Tenant,
+    MarkStore, Marks, MemoryStore, Presence, PresenceStore, Progress, Put, ReleaseStore,
+    StoreError, Tenant,
 };
-use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
+use cipherscore_ids::{KeysetId, ModelId};
 use support::{PATIENCE, Tester, open_worker};
 
 const CHUNKS: u64 = 4;
@@ -30,6 +31,18 @@ const CHUNKS: u64 = 4;
 struct Counting {
     store: MemoryStore,
     asked: Arc<AtomicU64>,
+}
+
+mod contract {
+    use cipherscore_common::store_contract;
+
+    use super::Counting;
+
+    async fn counting() -> (Counting, ()) {
+        (Counting::default(), ())
+    }
+
+    store_contract!(counting, tokio::test);
 }
 
 impl BlobStore for Counting {
@@ -88,7 +101,9 @@ impl MarkStore for Counting {
     async fn forgive(&self, tenant: &Tenant, job: JobId, less: u32) -> Result<(), StoreError> {
         self.store.forgive(tenant, job, less).await
     }
+}
 
+impl ReleaseStore for Counting {
     async fn count_released(
         &self,
         tenant: &Tenant,
@@ -101,7 +116,9 @@ impl MarkStore for Counting {
     async fn released(&self, tenant: &Tenant, key: EvaluationKeyId) -> Result<u64, StoreError> {
         self.store.released(tenant, key).await
     }
+}
 
+impl PresenceStore for Counting {
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
         self.store.announce(presence).await
     }
@@ -124,8 +141,8 @@ struct Patient {
 impl Evaluator for Patient {
     fn requirements(&self) -> Requirements {
         Requirements {
-            model_id: Digest::of(b"patient"),
-            keyset_id: Digest::of(b"none"),
+            model_id: ModelId::of(b"patient"),
+            keyset_id: KeysetId::of(b"none"),
             needs_key: false,
             max_key_bytes: 0,
             prepared_key_bytes: 0,
@@ -178,7 +195,7 @@ async fn the_next_chunk_is_fetched_while_one_is_evaluated() {
     let mut tester = Tester::new(broker.clone(), store.clone(), "ann").await;
     let mut worker = open_worker(&broker, store.clone(), |_| ()).await;
     let patient = Patient { asked: Arc::clone(&store.asked), seen: Vec::new() };
-    let model_id = worker.add_model(Arc::new(patient)).unwrap();
+    let model_id = worker.add_model(Arc::new(patient));
     let worker = worker.start().await.unwrap();
     let bytes = (0..CHUNKS).flat_map(|chunk| vec![chunk.to_le_bytes()[0]; CHUNK_BYTES]).collect();
     let mut job = Job {

@@ -29,12 +29,6 @@ const EXCEPTIONS: &[Exception] = &[
     Exception { word: "program", place: "engine/src/artifact/", reason: "the file program.bin" },
 ];
 
-/// Types that are public in two places.
-const TWICE: &[(&str, &str)] = &[(
-    "Digest",
-    "crates that do not know each other, `common` and `engine`, both have SHA-256 digests",
-)];
-
 /// A name that others can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PublicName {
@@ -66,7 +60,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
         }
     }
     ensure!(!names.is_empty(), "no public names were found");
-    let wrong = [glossary.wrong_words(&names, EXCEPTIONS), repeated_types(&names, TWICE)].concat();
+    let wrong = [glossary.wrong_words(&names, EXCEPTIONS), repeated_types(&names)].concat();
     ensure!(wrong.is_empty(), "{DOCUMENT} has the words of public names:\n{}", wrong.join("\n"));
     println!("public names: {} as the glossary has them, each type once", names.len());
     Ok(())
@@ -74,7 +68,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 
 /// Modules that are compiled for tests only.
 fn is_test(file: &str) -> bool {
-    file.ends_with("/tests.rs") || file.ends_with("/testing.rs") || file.contains("/tests/")
+    file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
 /// What a source makes public by an item of its own. rustfmt has an item's name on its first line.
@@ -190,18 +184,13 @@ impl Glossary {
     }
 }
 
-fn repeated_types(names: &[PublicName], twice: &[(&str, &str)]) -> Vec<String> {
+fn repeated_types(names: &[PublicName]) -> Vec<String> {
     let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for it in names.iter().filter(|it| it.is_type) {
         files.entry(&it.name).or_default().push(&it.file);
     }
-    files.retain(|_, files| files.len() > 1);
-    let stale = twice.iter().filter(|(name, _)| !files.contains_key(name));
-    let mut wrong: Vec<_> =
-        stale.map(|(name, reason)| format!("{name} is public once ({reason})")).collect();
-    let repeated = files.iter().filter(|(name, _)| !twice.iter().any(|(it, _)| it == *name));
-    wrong.extend(repeated.map(|(name, files)| format!("{name} is the name of several: {files:?}")));
-    wrong
+    let repeated = files.iter().filter(|(_, files)| files.len() > 1);
+    repeated.map(|(name, files)| format!("{name} is the name of several: {files:?}")).collect()
 }
 
 #[cfg(test)]
@@ -277,11 +266,9 @@ mod tests {
         let second = public_names("pub struct OpenError;\npub fn open() {}", "b/src/b.rs");
         let names = [first, second].concat();
         assert_eq!(
-            repeated_types(&names, &[]),
+            repeated_types(&names),
             ["OpenError is the name of several: [\"a/src/a.rs\", \"b/src/b.rs\"]"]
         );
-        assert_eq!(repeated_types(&names, &[("OpenError", "so it is")]), [""; 0]);
-        assert_eq!(repeated_types(&[], &[("Row", "so it is")]), ["Row is public once (so it is)"]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ struct Layer {
 
 /// What mathematics does without: network and async runtime.
 const NETWORK: &[&str] = &["tokio", "lapin", "redis", "socket2"];
+/// What a leaf does without, since everything is built from it.
+const LEAF: &[&str] = &["tfhe", "tokio", "lapin", "redis", "socket2"];
 /// Lattice arithmetic.
 const LATTICES: &[&str] = &["tfhe"];
 /// Places where tests end the process.
@@ -37,18 +39,24 @@ const RELEASED: &[&str] = &["cipherscore", "cipherscore-worker", PYTHON_MODULE];
 
 /// A new crate gets a line below all that it uses.
 const LAYERS: &[Layer] = &[
+    // What an id is, and nothing of what has one.
+    Layer { name: "cipherscore-ids", uses: &[], free_of: LEAF },
     // Mathematics, bytes to bytes.
-    Layer { name: "cipherscore-engine", uses: &[], free_of: NETWORK },
+    Layer { name: "cipherscore-engine", uses: &["cipherscore-ids"], free_of: NETWORK },
     Layer { name: "cipherscore-compiler", uses: &["cipherscore-engine"], free_of: NETWORK },
-    Layer { name: "cipherscore-concrete", uses: &["cipherscore-engine"], free_of: NETWORK },
+    Layer {
+        name: "cipherscore-concrete",
+        uses: &["cipherscore-engine", "cipherscore-ids"],
+        free_of: NETWORK,
+    },
     // The one door of artifacts, whatever their engine.
     Layer {
         name: ARTIFACT,
-        uses: &["cipherscore-concrete", "cipherscore-engine"],
+        uses: &["cipherscore-concrete", "cipherscore-engine", "cipherscore-ids"],
         free_of: NETWORK,
     },
     // What two processes agree on: it builds without any mathematics.
-    Layer { name: "cipherscore-common", uses: &[], free_of: LATTICES },
+    Layer { name: "cipherscore-common", uses: &["cipherscore-ids"], free_of: LATTICES },
     // Starts servers, for tests.
     Layer { name: "cipherscore-testbed", uses: &[], free_of: LATTICES },
     Layer {
@@ -58,6 +66,7 @@ const LAYERS: &[Layer] = &[
             "cipherscore-common",
             "cipherscore-concrete",
             "cipherscore-engine",
+            "cipherscore-ids",
         ],
         free_of: SHIPPED,
     },
@@ -69,6 +78,7 @@ const LAYERS: &[Layer] = &[
             "cipherscore-common",
             "cipherscore-concrete",
             "cipherscore-engine",
+            "cipherscore-ids",
         ],
         free_of: SHIPPED,
     },

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Digest, ModelId};
+use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::bulk::artifact::BulkClientArtifact;
 use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::client_model::Inputs;
@@ -96,7 +96,7 @@ impl ClientModel for BulkModel {
     }
 
     fn fits(&self, server_zip: &[u8]) -> Result<bool, EncryptionError> {
-        Ok(Digest::of(server_zip) == self.artifact.model_id)
+        Ok(ModelId::of(server_zip) == self.artifact.model_id)
     }
 
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_engine::artifact::{Archive, Digest, Kind, ModelId, names};
+use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::secret::SECRET_MAGIC;
@@ -54,7 +54,7 @@ impl Engine for BulkEngine {
     }
 
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {
-        Ok(Digest::of(zip.bytes))
+        Ok(ModelId::of(zip.bytes))
     }
 
     fn nothing_to_import(&self, _archive: &Archive) -> Option<&'static str> {

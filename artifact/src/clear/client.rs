@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Digest, ModelId};
+use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::model::ScoreKind;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -104,7 +104,7 @@ impl ClientModel for ClearClient {
     }
 
     fn fits(&self, server_zip: &[u8]) -> Result<bool, EncryptionError> {
-        Ok(Digest::of(server_zip) == self.model_id)
+        Ok(ModelId::of(server_zip) == self.model_id)
     }
 
     fn make_keys(&self, _made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {

@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::{Digest, ModelId};
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
+use cipherscore_ids::{KeysetId, ModelId};
 
 use super::model::ServerFile;
 use super::{NOTICE, UNIT};
@@ -52,7 +52,7 @@ impl Evaluator for ClearEvaluator {
     fn requirements(&self) -> Requirements {
         Requirements {
             model_id: self.model_id,
-            keyset_id: Digest::of(NOTICE),
+            keyset_id: KeysetId::of(NOTICE),
             needs_key: false,
             max_key_bytes: 0,
             prepared_key_bytes: 0,

@@ -21,7 +21,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cipherscore_concrete::recorder::RecorderCommand;
-use cipherscore_engine::artifact::{Archive, Digest, Kind, ModelId};
+use cipherscore_engine::artifact::{Archive, Kind, ModelId};
 
 use self::client::ClearClient;
 use self::evaluator::ClearEvaluator;
@@ -72,7 +72,7 @@ impl Engine for ClearEngine {
     }
 
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {
-        Ok(Digest::of(zip.bytes))
+        Ok(ModelId::of(zip.bytes))
     }
 
     fn nothing_to_import(&self, _archive: &Archive) -> Option<&'static str> {
@@ -88,7 +88,7 @@ impl Engine for ClearEngine {
         _threads: NonZeroUsize,
     ) -> Result<Forms, EngineError> {
         let file = ServerFile::open(&zip.archive)?;
-        let model_id = Digest::of(zip.bytes);
+        let model_id = ModelId::of(zip.bytes);
         let facts = facts::describe("server", model_id, file.weights.len());
         let evaluator = Arc::new(ClearEvaluator::new(model_id, file));
         Ok(Form { evaluator, facts, files: FileForm::Rows }.into())

@@ -1,7 +1,7 @@
 //! The zips: `features.json` of the data owner's, `weights.json` of the workers'.
 
 use cipherscore_engine::artifact::{
-    Archive, ArchiveError, Digest, Kind, ManifestError, ModelId, NativeManifest,
+    Archive, ArchiveError, Kind, ManifestError, ModelId, NativeManifest,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -84,7 +84,7 @@ impl ClearModel {
         server.validate()?;
         let server = pack(None, WEIGHTS, &server)?;
         let features = self.features.iter().map(|feature| feature.name.clone()).collect();
-        let client = pack(Some(Digest::of(&server)), FEATURES, &ClientFile { features })?;
+        let client = pack(Some(ModelId::of(&server)), FEATURES, &ClientFile { features })?;
         Ok(ClearZips { client, server })
     }
 }

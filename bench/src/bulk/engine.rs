@@ -1,7 +1,6 @@
 //! Uploads to replies on one thread, and where the time goes.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use cipherscore_engine::bulk::kernel::Kernel;
 
@@ -59,13 +58,4 @@ pub(super) fn measure(
     }
     table.add(name("parts together, of the whole"), "%", shares, None, others);
     Ok(rate)
-}
-
-/// Nanoseconds a row.
-pub(super) fn ns_per_row(
-    rows: usize,
-    least: Duration,
-    mut step: impl FnMut() -> anyhow::Result<()>,
-) -> anyhow::Result<f64> {
-    Ok(1e9 / rows_per_second(rows, least, &mut step)?)
 }

@@ -9,6 +9,7 @@ mod exact;
 mod one_row;
 mod rows;
 mod scoring;
+mod setting;
 mod split;
 mod subjects;
 mod trained;

@@ -12,8 +12,8 @@ use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
 
 use super::Amount;
-use super::end_to_end::Setting;
 use super::rows::Numbers;
+use super::setting::Setting;
 use super::subjects::Subject;
 use crate::table::{Table, Target, quantile, sorted};
 

@@ -17,7 +17,7 @@ use cipherscore_engine::bulk::switch::Switch;
 use cipherscore_engine::bulk::tape::{Columns, Tape, TapeScratch};
 use cipherscore_engine::bulk::words::{pack, packed_len, unpack};
 
-use super::engine::ns_per_row;
+use super::rows_per_second;
 use super::subjects::Subject;
 
 pub(super) const PARTS: [&str; 5] =
@@ -165,6 +165,15 @@ impl Split {
         black_box(reply);
         Ok(())
     }
+}
+
+/// Nanoseconds a row.
+fn ns_per_row(
+    rows: usize,
+    least: Duration,
+    mut step: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    Ok(1e9 / rows_per_second(rows, least, &mut step)?)
 }
 
 /// Words of all columns in a block, from a cache line on, as the evaluator has them.

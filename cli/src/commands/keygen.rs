@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cipherscore_engine::artifact::Digest;
+use cipherscore_common::EvaluationKeyId;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys, OpenClient};
 use clap::Args;
@@ -44,7 +44,7 @@ pub(crate) struct Keygen {
 struct Generated {
     keys: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
-    evaluation_key_id: Option<Digest>,
+    evaluation_key_id: Option<EvaluationKeyId>,
     evaluation_key_bytes: usize,
     client_key_encrypted: bool,
 }

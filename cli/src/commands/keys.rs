@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use cipherscore_common::{
-    Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease, MarkStore, RedisStore, StoreError,
-    Tenant,
+    Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease, RedisStore, ReleaseStore,
+    StoreError, Tenant,
 };
 use cipherscore_producer::key_folder::KeyFolder;
 use clap::{Args, Subcommand};

@@ -65,5 +65,5 @@ fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
         path.display()
     );
     let model_id = open_server(path, &server)?.evaluator.requirements().model_id;
-    Ok(Blob::model(tenant, model_id.to_string().parse()?, zip)?)
+    Ok(Blob::model(tenant, model_id, zip)?)
 }

@@ -143,7 +143,7 @@ impl Score {
     /// machine code of a raw zip is not looked at.
     fn model(&self, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Option<usize>)> {
         let path = self.artifact.join("server.zip");
-        let said = client.model_id().map(|id| id.to_string().parse()).transpose()?;
+        let said = client.model_id();
         if let Some(model) = self.model.or(said)
             && !path.exists()
         {
@@ -177,7 +177,7 @@ fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Op
         true => None,
         false => Some(open_server(path, &server)?.facts.cost.unwrap_or_default().bootstraps),
     };
-    Ok((server.model_id()?.to_string().parse()?, bootstraps))
+    Ok((server.model_id()?, bootstraps))
 }
 
 /// None when it was interrupted.

@@ -176,6 +176,17 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// Makes what workers and data owners share, on a broker where none was yet. It is looked at first:
+/// where an operator made it, nobody else need be allowed to make it, which would be to delete it as
+/// well.
+pub async fn declare_shared<B: Broker>(broker: &B) -> Result<(), BrokerError> {
+    let shared = Topology::shared();
+    match broker.declare(&shared, Declare::Verify).await {
+        Err(error) if !error.is_temporary() => broker.declare(&shared, Declare::Create).await,
+        found => found,
+    }
+}
+
 /// What we tell the broker about a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Payload, StoredPayload};
 use crate::Digest;
-use crate::store::{CHUNK_BYTES, MAX_BLOB_BYTES};
+use crate::stored::{CHUNK_BYTES, MAX_BLOB_BYTES};
 
 /// Version of bodies that this program writes, and the only one it reads.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -56,8 +56,8 @@ pub(super) fn write_payload(payload: &Payload) -> Vec<u8> {
     match payload {
         Payload::Inline(bytes) => encode(&PayloadForm::Inline(bytes), bytes.len()),
         Payload::Stored(stored) => {
-            let chunks: Vec<_> = stored.chunks.iter().map(|digest| digest.bytes()).collect();
-            let (sha256, bytes) = (stored.sha256.bytes(), stored.bytes);
+            let chunks: Vec<_> = stored.chunks.iter().map(|digest| digest.to_bytes()).collect();
+            let (sha256, bytes) = (stored.sha256.to_bytes(), stored.bytes);
             encode(&PayloadForm::Stored { sha256, bytes, chunks }, 32 * stored.chunks.len())
         }
     }

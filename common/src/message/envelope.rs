@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::body::{check_version, read_payload, read_reason, write_payload, write_reason};
 use super::{BodyError, ErrorCode, Job, MAX_CORRELATION_BYTES, Outcome, Reply, Timestamp, Timings};
 use crate::topology::{JOBS, Lane, REPLIES, ReplyQueue, job_queue};
-use crate::{JobId, MAX_WORKER_LENGTH, ModelId};
+use crate::worker_name::MAX_WORKER_LENGTH;
+use crate::{JobId, ModelId};
 
 /// Names of headers.
 pub mod headers {

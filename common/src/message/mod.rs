@@ -7,7 +7,7 @@ mod envelope;
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -15,8 +15,10 @@ pub use body::{BodyError, MAX_BODY_BYTES, MAX_INLINE_BYTES, MAX_REASON_BYTES, PR
 pub use code::{ErrorCode, UnknownErrorCode};
 pub use envelope::{HeaderValue, Message, Refusal, headers};
 
+pub use crate::stored::StoredPayload;
+pub use crate::timestamp::Timestamp;
 use crate::topology::{Lane, ReplyQueue};
-use crate::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
+use crate::{EvaluationKeyId, JobId, ModelId, Tenant};
 
 /// Longest correlation id, in bytes.
 pub const MAX_CORRELATION_BYTES: usize = 255;
@@ -134,49 +136,6 @@ impl Payload {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A body in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredPayload {
-    /// Digest of all bytes, which is the id of the blob.
-    pub sha256: Digest,
-    /// Size, in bytes.
-    pub bytes: u64,
-    /// Digest of each chunk, so that one can be used before the next one is there.
-    pub chunks: Vec<Digest>,
-}
-
-/// Milliseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(u64);
-
-impl Timestamp {
-    /// Now, by this machine's clock.
-    pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Of a number of milliseconds.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
-    }
-
-    /// The number of milliseconds.
-    pub const fn millis(self) -> u64 {
-        self.0
-    }
-
-    /// So much later.
-    pub fn after(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
-    }
-
-    /// How long from `now` until then; zero when it is over.
-    pub fn left(self, now: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }
 

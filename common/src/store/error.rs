@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
-use super::marks::{MAX_PRESENCE_BYTES, MAX_WORKER_LENGTH};
+use super::presence::MAX_PRESENCE_BYTES;
 use super::{BlobKind, BlobName};
 use crate::Tenant;
+use crate::worker_name::MAX_WORKER_LENGTH;
 
 /// Why the store did not do it. No text here names a password.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -1,12 +1,15 @@
 //! The store in this process, for tests and for the demo without services.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, PRESENCE_LEASE};
-use super::marks::{MarkStore, Marks, Presence, RELEASED_LEASE, check_worker_name};
+use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
+use super::presence::{MAX_LISTED_WORKERS, PRESENCE_LEASE, Presence};
+use super::releases::{RELEASED_LEASE, ReleaseStore};
+use super::workers::{PresenceStore, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
 use crate::{EvaluationKeyId, JobId, Lease, Tenant};
@@ -39,7 +42,7 @@ struct Entry {
 impl MemoryStore {
     /// The blobs that have not expired. No code panics while it holds the lock.
     fn blobs(&self) -> MutexGuard<'_, Blobs> {
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blobs = self.blobs.lock();
         let now = Instant::now();
         blobs.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
         blobs
@@ -47,7 +50,7 @@ impl MemoryStore {
 
     /// The marks and presences that have not expired.
     fn small(&self) -> MutexGuard<'_, Small> {
-        let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut small = self.small.lock();
         let now = Instant::now();
         small.done.retain(|_, expires| *expires > now);
         small.cancelled.retain(|_, expires| *expires > now);
@@ -165,7 +168,9 @@ impl MarkStore for MemoryStore {
         }
         Ok(())
     }
+}
 
+impl ReleaseStore for MemoryStore {
     async fn count_released(
         &self,
         tenant: &Tenant,
@@ -183,9 +188,11 @@ impl MarkStore for MemoryStore {
         let small = self.small();
         Ok(small.released.get(&(tenant.clone(), key)).map_or(0, |(count, _)| *count))
     }
+}
 
+impl PresenceStore for MemoryStore {
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        presence.to_json()?;
+        presence.to_json().ok_or(StoreError::InvalidPresence)?;
         let entry = (presence.clone(), Instant::now() + PRESENCE_LEASE);
         self.small().workers.insert(presence.worker.clone(), entry);
         Ok(())

@@ -5,8 +5,11 @@ mod error;
 pub mod fuzzing;
 pub(crate) mod marks;
 pub(crate) mod memory;
+pub(crate) mod presence;
 pub(crate) mod reader;
 pub(crate) mod redis;
+pub(crate) mod releases;
+pub(crate) mod workers;
 
 use std::fmt;
 use std::future::Future;
@@ -16,13 +19,14 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ErrorClass, StoreError};
 
-use crate::message::StoredPayload;
+use self::marks::MarkStore;
+use self::releases::ReleaseStore;
+use self::workers::PresenceStore;
+
+use crate::stored::StoredPayload;
+pub use crate::stored::{CHUNK_BYTES, MAX_BLOB_BYTES};
 use crate::{Digest, EvaluationKeyId, Lease, ModelId, Tenant};
 
-/// Size of every chunk but the last, in bytes. Larger values stall a Redis for everybody.
-pub const CHUNK_BYTES: usize = 1 << 20;
-/// Largest blob, in bytes.
-pub const MAX_BLOB_BYTES: u64 = 1 << 30;
 /// Most blobs of one tenant and kind that a list holds.
 pub const MAX_LISTED_BLOBS: usize = 10_000;
 
@@ -241,6 +245,6 @@ pub trait BlobStore: Send + Sync {
 }
 
 /// Everything that a worker or a client needs of a store.
-pub trait Store: BlobStore + marks::MarkStore + 'static {}
+pub trait Store: BlobStore + MarkStore + ReleaseStore + PresenceStore + 'static {}
 
-impl<S: BlobStore + marks::MarkStore + 'static> Store for S {}
+impl<S: BlobStore + MarkStore + ReleaseStore + PresenceStore + 'static> Store for S {}

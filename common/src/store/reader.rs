@@ -1,16 +1,15 @@
 //! Reading a blob, chunk by chunk, from any store.
 
-use sha2::{Digest as _, Sha256};
+use cipherscore_ids::Hasher;
 
 use super::{BlobInfo, BlobName, BlobStore, StoreError};
-use crate::Digest;
 
 /// Hands out a blob's chunks in order. The last one comes only when the digest of all is right:
 /// whoever has it has the whole.
 pub struct BlobReader<'a, S> {
     store: &'a S,
     info: BlobInfo,
-    hasher: Sha256,
+    hasher: Hasher,
     next: u64,
 }
 
@@ -18,7 +17,7 @@ impl<'a, S: BlobStore> BlobReader<'a, S> {
     /// Begins to read.
     pub async fn open(store: &'a S, name: &BlobName) -> Result<Self, StoreError> {
         let info = store.info(name).await?;
-        Ok(Self { store, info, hasher: Sha256::new(), next: 0 })
+        Ok(Self { store, info, hasher: Hasher::default(), next: 0 })
     }
 
     /// What is read.
@@ -62,7 +61,7 @@ impl<'a, S: BlobStore> BlobReader<'a, S> {
     }
 
     fn check_digest(&mut self) -> Result<(), StoreError> {
-        let found = Digest::finish(std::mem::take(&mut self.hasher));
+        let found = std::mem::take(&mut self.hasher).finish();
         let expected = self.info.sha256;
         if found == expected {
             return Ok(());

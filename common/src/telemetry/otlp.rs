@@ -7,7 +7,6 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_rustls::HttpsConnectorBuilder;
@@ -18,6 +17,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tracing::{Subscriber, info, warn};
 use tracing_subscriber::Layer;
@@ -49,7 +49,7 @@ where
         .with_batch_exporter(exporter)
         .build();
     let tracer = provider.tracer("cipherscore");
-    *PROVIDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(provider);
+    *PROVIDER.lock() = Some(provider);
     let spans = tracing_opentelemetry::layer()
         .with_tracer(tracer)
         .with_location(false)
@@ -61,7 +61,7 @@ where
 
 /// Sends what is left.
 pub(super) fn stop() {
-    let provider = PROVIDER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let provider = PROVIDER.lock().take();
     if let Some(provider) = provider {
         // A collector that is away was warned of.
         let _ = provider.shutdown_with_timeout(STOP_TIMEOUT);

@@ -114,9 +114,9 @@ impl Stream {
 
     /// Uniform below a bound, but for a bias of bound / 2^64.
     fn below(&mut self, bound: usize) -> usize {
-        let block = Digest::of(format!("{} {}", self.seed, self.counter).as_bytes()).to_string();
+        let block = Digest::of(format!("{} {}", self.seed, self.counter).as_bytes()).to_bytes();
         self.counter += 1;
-        let number = u64::from_str_radix(&block[..16], 16).expect("a digest is hexadecimal");
+        let number = block[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
         usize::try_from(number % bound.max(1) as u64).expect("below a usize")
     }
 }

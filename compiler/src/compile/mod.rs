@@ -8,7 +8,7 @@ mod tests;
 
 use std::fmt;
 
-use cipherscore_engine::artifact::{Digest, Kind, ModelId, NativeManifest};
+use cipherscore_engine::artifact::{Kind, ModelId, NativeManifest};
 use cipherscore_engine::bulk::artifact::{
     BulkArtifactError, BulkClientArtifact, BulkServerArtifact, BulkSpecs,
 };
@@ -182,7 +182,7 @@ impl Parts {
         client_model.validate()?;
         let (specs, report) = (self.specs(options), self.report(model, options, &client_model));
         let server_zip = BulkServerArtifact::zip(self.kind, &specs, &self.program)?;
-        let model_id = Digest::of(&server_zip);
+        let model_id = ModelId::of(&server_zip);
         let client = BulkClientArtifact {
             kind: self.kind,
             model_id,

@@ -9,7 +9,7 @@ mod tree;
 
 use text::{Document, Section};
 
-use crate::read::{MAX_FEATURES, MAX_OUTPUTS, ReadError, is_code_of};
+use crate::reader::{MAX_FEATURES, MAX_OUTPUTS, ReadError, is_code_of};
 use crate::trained::{Body, Ensemble, Feature, Link, ScoreKind, TrainedModel, Tree};
 
 /// Since LightGBM 2.1, 2.3 and 4.0; what differs between them is not read.

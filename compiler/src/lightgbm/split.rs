@@ -1,6 +1,6 @@
 //! Which values LightGBM sends left.
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::ValueSet;
 
 /// Values up to here are zero to LightGBM, which holds it as float32. Before it predicts, it

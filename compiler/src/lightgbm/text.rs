@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// The lines of the model or of one tree.
 #[derive(Default)]

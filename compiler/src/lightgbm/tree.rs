@@ -3,7 +3,7 @@
 use super::split::{Decision, categories};
 use super::text::Section;
 use crate::preorder::{FileNode, FileSplit, collect};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Tree, ValueSet};
 
 /// What is read of a tree: one entry for each split, and one for each leaf.

@@ -6,7 +6,7 @@ use super::node::Node;
 use super::path::Operation;
 use super::tensor::Tensor;
 use super::value::{Column, Raw, SIGMOIDS, Scores, Value};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::Link;
 
 /// `Add`, `Sub`, `Mul` and `Div`.

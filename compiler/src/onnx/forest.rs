@@ -2,7 +2,7 @@
 
 use super::path::Comparison;
 use super::value::Column;
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Tree, TreeNode, ValueSet};
 
 /// All nodes of an operator, whatever tree they belong to.

@@ -9,7 +9,7 @@ use super::proto::{self, NodeMessage, TensorMessage, ValueInfo, decode_all, elem
 use super::tensor::Tensor;
 use super::value::{Column, Raw, Scores, Value};
 use super::{elementwise, layout, linear, tree_tensors, trees};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// Most operators, constants, inputs or outputs of a graph.
 const MAX_ENTRIES: usize = 1 << 14;

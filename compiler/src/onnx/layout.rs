@@ -4,7 +4,7 @@ use super::elementwise::normalised;
 use super::node::Node;
 use super::tensor::Tensor;
 use super::value::{Raw, SIGMOIDS, Scores, Value};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::Link;
 
 /// Most columns of one tensor.

@@ -5,7 +5,7 @@ use super::path::Operation;
 use super::tensor::Tensor;
 use super::trees::{binary, link_of_several, output_count, regression_link};
 use super::value::{Column, Raw, Scores};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// Most products that folding one matrix into weights may take.
 const MAX_PRODUCTS: usize = 1 << 26;

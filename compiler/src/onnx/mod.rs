@@ -27,7 +27,7 @@ use self::graph::{Answer, Graph};
 use self::layout::MAX_COLUMNS;
 use self::proto::{Dimension, Entry, OperatorSet, ValueInfo, decode, decode_all, element};
 use self::value::{Column, Raw, Scores, Value};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Body, Feature, Linear, Link, ScoreKind, TrainedModel};
 
 /// Longest file that is read, in bytes. A list of empty messages takes 16 times its length.

@@ -4,7 +4,7 @@ use prost::bytes::Bytes;
 
 use super::proto::{Attribute, NodeMessage, decode};
 use super::tensor::{Tensor, texts};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// Most attributes of a node; operators that are read have at most 24.
 const MAX_ATTRIBUTES: usize = 64;

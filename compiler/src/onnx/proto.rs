@@ -6,7 +6,7 @@
 use prost::Message;
 use prost::bytes::Bytes;
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// `ModelProto`.
 #[derive(Clone, PartialEq, Message)]

@@ -3,7 +3,7 @@
 use prost::bytes::Bytes;
 
 use super::proto::{TensorMessage, element};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// Most dimensions of a tensor.
 const MAX_RANK: usize = 8;

@@ -5,7 +5,7 @@ use super::node::{Attributes, Node};
 use super::path::Comparison;
 use super::trees::{aggregated, output_count, regression_link};
 use super::value::{Column, Raw, Scores};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::Ensemble;
 
 /// What a `TreeEnsemble` computes.

@@ -9,7 +9,7 @@ use super::forest::{Branch, Forest, ForestNode, Rule};
 use super::node::{Attributes, Node};
 use super::path::Comparison;
 use super::value::{Column, Raw, SIGMOIDS, Scores};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Ensemble, Link, Tree, TreeNode};
 
 /// Most targets or classes of an operator.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::document::Document;
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, ReadError> {
     serde_json::from_slice(&without_words(bytes))

@@ -12,7 +12,7 @@ mod ubjson;
 use document::{Booster, Categories, Document, Encoding, Model};
 use objective::Objective;
 
-use crate::read::{MAX_FEATURES, MAX_OUTPUTS, ReadError, is_code_of};
+use crate::reader::{MAX_FEATURES, MAX_OUTPUTS, ReadError, is_code_of};
 use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree};
 
 pub(crate) fn read_json(bytes: &[u8]) -> Result<TrainedModel, ReadError> {

@@ -1,6 +1,6 @@
 //! What XGBoost's objectives make of the sums of leaves.
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Link, ScoreKind};
 
 /// How an objective reads its base score, and what it answers.

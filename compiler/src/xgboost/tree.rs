@@ -6,7 +6,7 @@
 
 use super::document;
 use crate::preorder::{FileNode, FileSplit, collect};
-use crate::read::ReadError;
+use crate::reader::ReadError;
 use crate::trained::{Tree, ValueSet};
 
 /// From here on XGBoost takes no number for a category: float32 has no odd numbers above.

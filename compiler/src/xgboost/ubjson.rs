@@ -11,7 +11,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use crate::read::ReadError;
+use crate::reader::ReadError;
 
 /// Containers within containers. XGBoost needs 8.
 const MAX_DEPTH: usize = 32;

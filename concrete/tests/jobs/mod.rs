@@ -11,7 +11,7 @@ use cipherscore_concrete::keys::write_evaluation_keys;
 use cipherscore_concrete::recorder::{RecordError, RecorderCommand};
 use cipherscore_concrete::server::{ServerArtifact, ServerZipError};
 use cipherscore_concrete::values::{read_value, write_value};
-use cipherscore_engine::artifact::{Archive, Digest, Manifest, names};
+use cipherscore_engine::artifact::{Archive, Manifest, ModelId, names};
 use cipherscore_engine::circuit::{Affine, Circuit, Root, Term};
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey, Stop};
@@ -149,7 +149,7 @@ pub(crate) fn two_by_two() -> ServerArtifact {
         ],
     };
     let circuit = circuit.to_bytes().unwrap();
-    let manifest = Manifest::of_circuit(Digest::of(b"two by two"), &circuit, &specs);
+    let manifest = Manifest::of_circuit(ModelId::of(b"two by two"), &circuit, &specs);
     let mut imported = Archive::default();
     imported.insert(names::MANIFEST, manifest.to_json());
     imported.insert(names::CLIENT_SPECS, specs);

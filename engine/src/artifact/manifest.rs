@@ -1,77 +1,15 @@
 //! `model.json`: what an artifact is, and of which model.
 
 use std::fmt;
-use std::str::FromStr;
 
+use cipherscore_ids::{Digest, ModelId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::names;
 
 /// Version of the artifact format that is written.
 pub const ARTIFACT_FORMAT_VERSION: u32 = 1;
-
-/// SHA-256: any language can recompute it with its standard library.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Text that is not 64 lower-case hexadecimal digits.
-#[derive(Debug, Error, PartialEq)]
-#[error("not a SHA-256 digest of 64 lower-case hexadecimal digits")]
-pub struct InvalidDigest;
-
-impl FromStr for Digest {
-    type Err = InvalidDigest;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let lower_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 64 || !text.as_bytes().iter().all(lower_hex) {
-            return Err(InvalidDigest);
-        }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)
-                .map_err(|_| InvalidDigest)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// Digest of the *original* `server.zip`, kept through import: a retrained model with equal
-/// parameters is another model.
-pub type ModelId = Digest;
 
 /// Engine that an artifact is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,8 @@ mod manifest;
 mod native_manifest;
 
 pub use archive::{Archive, ArchiveError, MAX_ENTRIES, MAX_UNPACKED_BYTES, MAX_ZIP_BYTES};
-pub use manifest::{
-    ARTIFACT_FORMAT_VERSION, Digest, InvalidDigest, Kind, Manifest, ManifestError, ModelId,
-};
+pub use cipherscore_ids::{Digest, ModelId};
+pub use manifest::{ARTIFACT_FORMAT_VERSION, Kind, Manifest, ManifestError};
 pub use native_manifest::NativeManifest;
 
 /// Names of the files inside an artifact.

@@ -26,8 +26,9 @@ impl Lift {
         let t = parameters.plaintext_modulus;
         let (kept, dropped) = parameters.moduli().split_at(primes);
         let primes: Vec<_> = kept.iter().map(|&modulus| Montgomery::new(modulus)).collect();
-        let inverse =
-            |of: u64, field: &Montgomery| field.to_montgomery(field.inverse(of % field.modulus()));
+        let inverse = |of: u64, field: &Montgomery| {
+            field.montgomery_form(field.inverse(of % field.modulus()))
+        };
         let inverses = primes
             .iter()
             .enumerate()

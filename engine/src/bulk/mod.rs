@@ -10,7 +10,7 @@
 //! * [`client_model`]: rows to columns, integers to scores;
 //! * [`parameters`]: ring, primes, plaintext modulus, and what they are worth;
 //! * [`program`]: the polynomials;
-//! * [`montgomery`]: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
+//! * `montgomery`: arithmetic modulo a prime, [`ring`]: of the ring and of the slots;
 //! * [`mask`]: masks from a seed, [`words`]: residues without gaps;
 //! * [`sampling`]: secrets and noise, [`secret`]: keys;
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
@@ -31,10 +31,11 @@ mod keystream;
 pub mod layout;
 mod lift;
 pub mod mask;
-pub mod montgomery;
+mod montgomery;
 pub mod noise;
 pub mod parameters;
 pub mod plan;
+mod points;
 pub mod program;
 pub mod ring;
 pub mod sampling;
@@ -43,5 +44,5 @@ pub mod secret;
 pub mod switch;
 pub mod tape;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod words;

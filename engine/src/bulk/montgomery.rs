@@ -60,18 +60,18 @@ impl Montgomery {
     }
 
     /// `a R mod p`.
-    pub const fn to_montgomery(&self, a: u64) -> u64 {
+    pub const fn montgomery_form(&self, a: u64) -> u64 {
         self.product(a, self.radix_squared)
     }
 
     /// `a R^-1 mod p`.
-    pub const fn from_montgomery(&self, a: u64) -> u64 {
+    pub const fn plain_form(&self, a: u64) -> u64 {
         self.product(a, 1)
     }
 
     /// `a b mod p`.
     pub const fn multiply(&self, a: u64, b: u64) -> u64 {
-        self.product(self.to_montgomery(a), b)
+        self.product(self.montgomery_form(a), b)
     }
 
     /// `a + b mod p`.
@@ -106,8 +106,8 @@ impl Montgomery {
 
     /// `a^exponent mod p`.
     pub const fn power(&self, a: u64, mut exponent: u64) -> u64 {
-        let mut square = self.to_montgomery(a);
-        let mut power = self.to_montgomery(1);
+        let mut square = self.montgomery_form(a);
+        let mut power = self.montgomery_form(1);
         while exponent > 0 {
             if exponent % 2 == 1 {
                 power = self.product(power, square);
@@ -115,7 +115,7 @@ impl Montgomery {
             square = self.product(square, square);
             exponent /= 2;
         }
-        self.from_montgomery(power)
+        self.plain_form(power)
     }
 
     /// `a^-1 mod p`, for a prime p.
@@ -162,8 +162,8 @@ pub(super) mod tests {
             let field = Montgomery::new(modulus);
             let words = random(64, modulus, 1);
             for &a in &words {
-                assert_eq!(field.from_montgomery(field.to_montgomery(a)), a);
-                assert_eq!(field.to_montgomery(a), product(a, (1 << 52) % modulus, modulus));
+                assert_eq!(field.plain_form(field.montgomery_form(a)), a);
+                assert_eq!(field.montgomery_form(a), product(a, (1 << 52) % modulus, modulus));
                 assert_eq!(field.add(a, field.negate(a)), 0);
                 assert_eq!(
                     field.power(a, 5),
@@ -175,7 +175,7 @@ pub(super) mod tests {
                 for &b in &words {
                     let (sum, difference) = (a + b, a + modulus - b);
                     assert_eq!(field.multiply(a, b), product(a, b, modulus));
-                    assert_eq!(field.product(field.to_montgomery(a), b), product(a, b, modulus));
+                    assert_eq!(field.product(field.montgomery_form(a), b), product(a, b, modulus));
                     assert_eq!(field.add(a, b), sum % modulus);
                     assert_eq!(field.subtract(a, b), difference % modulus);
                 }

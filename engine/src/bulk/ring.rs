@@ -20,7 +20,7 @@ impl PrimeRing {
     fn new(dimension: usize, modulus: u64) -> Option<Self> {
         let montgomery = Montgomery::new(modulus);
         let plan = Plan::try_new(dimension, modulus)?;
-        Some(Self { montgomery, plan, radix: vec![montgomery.to_montgomery(1); dimension] })
+        Some(Self { montgomery, plan, radix: vec![montgomery.montgomery_form(1); dimension] })
     }
 
     /// p.
@@ -205,7 +205,7 @@ mod tests {
             ring.add(&mut added, &a);
             for i in 0..2048 {
                 assert_eq!(sum[i], field.add(c[i], field.multiply(a[i], b[i])));
-                assert_eq!(montgomery[i], field.add(c[i], field.to_montgomery(a[i])));
+                assert_eq!(montgomery[i], field.add(c[i], field.montgomery_form(a[i])));
                 assert_eq!(added[i], field.add(c[i], a[i]));
             }
             let mut back = a.clone();

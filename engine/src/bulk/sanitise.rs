@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::bulk::noise::{ERROR_VARIANCE, sanitiser_variance};
     use crate::bulk::secret::SecretKey;
-    use crate::bulk::testing::*;
+    use crate::bulk::tests::*;
 
     fn sanitiser(ring: &Arc<Ring>, secret: &SecretKey, degree: u32, flood: Flood) -> Sanitiser {
         let bytes = secret.public_key(ring).unwrap();

@@ -248,7 +248,7 @@ fn first_bytes(digest: &[u8]) -> [u8; SEED_BYTES] {
 mod tests {
     use super::*;
     use crate::bulk::sampling::ERROR_BOUND;
-    use crate::bulk::testing::{fixed_secret, sha256};
+    use crate::bulk::tests::{fixed_secret, sha256};
 
     const PARAMETERS: Parameters = Parameters {
         packing: Packing::Slots,

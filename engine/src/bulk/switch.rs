@@ -66,7 +66,7 @@ impl Switch {
         let field = &prime.montgomery;
         prime.inverse(words);
         let t = self.ring.parameters().plaintext_modulus;
-        let factor = field.to_montgomery(field.negate(field.inverse(t)));
+        let factor = field.montgomery_form(field.negate(field.inverse(t)));
         let half = prime.modulus() / 2;
         for (rounded, word) in rounded.iter_mut().zip(words) {
             let residue = field.product(*word, factor);
@@ -80,7 +80,7 @@ impl Switch {
 mod tests {
     use super::*;
     use crate::bulk::noise::rounding_variance;
-    use crate::bulk::testing::*;
+    use crate::bulk::tests::*;
 
     /// Of the polynomial 0, whose noise is rounding alone.
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use cipherscore_engine::artifact::{Digest, Kind, NativeManifest, names};
+use cipherscore_engine::artifact::{Kind, ModelId, NativeManifest, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
@@ -79,7 +79,7 @@ pub(crate) fn client_zip(bytes: &[u8]) {
         (names::CLIENT_MODEL, processing.to_vec()),
         (names::REPORT, report.to_vec()),
     ];
-    let archive = NativeManifest::seal(kind(kind_byte), Some(Digest::of(b"original")), &files);
+    let archive = NativeManifest::seal(kind(kind_byte), Some(ModelId::of(b"original")), &files);
     let zip = archive.to_zip().expect("a zip of a few files");
     let Ok(artifact) = BulkClientArtifact::open(&zip) else { return };
     let again = artifact.to_zip().expect("what was read can be written");

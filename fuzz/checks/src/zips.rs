@@ -9,7 +9,7 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::{
-    Archive, Digest, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, names,
+    Archive, MAX_ENTRIES, MAX_UNPACKED_BYTES, Manifest, ModelId, names,
 };
 use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
 use cipherscore_engine::model::Model;
@@ -44,7 +44,7 @@ fn open_server(zip: &[u8]) -> Option<ServerArtifact> {
 /// An imported `server.zip`: specs, circuit, versions.
 pub(crate) fn server_zip(bytes: &[u8]) {
     let [specs, circuit, versions] = split(bytes);
-    let manifest = Manifest::of_circuit(Digest::of(b"original"), circuit, specs).to_json();
+    let manifest = Manifest::of_circuit(ModelId::of(b"original"), circuit, specs).to_json();
     let zip = packed(&[
         (names::MANIFEST, &manifest),
         (names::CLIENT_SPECS, specs),

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use cipherscore_common::Pauses;
+
 use crate::events::{Event, Events};
 
 const FIRST: Duration = Duration::from_millis(250);
@@ -11,20 +13,20 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Waits longer each time, and says why.
 pub(super) struct Backoff<'a> {
     events: &'a Events,
-    next: Duration,
+    pauses: Pauses,
     waiting: bool,
 }
 
 impl<'a> Backoff<'a> {
     pub(super) fn new(events: &'a Events) -> Self {
-        Self { events, next: FIRST, waiting: false }
+        Self { events, pauses: Pauses::new(FIRST, LONGEST), waiting: false }
     }
 
     pub(super) async fn wait(&mut self, reason: &(dyn Display + Sync)) {
         self.waiting = true;
-        self.events.tell(Event::Waiting { reason: reason.to_string(), again_in: self.next });
-        tokio::time::sleep(self.next).await;
-        self.next = (2 * self.next).min(LONGEST);
+        let again_in = self.pauses.take();
+        self.events.tell(Event::Waiting { reason: reason.to_string(), again_in });
+        tokio::time::sleep(again_in).await;
     }
 
     /// It succeeded.

@@ -2,10 +2,10 @@
 //! answered twice; it holds as many entries as there are jobs in flight.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cipherscore_common::broker::Settlement;
 use cipherscore_common::{Digest, JobId, ModelId};
+use parking_lot::{Mutex, MutexGuard};
 
 /// A job without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,6 @@ impl Expected {
 
     /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -10,7 +10,7 @@ mod replies;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use cipherscore_common::broker::{Broker, BrokerError, QueueState};
+use cipherscore_common::broker::{Broker, BrokerError, QueueState, declare_shared};
 use cipherscore_common::message::{
     Job, MAX_INLINE_BYTES, Payload, Timestamp, TraceParent, headers,
 };
@@ -28,6 +28,10 @@ use self::expected::Expected;
 pub use self::expected::InFlight;
 pub use self::replies::{Answer, Received, Replies};
 use crate::events::Events;
+
+/// How long payloads stay in the store unless told otherwise: as long as a reply queue without a
+/// consumer.
+pub const PAYLOAD_LEASE: Lease = Lease::days(7);
 
 /// Why a client cannot go on. What passes by itself is waited for, and is no error.
 #[derive(Debug, Error)]
@@ -75,7 +79,7 @@ impl Default for ClientOptions {
         Self {
             lane: Lane::default(),
             declare: Declare::default(),
-            payload_lease: crate::settings::PAYLOAD_LEASE,
+            payload_lease: PAYLOAD_LEASE,
             prefetch: NonZeroU16::MIN.saturating_add(15),
             max_reply_bytes: MAX_BLOB_BYTES,
         }
@@ -137,24 +141,11 @@ impl<B: Broker, S: Store> Client<B, S> {
         let expected = Expected::default();
         let shared = Shared { broker, store, queue, options, events, expected };
         let client = Self { shared: Arc::new(shared) };
-        client.declare_shared().await?;
+        if client.shared.options.declare == Declare::Create {
+            declare_shared(&*client.shared.broker).await?;
+        }
         client.declare_own().await?;
         Ok(client)
-    }
-
-    /// Makes what workers make as well, on a broker where none was yet. Looked at first: who may
-    /// not make it is not refused where it is there.
-    async fn declare_shared(&self) -> Result<(), ClientError> {
-        if self.shared.options.declare == Declare::Create {
-            let (broker, topology) = (&self.shared.broker, Topology::shared());
-            match broker.declare(&topology, Declare::Verify).await {
-                Err(error) if !error.is_temporary() => {
-                    broker.declare(&topology, Declare::Create).await?;
-                }
-                looked => looked?,
-            }
-        }
-        Ok(())
     }
 
     async fn declare_own(&self) -> Result<(), BrokerError> {

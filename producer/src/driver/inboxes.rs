@@ -1,11 +1,12 @@
 //! Replies, each to the unit that waits for it, read by one task; and what is said when none comes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
 use cipherscore_common::{JobId, ModelId, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -111,7 +112,7 @@ impl<B: Broker, S: Store> Inboxes<B, S> {
 
     /// No code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State<B, S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -62,7 +62,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let (broker, store) = (MemoryBroker::default(), MemoryStore::default());
-        let model_id = Digest::of(b"model").to_string().parse().unwrap();
+        let model_id = ModelId::of(b"model");
         for topology in [Topology::shared(), Topology::of_model(model_id)] {
             broker.declare(&topology, Declare::Create).await.unwrap();
         }

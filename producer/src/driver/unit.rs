@@ -1,9 +1,10 @@
 //! A unit and its jobs.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::{JobId, ModelId, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
@@ -255,6 +256,6 @@ impl<B: Broker, S: Store> Jobs<B, S> {
 
     /// No code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use cipherscore_common::Digest;
-use sha2::{Digest as _, Sha256};
+use cipherscore_ids::{Digest, Hasher};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::matrix::Matrix;
@@ -71,7 +71,7 @@ pub(super) fn check(
 /// Rows in their order.
 pub(super) struct Input {
     rows: RowReader<Hashing>,
-    hasher: Arc<Mutex<Sha256>>,
+    hasher: Arc<Mutex<Hasher>>,
 }
 
 impl Input {
@@ -94,21 +94,21 @@ impl Input {
 
     /// Digest of what was read.
     pub(super) fn sha256(&self) -> Digest {
-        let hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
-        Digest::from_bytes(hasher.clone().finalize().into())
+        let hasher = self.hasher.lock();
+        hasher.clone().finish()
     }
 }
 
 /// Passes bytes on, and keeps their digest on the way.
 struct Hashing {
     file: BufReader<File>,
-    hasher: Arc<Mutex<Sha256>>,
+    hasher: Arc<Mutex<Hasher>>,
 }
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
-        self.hasher.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..read]);
+        self.hasher.lock().update(&buffer[..read]);
         Ok(read)
     }
 }

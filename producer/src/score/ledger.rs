@@ -13,12 +13,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::JobId;
-use thiserror::Error;
+use parking_lot::Mutex;
 
+pub use super::ledger_error::LedgerError;
+use super::ledger_error::io_error;
 use super::past::{Found, Parts, Past};
 use super::record::{Difference, Header, Record};
 use crate::matrix::Matrix;
@@ -31,43 +32,6 @@ const LOCK: &str = "lock";
 const MAX_REASON_CHARS: usize = 1000;
 /// How long another run's lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(4);
-
-/// Why a ledger cannot be used.
-#[derive(Debug, Error)]
-pub enum LedgerError {
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another run has it.
-    #[error("{0} is in use: another run writes the same output. Wait for it, or stop it")]
-    InUse(PathBuf),
-    /// It is of another run.
-    #[error(
-        "{path} cannot be gone on with: {difference}. Repeat the command that made it, give \
-         another --output, or remove the folder to begin anew"
-    )]
-    Other {
-        /// The folder.
-        path: PathBuf,
-        /// What is not the same.
-        difference: Difference,
-    },
-    /// Not what was written.
-    #[error("{path}, line {line}: {reason}. Remove the folder to begin anew")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
 
 pub(super) struct Ledger {
     folder: PathBuf,
@@ -153,7 +117,7 @@ impl Ledger {
 
     /// Appends a record. A crash of the machine may lose it, unless [`Ledger::sync`] comes after.
     pub(super) fn append(&self, record: &Record) -> Result<(), LedgerError> {
-        let written = lock(&self.jobs).append(record);
+        let written = self.jobs.lock().append(record);
         written.map_err(|source| self.in_jobs(source))
     }
 
@@ -165,7 +129,7 @@ impl Ledger {
         part: u64,
         deadline_ms: Option<u64>,
     ) -> Result<bool, LedgerError> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs.lock();
         if jobs.finished.contains(part) {
             return Ok(false);
         }
@@ -176,7 +140,7 @@ impl Ledger {
     /// Whether this run finished a part.
     #[cfg(test)]
     fn is_finished(&self, part: u64) -> bool {
-        lock(&self.jobs).finished.contains(part)
+        self.jobs.lock().finished.contains(part)
     }
 
     fn in_jobs(&self, source: io::Error) -> LedgerError {
@@ -199,7 +163,7 @@ impl Ledger {
         let bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
         let write = || {
             {
-                let mut file = lock(&self.results);
+                let mut file = self.results.lock();
                 file.seek(SeekFrom::Start(self.offset(part)))?;
                 file.write_all(&bytes)?;
             }
@@ -207,7 +171,7 @@ impl Ledger {
         };
         write().map_err(|source| io_error(&self.folder.join(RESULTS), source))?;
         {
-            let mut jobs = lock(&self.jobs);
+            let mut jobs = self.jobs.lock();
             let written = jobs.append(&Record::Finished { job, part });
             written.map_err(|source| self.in_jobs(source))?;
             jobs.finished.insert(part);
@@ -228,7 +192,7 @@ impl Ledger {
         let rows = usize::try_from(self.header.part_rows(part)).unwrap_or_default();
         let mut bytes = vec![0; rows * width * size_of::<i64>()];
         let mut read = || {
-            let mut file = lock(&self.results);
+            let mut file = self.results.lock();
             file.seek(SeekFrom::Start(self.offset(part)))?;
             file.read_exact(&mut bytes)
         };
@@ -267,14 +231,6 @@ fn lock_folder(folder: &Path) -> Result<File, LedgerError> {
     }
 }
 
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn io_error(path: &Path, source: io::Error) -> LedgerError {
-    LedgerError::Io { path: path.to_owned(), source }
-}
-
 fn open_file(path: &Path) -> Result<File, LedgerError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -301,17 +257,19 @@ fn create_folder(path: &Path) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use cipherscore_common::{Digest, EvaluationKeyId, ModelId};
+
     use super::*;
     use crate::score::record::FORMAT_VERSION;
 
     #[test]
     fn no_job_is_begun_for_a_finished_part() {
         let folder = tempfile::TempDir::new().unwrap();
-        let digest = cipherscore_common::Digest::from_bytes([0; 32]);
+        let digest = Digest::from_bytes([0; 32]);
         let header = Header {
             format_version: FORMAT_VERSION,
-            model_id: digest.to_string().parse().unwrap(),
-            evaluation_key_id: Some(digest),
+            model_id: ModelId::new(digest),
+            evaluation_key_id: Some(EvaluationKeyId::new(digest)),
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,

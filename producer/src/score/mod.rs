@@ -18,6 +18,7 @@
 
 mod input;
 mod ledger;
+mod ledger_error;
 mod output;
 mod part;
 mod past;
@@ -31,7 +32,7 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Store, StoreError};
+use cipherscore_common::{JobId, ModelId, Store, StoreError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -179,8 +180,8 @@ pub async fn score<B: Broker, S: Store>(
     let header = Header {
         format_version: FORMAT_VERSION,
         model_id,
-        evaluation_key_id: evaluation_key.map(digest),
-        client_key_sha256: digest(client_key),
+        evaluation_key_id: evaluation_key,
+        client_key_sha256: client_key,
         tenant: settings.tenant.clone(),
         input_sha256: checked.sha256,
         rows: checked.rows,
@@ -201,7 +202,6 @@ pub async fn score<B: Broker, S: Store>(
         true => Some(evaluation_key.ok_or_else(|| keys.no_evaluation_key())?),
         false => None,
     };
-    let key_id = key_id.map(|key| EvaluationKeyId::new(digest(key)));
     let key = key_id.map(|id| (id, KeySource::Folder(keys)));
     let target = Target { model_id, key };
     let job_time = settings.job_deadline();
@@ -259,9 +259,4 @@ pub fn unique_client(prefix: &str) -> String {
     // The last part is random; the first ones are the time.
     let random = random.rsplit('-').next().unwrap_or(&random);
     format!("{prefix}-{random}")
-}
-
-/// Digests are the same in both crates, which do not know each other.
-fn digest(digest: cipherscore_engine::artifact::Digest) -> cipherscore_common::Digest {
-    digest.to_string().parse().expect("a digest is written as a digest")
 }

@@ -152,6 +152,8 @@ impl Journal for PartJournal {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use cipherscore_common::ModelId;
+
     use super::*;
     use crate::score::record::{FORMAT_VERSION, Header};
 
@@ -159,7 +161,7 @@ mod tests {
         let digest = Digest::from_bytes([0; 32]);
         let header = Header {
             format_version: FORMAT_VERSION,
-            model_id: digest.to_string().parse().unwrap(),
+            model_id: ModelId::new(digest),
             evaluation_key_id: None,
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),

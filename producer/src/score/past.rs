@@ -8,7 +8,7 @@ use std::path::Path;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::{Digest, JobId};
 
-use super::ledger::{LedgerError, io_error};
+use super::ledger_error::{LedgerError, io_error};
 use super::record::{Header, Record};
 
 /// Longest line, in bytes; reasons are cut before.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cipherscore_common::{Digest, JobId, ModelId, Tenant};
+use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
 use serde::{Deserialize, Serialize};
 
 /// Version of the ledger that is written, and the only one that is read.
@@ -48,7 +48,7 @@ pub(super) struct Header {
     pub(super) model_id: ModelId,
     /// None for a kind of model without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) evaluation_key_id: Option<Digest>,
+    pub(super) evaluation_key_id: Option<EvaluationKeyId>,
     pub(super) client_key_sha256: Digest,
     pub(super) tenant: Tenant,
     pub(super) input_sha256: Digest,

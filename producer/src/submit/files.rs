@@ -1,11 +1,12 @@
 //! Files of one job: read as its payload, written from its outputs, and the note between.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_concrete::framing::{frame_values, split_values};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{JobFiles, MAX_INPUT_BYTES, SubmitError, Submitted, in_file};
@@ -161,7 +162,7 @@ impl Files {
 
     /// No code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -185,7 +186,7 @@ impl FilesJournal {
     }
 
     fn pass(&self) {
-        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let passed = self.passed.lock().take();
         if let Some(passed) = passed {
             // Nobody waits for it when the time is over.
             let _ = passed.send(());
@@ -241,7 +242,7 @@ mod tests {
         let files = JobFiles { inputs: paths("in"), outputs: paths("out") };
         let note = NoteFile::open(&files.outputs[0]).unwrap();
         let naming = Naming {
-            model_id: Digest::of(b"model").to_string().parse().unwrap(),
+            model_id: ModelId::of(b"model"),
             key_id: None,
             tenant: "tenant".parse().unwrap(),
             client: "client".into(),

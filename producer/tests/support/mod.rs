@@ -72,7 +72,7 @@ impl Owner {
     }
 
     pub(crate) fn model_id(&self) -> ModelId {
-        self.evaluator.requirements().model_id.to_string().parse().unwrap()
+        self.evaluator.requirements().model_id
     }
 
     pub(crate) fn encryption(&self) -> Arc<dyn Encryption> {

@@ -1,19 +1,19 @@
 //! What is looked up when somebody asks.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use cipherscore_common::broker::{Broker, QueueState};
+use cipherscore_common::ModelId;
+use cipherscore_common::broker::QueueState;
 use cipherscore_common::topology::Lane;
-use cipherscore_common::{ModelId, Store};
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{JobQueueLabels, QueueLabel};
+use super::labels::{JobQueueLabels, ModelLabels, QueueLabel};
 use super::{Metrics, add, add_in};
-use crate::shared::Shared;
 
 /// How full queues were when they were last looked at.
 #[derive(Debug, Default)]
@@ -22,6 +22,28 @@ pub(crate) struct QueueStates {
     pub(crate) jobs: Vec<(ModelId, Lane, QueueState)>,
     /// Of dead letters and the like, by name.
     pub(crate) shared: Vec<(String, QueueState)>,
+}
+
+/// How things stand when somebody asks.
+pub(crate) struct Moment {
+    /// Since 1970.
+    pub(crate) started_seconds: u64,
+    pub(crate) slots: u64,
+    pub(crate) slots_busy: u64,
+    /// From their beginning to the word to the broker.
+    pub(crate) jobs: u64,
+    /// Deliveries that were taken and are not settled.
+    pub(crate) unacknowledged: u64,
+    /// For how long the oldest of them has been here; nothing without any.
+    pub(crate) oldest_unacknowledged: Duration,
+    pub(crate) models: u64,
+    pub(crate) is_consuming: bool,
+    pub(crate) does_store_answer: bool,
+    pub(crate) memory_limit_bytes: u64,
+    /// By keys and running jobs.
+    pub(crate) memory_used_bytes: u64,
+    pub(crate) key_bytes: u64,
+    pub(crate) keys: u64,
 }
 
 pub(crate) struct Gauges {
@@ -120,38 +142,34 @@ impl Gauges {
 
     /// Puts what was seen in the place of what was seen before.
     pub(crate) fn see_queues(&self, states: QueueStates) {
-        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        *self.queues.lock() = states;
     }
 
-    fn look<B: Broker, S: Store>(&self, shared: &Shared<B, S>) {
+    fn show(&self, moment: &Moment) {
         let set = |gauge: &Gauge, value: u64| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
-        let free = shared.free_slots.available_permits();
-        set(&self.started, shared.started_ms() / 1000);
-        set(&self.slots, shared.slots as u64);
-        set(&self.slots_busy, shared.slots.saturating_sub(free) as u64);
-        set(&self.jobs, shared.in_flight.len() as u64);
-        let unacknowledged = &shared.metrics.unacknowledged;
-        set(&self.unacknowledged, unacknowledged.len() as u64);
-        let oldest = unacknowledged.oldest().unwrap_or_default();
-        self.oldest_unacknowledged.set(oldest.as_secs_f64());
-        set(&self.models, shared.models().ids().count() as u64);
-        set(&self.consuming, shared.services.is_consuming().into());
-        set(&self.store_up, shared.services.does_store_answer().into());
-        let memory = shared.memory.usage();
-        set(&self.memory_limit, memory.limit_bytes);
-        set(&self.memory_used, memory.used_bytes);
-        set(&self.key_cache, memory.key_bytes);
-        set(&self.keys, memory.keys as u64);
+        set(&self.started, moment.started_seconds);
+        set(&self.slots, moment.slots);
+        set(&self.slots_busy, moment.slots_busy);
+        set(&self.jobs, moment.jobs);
+        set(&self.unacknowledged, moment.unacknowledged);
+        self.oldest_unacknowledged.set(moment.oldest_unacknowledged.as_secs_f64());
+        set(&self.models, moment.models);
+        set(&self.consuming, moment.is_consuming.into());
+        set(&self.store_up, moment.does_store_answer.into());
+        set(&self.memory_limit, moment.memory_limit_bytes);
+        set(&self.memory_used, moment.memory_used_bytes);
+        set(&self.key_cache, moment.key_bytes);
+        set(&self.keys, moment.keys);
     }
 
-    fn look_at_queues<B, S>(&self, shared: &Shared<B, S>, states: &QueueStates) {
+    fn show_queues(&self, models: &ModelLabels, states: &QueueStates) {
         self.job_messages.clear();
         self.job_consumers.clear();
         self.messages.clear();
         for (id, lane, state) in &states.jobs {
-            let model = shared.metrics.models.label(Some(*id));
+            let model = models.label(Some(*id));
             let labels = JobQueueLabels { model, lane: lane.to_string() };
             self.job_messages.get_or_create(&labels).set(state.messages.into());
             self.job_consumers.get_or_create(&labels).set(state.consumers.into());
@@ -163,14 +181,15 @@ impl Gauges {
     }
 }
 
-/// Everything, as OpenMetrics text.
-pub(crate) fn render<B: Broker, S: Store>(shared: &Shared<B, S>) -> String {
-    let Metrics { gauges, registry, .. } = &*shared.metrics;
-    let states = gauges.queues.lock().unwrap_or_else(PoisonError::into_inner);
-    gauges.look(shared);
-    gauges.look_at_queues(shared, &states);
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = encode(&mut text, registry);
-    text
+impl Metrics {
+    /// Everything, as OpenMetrics text.
+    pub(crate) fn render(&self, moment: &Moment) -> String {
+        let states = self.gauges.queues.lock();
+        self.gauges.show(moment);
+        self.gauges.show_queues(&self.models, &states);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
 }

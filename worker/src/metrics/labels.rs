@@ -1,15 +1,15 @@
 //! Labels, each from a closed set.
 
 use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLock};
 
 use cipherscore_common::ModelId;
 use cipherscore_common::broker::BrokerError;
 use cipherscore_common::message::Payload;
 use cipherscore_common::topology::{DEAD, REPLIES, RETRY};
+use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::pipeline::Failure;
+use crate::failure::Failure;
 
 /// Most models that have series of their own in the life of a worker; more share one.
 pub(crate) const MAX_MODEL_LABELS: usize = 256;
@@ -27,13 +27,13 @@ pub(crate) struct ModelLabels(RwLock<BTreeSet<ModelId>>);
 impl ModelLabels {
     /// These were loaded; returns those that are new and have series of their own.
     pub(crate) fn loaded(&self, ids: impl Iterator<Item = ModelId>) -> Vec<ModelId> {
-        let mut named = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.0.write();
         ids.filter(|id| named.len() < MAX_MODEL_LABELS && named.insert(*id)).collect()
     }
 
     /// The label of a model.
     pub(crate) fn label(&self, id: Option<ModelId>) -> String {
-        let named = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let named = self.0.read();
         match id.filter(|id| named.contains(id)) {
             Some(id) => id.to_string(),
             None if named.len() == MAX_MODEL_LABELS => OTHER.into(),
@@ -43,7 +43,7 @@ impl ModelLabels {
 
     /// Whether it has series of its own.
     pub(crate) fn is_named(&self, id: ModelId) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.0.read().contains(&id)
     }
 }
 

@@ -8,7 +8,9 @@
 //! everything else is a word of this program. No key, tenant or job is named.
 
 mod gauges;
+mod jobs;
 mod labels;
+mod services;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,19 +22,20 @@ use cipherscore_common::broker::{
 use cipherscore_common::message::{Message, Payload, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use self::gauges::Gauges;
-pub(crate) use self::gauges::{QueueStates, render};
+pub(crate) use self::gauges::{Moment, QueueStates};
+use self::jobs::JobMetrics;
 pub(crate) use self::labels::ModelLabels;
 use self::labels::{
     EXCHANGES, ExchangeLabel, ModelLabel, OutcomeLabels, PUBLISH_ERRORS, PublishErrorLabels,
     SCORED, error_name, exchange_name, outcome_name,
 };
-use crate::pipeline::Failure;
+use self::services::ServiceMetrics;
+use crate::failure::Failure;
 use crate::pulse::{Attempt, Underway};
 
 /// What all names begin with.
@@ -56,23 +59,10 @@ pub(crate) struct KeyCacheCounts {
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) models: ModelLabels,
-    jobs: Family<OutcomeLabels, Counter>,
-    rows: Family<ModelLabel, Counter>,
-    released: Family<ModelLabel, Counter>,
-    queue_wait: Histogram,
-    key_fetch: Histogram,
-    key_preparation: Histogram,
-    evaluation: Histograms<ModelLabel>,
-    confirm: Histograms<ExchangeLabel>,
-    publish_errors: Family<PublishErrorLabels, Counter>,
-    deliveries: Counter,
-    redeliveries: Counter,
-    reconnects: Counter,
-    pub(crate) store_outages: Counter,
+    jobs: JobMetrics,
+    services: ServiceMetrics,
     /// Deliveries that were taken and are not settled.
     pub(crate) unacknowledged: Underway,
-    blocked: Counter<f64, AtomicU64>,
-    last_delivery: Gauge<f64, AtomicU64>,
     gauges: Gauges,
     /// One more than the longest time that a job had waited when it began, since the last
     /// announcement; 0 when none began.
@@ -107,9 +97,14 @@ impl Metrics {
     pub(crate) fn new(keys: &KeyCacheCounts) -> Self {
         let metrics = Self::register(keys);
         for exchange in EXCHANGES {
-            drop(metrics.confirm.get_or_create(&ExchangeLabel { exchange }));
+            drop(metrics.services.confirm.get_or_create(&ExchangeLabel { exchange }));
             for error in PUBLISH_ERRORS {
-                drop(metrics.publish_errors.get_or_create(&PublishErrorLabels { exchange, error }));
+                drop(
+                    metrics
+                        .services
+                        .publish_errors
+                        .get_or_create(&PublishErrorLabels { exchange, error }),
+                );
             }
         }
         metrics
@@ -125,88 +120,8 @@ impl Metrics {
         add(r, "key_cache_evictions", help, keys.evictions.clone());
         Self {
             models: ModelLabels::default(),
-            jobs: add(r, "jobs", "Jobs that ended here, by outcome", Family::default()),
-            rows: add(r, "rows", "Rows that were evaluated", Family::default()),
-            released: add(
-                r,
-                "released_coefficients",
-                "Coefficients of replies that hide a model, repeated ones included",
-                Family::default(),
-            ),
-            queue_wait: add_in(
-                r,
-                Unit::Seconds,
-                "queue_wait",
-                "From publishing a job to its beginning",
-                long(),
-            ),
-            key_fetch: add_in(
-                r,
-                Unit::Seconds,
-                "key_fetch",
-                "Reading an evaluation key from the store",
-                short(),
-            ),
-            key_preparation: add_in(
-                r,
-                Unit::Seconds,
-                "key_preparation",
-                "Checking and preparing it",
-                short(),
-            ),
-            evaluation: add_in(
-                r,
-                Unit::Seconds,
-                "evaluation",
-                "Evaluating a job, with reading its rows from the store",
-                Family::new_with_constructor(short as _),
-            ),
-            confirm: add_in(
-                r,
-                Unit::Seconds,
-                "confirm",
-                "Until the broker confirmed a message",
-                Family::new_with_constructor(short as _),
-            ),
-            publish_errors: add(
-                r,
-                "publish_errors",
-                "Messages that the broker did not confirm",
-                Family::default(),
-            ),
-            deliveries: add(r, "deliveries", "Deliveries of jobs", Counter::default()),
-            redeliveries: add(
-                r,
-                "redeliveries",
-                "Deliveries of jobs that were delivered before",
-                Counter::default(),
-            ),
-            reconnects: add(
-                r,
-                "broker_reconnects",
-                "Times that consuming began again after it had ended",
-                Counter::default(),
-            ),
-            store_outages: add(
-                r,
-                "store_outages",
-                "Times that the store was found out of reach",
-                Counter::default(),
-            ),
-            blocked: add_in(
-                r,
-                Unit::Seconds,
-                "broker_blocked",
-                "Time in which the broker took no messages, short of memory or disk",
-                Counter::default(),
-            ),
-            last_delivery: add_in(
-                r,
-                Unit::Seconds,
-                "last_delivery_timestamp",
-                "Last delivery, since 1970; 0 before the first",
-                Gauge::default(),
-            ),
+            jobs: JobMetrics::register(r),
+            services: ServiceMetrics::register(r),
             gauges: Gauges::new(r),
             unacknowledged: Underway::default(),
             longest_wait_ms: AtomicU64::new(0),
@@ -219,20 +134,24 @@ impl Metrics {
     pub(crate) fn loaded(&self, ids: impl Iterator<Item = ModelId>) {
         for id in self.models.loaded(ids) {
             let label = ModelLabel { model: id.to_string() };
-            drop(self.rows.get_or_create(&label));
-            drop(self.released.get_or_create(&label));
-            drop(self.evaluation.get_or_create(&label));
-            drop(self.jobs.get_or_create(&OutcomeLabels { model: label.model, outcome: SCORED }));
+            drop(self.jobs.rows.get_or_create(&label));
+            drop(self.jobs.released.get_or_create(&label));
+            drop(self.jobs.evaluation.get_or_create(&label));
+            drop(
+                self.jobs
+                    .outcomes
+                    .get_or_create(&OutcomeLabels { model: label.model, outcome: SCORED }),
+            );
         }
     }
 
     /// A delivery arrived; returns it, so that it is known until it is settled.
     pub(crate) fn delivered(&self, delivery: Delivery) -> Delivery {
-        self.deliveries.inc();
+        self.services.deliveries.inc();
         if delivery.returned > 0 {
-            self.redeliveries.inc();
+            self.services.redeliveries.inc();
         }
-        self.last_delivery.set(seconds_since_1970());
+        self.services.last_delivery.set(seconds_since_1970());
         let Delivery { message, queue, returned, settlement } = delivery;
         let unacknowledged = self.unacknowledged.begin();
         let settlement = Settlement::new(Unacknowledged { settlement, unacknowledged });
@@ -242,7 +161,7 @@ impl Metrics {
     /// Consuming began.
     pub(crate) fn subscribed(&self, before: bool) {
         if before {
-            self.reconnects.inc();
+            self.services.reconnects.inc();
         }
     }
 
@@ -253,7 +172,7 @@ impl Metrics {
         if wait > MAX_QUEUE_WAIT {
             return None;
         }
-        self.queue_wait.observe(wait.as_secs_f64());
+        self.jobs.queue_wait.observe(wait.as_secs_f64());
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.longest_wait_ms.fetch_max(wait_ms.saturating_add(1), Ordering::Relaxed);
         Some(wait)
@@ -277,26 +196,26 @@ impl Metrics {
     }
 
     pub(crate) fn key_fetched(&self, fetch: Duration, preparation: Duration) {
-        self.key_fetch.observe(fetch.as_secs_f64());
-        self.key_preparation.observe(preparation.as_secs_f64());
+        self.jobs.key_fetch.observe(fetch.as_secs_f64());
+        self.jobs.key_preparation.observe(preparation.as_secs_f64());
     }
 
     pub(crate) fn evaluated(&self, model: Option<ModelId>, rows: u32, time: Duration) {
         let label = ModelLabel { model: self.models.label(model) };
-        self.rows.get_or_create(&label).inc_by(rows.into());
+        self.jobs.rows.get_or_create(&label).inc_by(rows.into());
         self.all_rows.fetch_add(rows.into(), Ordering::Relaxed);
-        self.evaluation.get_or_create(&label).observe(time.as_secs_f64());
+        self.jobs.evaluation.get_or_create(&label).observe(time.as_secs_f64());
     }
 
     pub(crate) fn released(&self, model: Option<ModelId>, coefficients: u64) {
         let label = ModelLabel { model: self.models.label(model) };
-        self.released.get_or_create(&label).inc_by(coefficients);
+        self.jobs.released.get_or_create(&label).inc_by(coefficients);
     }
 
     /// A job ended here, though its reply may not be at the broker yet.
     pub(crate) fn ended(&self, model: Option<ModelId>, outputs: &Result<Payload, Failure>) {
         let (model, outcome) = (self.models.label(model), outcome_name(outputs));
-        self.jobs.get_or_create(&OutcomeLabels { model, outcome }).inc();
+        self.jobs.outcomes.get_or_create(&OutcomeLabels { model, outcome }).inc();
     }
 
     /// The broker confirmed a message, or did not.
@@ -309,18 +228,29 @@ impl Metrics {
         let exchange = exchange_name(exchange);
         match published {
             Ok(()) => {
-                self.confirm.get_or_create(&ExchangeLabel { exchange }).observe(time.as_secs_f64());
+                self.services
+                    .confirm
+                    .get_or_create(&ExchangeLabel { exchange })
+                    .observe(time.as_secs_f64());
             }
             Err(error) => {
                 let error = error_name(error);
-                self.publish_errors.get_or_create(&PublishErrorLabels { exchange, error }).inc();
+                self.services
+                    .publish_errors
+                    .get_or_create(&PublishErrorLabels { exchange, error })
+                    .inc();
             }
         }
     }
 
+    /// The store was found out of reach.
+    pub(crate) fn store_went_away(&self) {
+        self.services.store_outages.inc();
+    }
+
     /// The broker took no messages for so long.
     pub(crate) fn blocked(&self, time: Duration) {
-        self.blocked.inc_by(time.as_secs_f64());
+        self.services.blocked.inc_by(time.as_secs_f64());
     }
 
     pub(crate) fn gauges(&self) -> &Gauges {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
-    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, MarkStore as _, ModelId,
+    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, ModelId, ReleaseStore as _,
 };
 use cipherscore_engine::artifact::Kind;
 use cipherscore_engine::bulk::artifact::{BulkServerArtifact, BulkSpecs};
@@ -164,7 +164,7 @@ async fn job<V: Services>(
 /// what is answered counts as released. `damage` is done to the chunks of a job, in the store.
 pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<impl Damage>) {
     let mut worker = open_worker(&services.broker(), services.store(), |_| ()).await;
-    let model = worker.add_model(bulk.evaluator.clone()).unwrap();
+    let model = worker.add_model(bulk.evaluator.clone());
     let worker = worker.start().await.unwrap();
     settled(services, model).await;
     let mut tester = services.tester("bulk").await;

@@ -12,10 +12,10 @@ use cipherscore_common::broker::{Broker, Subscription};
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Timestamp, headers};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobStore as _, EvaluationKeyId, JobId, MarkStore as _, ModelId, Store};
-use cipherscore_engine::artifact::Digest;
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
+use cipherscore_ids::KeysetId;
 
 use crate::support::{Example, Services, Tester, open_worker, subscribe};
 
@@ -55,7 +55,7 @@ pub(crate) async fn refusals<V: Services>(services: &V, tree: &Example, linear: 
 
     let mut job = valid(&tester);
     let real = job.model_id;
-    job.model_id = ModelId::new(cipherscore_common::Digest::of(b"no model"));
+    job.model_id = ModelId::of(b"no model");
     let mut message = job.to_message();
     message.routing_key = job_queue(real, Lane::Normal);
     tester.broker.publish(&message).await.unwrap();
@@ -121,7 +121,7 @@ pub(crate) async fn keys<V: Services>(services: &V, tree: &Example) {
 
     // A blob of the right id that is no key of this model.
     let strange = b"no key".to_vec();
-    let id = EvaluationKeyId::new(cipherscore_common::Digest::of(&strange));
+    let id = EvaluationKeyId::of(&strange);
     let blob = cipherscore_common::Blob::evaluation_key(&alice.tenant, strange).unwrap();
     alice.store.put(&blob, None, &|| ()).await.unwrap();
     job.id = JobId::random();
@@ -135,7 +135,7 @@ pub(crate) async fn dead_letters<V: Services>(services: &V, linear: &Example) {
     let mut tester = services.tester("dead").await;
     let worker = open_worker(&services.broker(), services.store(), |_| ()).await;
     let mut worker = worker;
-    let model = worker.add_model(Arc::new(Panics)).unwrap();
+    let model = worker.add_model(Arc::new(Panics));
     let worker = worker.start().await.unwrap();
     settled(services, model).await;
 
@@ -212,7 +212,7 @@ pub(crate) async fn once<V: Services>(services: &V, linear: &Example) {
     let mut tester = services.tester("once").await;
     let mut worker = open_worker(&services.broker(), services.store(), |_| ()).await;
     let counts = Arc::new(Counts::default());
-    let model = worker.add_model(counts.clone()).unwrap();
+    let model = worker.add_model(counts.clone());
     let worker = worker.start().await.unwrap();
     settled(services, model).await;
     let mut job = tester.job(linear, &[0]);
@@ -378,8 +378,8 @@ macro_rules! keyless_evaluator {
         impl Evaluator for $name {
             fn requirements(&self) -> Requirements {
                 Requirements {
-                    model_id: Digest::of($id),
-                    keyset_id: Digest::of(b"no keys"),
+                    model_id: ModelId::of($id),
+                    keyset_id: KeysetId::of(b"no keys"),
                     needs_key: false,
                     max_key_bytes: 0,
                     prepared_key_bytes: 0,

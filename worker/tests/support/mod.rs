@@ -94,7 +94,7 @@ impl Example {
     }
 
     pub(crate) fn key_id(&self) -> EvaluationKeyId {
-        EvaluationKeyId::new(cipherscore_common::Digest::of(&self.evaluation_key))
+        EvaluationKeyId::of(&self.evaluation_key)
     }
 }
 

@@ -51,7 +51,7 @@ impl Circuit {
     }
 
     pub(super) fn model_id(&self) -> anyhow::Result<ModelId> {
-        Ok(self.server()?.model_id.to_string().parse()?)
+        Ok(self.server()?.model_id)
     }
 
     /// Puts the model where a worker finds it.

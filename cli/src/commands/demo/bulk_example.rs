@@ -54,7 +54,7 @@ impl BulkExample {
             compile(&model, &CompileOptions { calibration, ..CompileOptions::default() })?;
         let compile_seconds = started.elapsed().as_secs_f64();
         spinner.finish_and_clear();
-        let model_id = compiled.model_id.to_string().parse()?;
+        let model_id = compiled.model_id;
         Ok(Self { compiled, compile_seconds, model_id })
     }
 

@@ -66,7 +66,7 @@ impl Example {
     }
 
     pub(super) fn model_id(&self) -> anyhow::Result<ModelId> {
-        Ok(self.server()?.model_id.to_string().parse()?)
+        Ok(self.server()?.model_id)
     }
 
     /// Rows that the model was not trained on.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use cipherscore_common::broker::{Broker, QueueState};
 use cipherscore_common::topology::{Lane, Topology, job_queue};
-use cipherscore_common::{BlobKind, BlobStore, MarkStore, ModelId, Presence, Tenant};
+use cipherscore_common::{BlobKind, BlobStore, ModelId, Presence, PresenceStore, Tenant};
 use clap::Args;
 use console::Term;
 use serde::Serialize;
@@ -97,7 +97,7 @@ impl Status {
         })
     }
 
-    async fn look<B: Broker, S: BlobStore + MarkStore>(
+    async fn look<B: Broker, S: BlobStore + PresenceStore>(
         &self,
         broker: &B,
         store: &S,

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, ConnectionProperties, ErrorKind};
+use parking_lot::Mutex as SyncMutex;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -78,12 +79,12 @@ struct Socket(Arc<SyncMutex<Option<std::net::TcpStream>>>);
 impl Socket {
     fn keep(&self, socket: &impl AsFd) -> io::Result<()> {
         let copy = socket.as_fd().try_clone_to_owned()?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy.into());
+        *self.0.lock() = Some(copy.into());
         Ok(())
     }
 
     fn shut_down(&self) {
-        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(socket) = self.0.lock().take() {
             // It fails when the connection is gone already.
             socket.shutdown(Shutdown::Both).ok();
         }

@@ -1,6 +1,6 @@
 //! Publishing: persistent, mandatory, confirmed.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -103,13 +103,13 @@ impl Publisher {
                 other => other,
             }
         })?;
-        link.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        link.idle.lock().push(channel);
         Ok(confirmed)
     }
 }
 
 async fn channel(link: &Arc<Link>) -> lapin::Result<Channel> {
-    let idle = || link.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let idle = || link.idle.lock().pop();
     while let Some(channel) = idle() {
         if channel.status().connected() {
             return Ok(channel);

@@ -7,8 +7,9 @@
 mod state;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -44,7 +45,7 @@ impl MemoryBroker {
 impl Shared {
     /// The state, without messages that are too old. No code panics while it holds the lock.
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.expire(Instant::now());
         state
     }

@@ -1,16 +1,16 @@
-//! Marks on jobs, and who works: small keys, named in the crate's documentation.
+//! Marks on jobs, and who works: small keys, named in `docs/formats.md`.
 
 use std::time::Duration;
 
 use redis::{Pipeline, pipe};
 
 use super::RedisStore;
-use crate::message::Timestamp;
 use crate::store::StoreError;
-use crate::store::marks::{
-    ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, MarkStore,
-    Marks, PRESENCE_LEASE, Presence, RELEASED_LEASE, check_worker_name,
-};
+use crate::store::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
+use crate::store::presence::{MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, PRESENCE_LEASE, Presence};
+use crate::store::releases::{RELEASED_LEASE, ReleaseStore};
+use crate::store::workers::{PresenceStore, check_worker_name};
+use crate::timestamp::Timestamp;
 use crate::{EvaluationKeyId, JobId, Tenant};
 
 /// Names of workers, by the time of their last announcement.
@@ -117,7 +117,9 @@ impl MarkStore for RedisStore {
         }
         Ok(())
     }
+}
 
+impl ReleaseStore for RedisStore {
     async fn count_released(
         &self,
         tenant: &Tenant,
@@ -139,9 +141,12 @@ impl MarkStore for RedisStore {
             count => count.parse().map_err(|_| self.commands.unexpected("not a count")),
         }
     }
+}
 
+impl PresenceStore for RedisStore {
     async fn announce(&self, presence: &Presence) -> Result<(), StoreError> {
-        let mut commands = set(worker_key(&presence.worker), presence.to_json()?, PRESENCE_LEASE);
+        let json = presence.to_json().ok_or(StoreError::InvalidPresence)?;
+        let mut commands = set(worker_key(&presence.worker), json, PRESENCE_LEASE);
         let now = Timestamp::now().millis();
         let life = u64::try_from(NAME_LEASE.as_millis()).unwrap_or(u64::MAX);
         commands.cmd("ZADD").arg(WORKERS).arg(now).arg(&presence.worker).ignore();

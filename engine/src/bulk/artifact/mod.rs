@@ -17,9 +17,7 @@ use thiserror::Error;
 use super::client_model::{BulkClientModel, Inputs, InvalidBulkClientModel};
 use super::parameters::InvalidRingParameters;
 use super::program::{InvalidProgram, Program, ProgramFormatError, ValidProgram};
-use crate::artifact::{
-    Archive, ArchiveError, Digest, Kind, ManifestError, ModelId, NativeManifest, names,
-};
+use crate::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, NativeManifest, names};
 
 pub use specs::{BulkSpecs, MAX_RING_BATCH_BYTES};
 
@@ -144,7 +142,7 @@ impl BulkServerArtifact {
         let (NativeManifest { kind, .. }, specs) = open_specs(&archive)?;
         let program = Program::from_bytes(archive.require(names::PROGRAM)?)?.validate()?;
         check_program(&specs, &program)?;
-        Ok(Self { kind, model_id: Digest::of(zip), specs, program })
+        Ok(Self { kind, model_id: ModelId::of(zip), specs, program })
     }
 
     /// Makes a `server.zip`.

@@ -55,7 +55,7 @@ fn server_zip() -> Vec<u8> {
 fn client() -> BulkClientArtifact {
     BulkClientArtifact {
         kind: Kind::Ensemble,
-        model_id: Digest::of(&server_zip()),
+        model_id: ModelId::of(&server_zip()),
         specs: specs(),
         model: model(),
         report: b"{}\n".to_vec(),
@@ -81,7 +81,7 @@ fn refused(name: &'static str, from: &str, to: &str) -> String {
 #[test]
 fn both_zips_come_back_and_are_deterministic() {
     let server = BulkServerArtifact::open(&server_zip()).unwrap();
-    assert_eq!(server.model_id, Digest::of(&server_zip()));
+    assert_eq!(server.model_id, ModelId::of(&server_zip()));
     assert_eq!((server.kind, &server.specs), (Kind::Ensemble, &specs()));
     assert_eq!(server.program, program());
     let zip = client().to_zip().unwrap();

@@ -12,7 +12,7 @@ use crate::bulk::parameters::Packing;
 use crate::bulk::sanitise::Sanitiser;
 use crate::bulk::secret::PublicKey;
 use crate::bulk::switch::Switch;
-use crate::bulk::testing::*;
+use crate::bulk::tests::*;
 
 fn fixed_client(ring: &Arc<Ring>) -> BulkClient {
     BulkClient::new(Arc::clone(ring), &fixed_secret(ring.parameters())).unwrap()

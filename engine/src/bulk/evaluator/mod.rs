@@ -4,10 +4,6 @@
 //! arrive, [`WAITING_BLOCKS`] at a time, on all threads; nothing of an upload is kept longer.
 
 mod blocks;
-#[cfg(test)]
-mod hiding;
-#[cfg(test)]
-mod measured;
 mod memory;
 mod reply;
 #[cfg(test)]
@@ -16,6 +12,7 @@ mod tests;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
+use cipherscore_ids::{KeysetId, ModelId};
 use thiserror::Error;
 
 use self::blocks::Sums;
@@ -29,7 +26,6 @@ use super::ring::Ring;
 use super::secret::PublicKey;
 use super::switch::Switch;
 use super::tape::Tape;
-use crate::artifact::{Digest, ModelId};
 use crate::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
@@ -111,11 +107,11 @@ impl BulkEvaluator {
     }
 
     /// Of the primes, the ring and the modulus, which is all that a public key depends on.
-    fn keyset_id(&self) -> Digest {
+    fn keyset_id(&self) -> KeysetId {
         let Parameters { packing, ring_dimension, primes, plaintext_modulus } = *self.parameters();
         let packing = u64::from(packing == Packing::Slots);
         let words = [packing, ring_dimension.into(), primes.into(), plaintext_modulus];
-        Digest::of(&words.map(u64::to_le_bytes).concat())
+        KeysetId::of(&words.map(u64::to_le_bytes).concat())
     }
 
     fn is_hidden(&self) -> bool {

@@ -8,25 +8,12 @@
 mod avx512;
 mod montgomery;
 mod portable;
-pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use super::parameters::PRIMES;
-use super::tape::{Columns, Tape};
-
-/// Points that a kernel holds of each component.
-pub(super) const STEP_POINTS: usize = VECTORS * LANES;
-/// Words of a vector.
-const LANES: usize = 8;
-/// Vectors that are worked on at a time, to hide the time that a product takes and to share the
-/// work of finding out what is to be done.
-const VECTORS: usize = 4;
-
-/// [`STEP_POINTS`] points of one component.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
-pub(super) struct Points([[u64; LANES]; VECTORS]);
+use super::parameters::{BLOCK_POINTS, PRIMES};
+use super::points::{LANES, Points, STEP_POINTS, VECTORS};
+use super::tape::{Columns, Tape, TapeScratch};
 
 /// What evaluates tapes on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +58,7 @@ impl Kernel {
     }
 
     /// Evaluates a block modulo a prime; lengths are as [`Tape::evaluate`] checks them.
-    pub(super) fn run(
+    fn run(
         self,
         tape: &Tape,
         prime: u64,
@@ -84,6 +71,37 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Arithmetic::Avx512(available) => available.run(tape, prime, columns, scratch, out),
         }
+    }
+}
+
+impl Tape {
+    /// Evaluates one block modulo [`PRIMES`]`[prime]`.
+    ///
+    /// * `columns`: canonical residues, which are ciphertexts in Montgomery form with R = 2^52;
+    ///   point i of column j is at `256 j + i`. Fastest when they start at a multiple of 64 bytes.
+    /// * `out`: canonical residues, plain; point i of component c of output o is at
+    ///   `256 (components o + c) + i`.
+    ///
+    /// # Panics
+    ///
+    /// When a slice has another length, or there is no such prime. When words are not below the
+    /// prime, it may panic or give words without meaning.
+    pub fn evaluate(
+        &self,
+        kernel: Kernel,
+        prime: usize,
+        columns: Columns<'_>,
+        scratch: &mut TapeScratch,
+        out: &mut [u64],
+    ) {
+        assert_eq!(columns.bodies.len(), self.columns * BLOCK_POINTS, "length of the bodies");
+        assert_eq!(columns.masks.len(), self.columns * BLOCK_POINTS, "length of the masks");
+        let expected = self.outputs.len() * self.components * BLOCK_POINTS;
+        assert_eq!(out.len(), expected, "length of the outputs");
+        if scratch.0.len() < self.scratch {
+            scratch.0.resize(self.scratch, Points::default());
+        }
+        kernel.run(self, PRIMES[prime], columns, &mut scratch.0, out);
     }
 }
 

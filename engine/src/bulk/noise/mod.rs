@@ -252,8 +252,8 @@ impl Moment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::program::samples::{Numbers, affine, column, full_trees};
     use super::super::program::{Node, Output, Program};
+    use super::super::tests::samples::{Numbers, affine, column, full_trees};
     use super::*;
 
     fn slots(ring_dimension: u32, plaintext_modulus: u64) -> Parameters {

@@ -203,8 +203,8 @@ fn refuse(
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation)]
 mod tests {
-    use super::super::super::program::samples::{Numbers, affine, full_trees};
     use super::super::super::program::{ColumnSum, Node, Output, Program};
+    use super::super::super::tests::samples::{Numbers, affine, full_trees};
     use super::*;
 
     const GOAL: Goal =

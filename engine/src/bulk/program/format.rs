@@ -75,9 +75,9 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{affine, column, random};
     use super::super::{Node, Output, Product};
     use super::*;
+    use crate::bulk::tests::samples::{affine, column, random};
 
     fn sample() -> Program {
         let products = vec![Product { indicator: column(0), factor: 0, minus: None }];

@@ -74,9 +74,9 @@ fn of_affine(affine: &ColumnSum, row: &[i64]) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{affine, column};
     use super::super::{Output, Product, Program};
     use super::*;
+    use crate::bulk::tests::samples::{affine, column};
 
     /// `x0 ? (x1 ? 10 : 20) : (x1 ? -1 : 4)`, plus 7.
     fn tree() -> ValidProgram {

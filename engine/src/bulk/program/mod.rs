@@ -5,8 +5,6 @@
 
 mod format;
 mod interpret;
-#[cfg(test)]
-pub(super) mod samples;
 mod validate;
 
 use serde::{Deserialize, Serialize};

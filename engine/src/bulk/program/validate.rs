@@ -246,8 +246,8 @@ fn degree_of_output(output: &Output, degrees: &[u8]) -> Result<u8, ProgramFault>
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{affine, column, random};
     use super::*;
+    use crate::bulk::tests::samples::{affine, column, random};
 
     fn program(nodes: Vec<Node>) -> Program {
         let roots = vec![u32::try_from(nodes.len()).unwrap() - 1];

@@ -312,8 +312,8 @@ impl<'a> Flattener<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::program::samples::{Numbers, affine, column, full_trees};
     use super::super::super::program::{Output, Program};
+    use super::super::super::tests::samples::{Numbers, affine, column, full_trees};
     use super::*;
 
     fn select(base: Option<NodeId>, factor: NodeId, minus: Option<NodeId>) -> Node {

@@ -9,10 +9,8 @@
 
 mod flatten;
 
-use super::kernel::{Kernel, STEP_POINTS};
-use super::parameters::{BLOCK_POINTS, PRIMES};
-
-pub(super) use super::kernel::Points;
+use super::parameters::BLOCK_POINTS;
+use super::points::{Points, STEP_POINTS};
 
 /// Components that one evaluation may hold at a time: 64 MiB.
 pub const MAX_SCRATCH_COMPONENTS: usize = 1 << 18;
@@ -31,7 +29,7 @@ pub struct Tape {
     pub(super) terms: Vec<Term>,
     pub(super) steps: Vec<Step>,
     /// Components of memory.
-    scratch: usize,
+    pub(super) scratch: usize,
 }
 
 /// `coefficient * column`; the coefficient is below 2^50 in magnitude.
@@ -127,7 +125,7 @@ impl Product {
 
 /// Memory of one evaluation at a time, to be reused.
 #[derive(Debug, Default)]
-pub struct TapeScratch(Vec<Points>);
+pub struct TapeScratch(pub(super) Vec<Points>);
 
 impl Tape {
     /// Terms of a form.
@@ -153,35 +151,6 @@ impl Tape {
     /// Memory that an evaluation takes, in bytes.
     pub fn scratch_bytes(&self) -> usize {
         self.scratch * size_of::<Points>()
-    }
-
-    /// Evaluates one block modulo [`PRIMES`]`[prime]`.
-    ///
-    /// * `columns`: canonical residues, which are ciphertexts in Montgomery form with R = 2^52;
-    ///   point i of column j is at `256 j + i`. Fastest when they start at a multiple of 64 bytes.
-    /// * `out`: canonical residues, plain; point i of component c of output o is at
-    ///   `256 (components o + c) + i`.
-    ///
-    /// # Panics
-    ///
-    /// When a slice has another length, or there is no such prime. When words are not below the
-    /// prime, it may panic or give words without meaning.
-    pub fn evaluate(
-        &self,
-        kernel: Kernel,
-        prime: usize,
-        columns: Columns<'_>,
-        scratch: &mut TapeScratch,
-        out: &mut [u64],
-    ) {
-        assert_eq!(columns.bodies.len(), self.columns * BLOCK_POINTS, "length of the bodies");
-        assert_eq!(columns.masks.len(), self.columns * BLOCK_POINTS, "length of the masks");
-        let expected = self.outputs.len() * self.components * BLOCK_POINTS;
-        assert_eq!(out.len(), expected, "length of the outputs");
-        if scratch.0.len() < self.scratch {
-            scratch.0.resize(self.scratch, Points::default());
-        }
-        kernel.run(self, PRIMES[prime], columns, &mut scratch.0, out);
     }
 }
 

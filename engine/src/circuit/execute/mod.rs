@@ -18,8 +18,8 @@ mod run;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use self::run::Run;
@@ -108,7 +108,7 @@ pub fn evaluate(
 ) -> Result<Vec<Ciphertexts>, EvaluateError> {
     let row = OneRow { inputs, outputs: Mutex::default() };
     evaluate_rows(circuit, keys, &row, observer)?;
-    Ok(row.outputs.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(row.outputs.into_inner())
 }
 
 /// Evaluates `circuit` on rows, as many of them at a time as use the threads of the current rayon
@@ -142,7 +142,7 @@ impl Rows for OneRow<'_> {
     }
 
     fn outputs(&self, _: usize, outputs: Vec<Ciphertexts>) {
-        *lock(&self.outputs) = outputs;
+        *self.outputs.lock() = outputs;
     }
 }
 
@@ -170,9 +170,4 @@ pub(super) fn check_inputs(
         }
     }
     Ok(())
-}
-
-/// A panic elsewhere ends the whole evaluation; the data behind the lock is still consistent.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,11 @@
 //! One row: its ciphertexts between computation and last use.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::lock;
+use parking_lot::Mutex;
+
 use super::plan::Plan;
 use crate::ciphertext::Ciphertexts;
 use crate::circuit::{Affine, Root, ValidCircuit};
@@ -50,7 +51,7 @@ impl<'a> Row<'a> {
         mut ready: impl FnMut(u32),
     ) -> bool {
         if plan.uses[root as usize] > 0 {
-            *lock(&self.values[root as usize]) = Some(Arc::new(words));
+            *self.values[root as usize].lock() = Some(Arc::new(words));
         }
         for &dependent in &plan.dependents[root as usize] {
             // AcqRel: whoever computes the dependent sees the values of all that it waits for.
@@ -85,7 +86,7 @@ impl<'a> Row<'a> {
 
     /// A computed root's ciphertext, which is gone after its last use.
     fn take(&self, root: usize) -> Words {
-        let mut value = lock(&self.values[root]);
+        let mut value = self.values[root].lock();
         let last = self.uses_left[root].fetch_sub(1, Ordering::Relaxed) == 1;
         let words = if last { value.take() } else { value.clone() };
         words.expect("a root is computed before its uses, and kept until the last of them")

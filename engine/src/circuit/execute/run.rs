@@ -6,15 +6,16 @@
 //! held up by waiting, and a panic cannot leave anyone waiting.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use rayon::Scope;
 
 use super::plan::{Key, Plan};
 use super::ready::{Group, Ready};
 use super::row::Row;
-use super::{EvaluateError, Observer, Rows, Step, check_inputs, lock};
+use super::{EvaluateError, Observer, Rows, Step, check_inputs};
 use crate::circuit::{Root, ValidCircuit};
 use crate::evaluation_keys::{MAX_GROUP, PreparedKeys, Scratch};
 
@@ -102,7 +103,7 @@ impl<'a, R: Rows> Run<'a, R> {
 
     pub(super) fn evaluate(self) -> Result<(), R::Error> {
         rayon::scope(|scope| self.task(scope));
-        match self.error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        match self.error.into_inner() {
             Some(error) => Err(error),
             None if self.stopped.into_inner() => Err(EvaluateError::Cancelled.into()),
             None => Ok(()),
@@ -111,20 +112,20 @@ impl<'a, R: Rows> Run<'a, R> {
 
     fn task<'scope>(&'scope self, scope: &Scope<'scope>) {
         let _guard = StopOnPanic(&self.stopped);
-        let mut buffers = lock(&self.buffers).pop().unwrap_or_default();
+        let mut buffers = self.buffers.lock().pop().unwrap_or_default();
         while let Some(work) = self.next(scope) {
             match work {
                 Work::Begin(row) => self.begin(row),
                 Work::Compute(group, rows) => self.compute(&group, &rows, &mut buffers),
             }
-            lock(&self.state).busy -= 1;
+            self.state.lock().busy -= 1;
         }
-        lock(&self.buffers).push(buffers);
+        self.buffers.lock().push(buffers);
     }
 
     /// Something to do; none ends the task. Starts another task if there is more.
     fn next<'scope>(&'scope self, scope: &Scope<'scope>) -> Option<Work<'a>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if self.stopped.load(Ordering::Relaxed) {
             state.tasks -= 1;
             return None;
@@ -154,7 +155,7 @@ impl<'a, R: Rows> Run<'a, R> {
             state.tasks += 1;
             state.waiting += 1;
             scope.spawn(|scope| {
-                lock(&self.state).waiting -= 1;
+                self.state.lock().waiting -= 1;
                 self.task(scope);
             });
         }
@@ -181,16 +182,16 @@ impl<'a, R: Rows> Run<'a, R> {
         let begun = Arc::new(Row::new(self.circuit, &self.plan, inputs));
         if self.plan.computed == 0 {
             self.rows.outputs(row, begun.outputs());
-            lock(&self.state).open -= 1;
+            self.state.lock().open -= 1;
             return;
         }
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.rows.insert(row, begun);
         self.plan.first().for_each(|root| state.ready.push(&self.plan, row, root));
     }
 
     fn fail(&self, error: R::Error) {
-        lock(&self.error).get_or_insert(error);
+        self.error.lock().get_or_insert(error);
         self.stopped.store(true, Ordering::Relaxed);
     }
 
@@ -239,7 +240,7 @@ impl<'a, R: Rows> Run<'a, R> {
                 ended.push(index);
             }
         }
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         for (row, root) in ready {
             state.ready.push(&self.plan, row, root);
         }

@@ -1,33 +1,13 @@
 //! Makes a circuit cheaper without changing what it computes.
 //!
-//! First, what is the same for all ciphertexts whatever: one forward pass and one sweep back.
+//! The rules, and why each keeps values and noise, are in `docs/architecture.md`, under "The
+//! optimiser". First come those that hold for all ciphertexts whatever, in one forward pass and one
+//! sweep back: folding, hash-consing, constants that leave keyswitches and turn tables, negated
+//! tables, dead roots. Then the same again with what the encodings of the inputs tell
+//! (`values`): full turns and equal values.
 //!
-//! * **Folding.** A keyswitch or bootstrap of a trivial ciphertext (known phase, zero mask) is
-//!   itself trivial: no noise is involved, so the result is a constant known beforehand.
-//! * **Hash-consing.** Equal roots are one root. Bootstrapping is deterministic, so the copies
-//!   would have been bit-identical ciphertexts: merging them leaves the noise as it was.
-//! * **Constants leave keyswitches.** A keyswitch decomposes the mask and copies the body:
-//!   `KS(x + c) = KS(x) + c`, bit for bit.
-//! * **Constants turn tables.** A bootstrap rounds the body to one of 2N entries, so that a constant
-//!   of whole entries and a table turned by as many give the same accumulator, bit for bit.
-//! * **Negated tables.** `B(x, -T) = -B(x, T)`: each step of the blind rotation commutes with the
-//!   sign, but for the digits of words exactly between two. Value and variance are equal, and the
-//!   noise of one was the negated noise of the other before they were merged.
-//! * **Dead roots** (and tables) that no output depends on are dropped. A table of zeros gives an
-//!   exact trivial zero.
-//!
-//! Then the same again with what the encodings of the inputs tell: which phases, without noise, a
-//! root can have, and how they follow from those of another one.
-//!
-//! * **Full turns.** A factor by which all phases of a root are what they are by a smaller one, but
-//!   for full turns and a constant, becomes the smaller one, or nothing: a lowest bit that is
-//!   extracted from `a + b` is that of `a - b`.
-//! * **Equal values.** Roots under one key that are the same function of a third one, but for sign
-//!   and constant, are one root; one that has a single value is a constant.
-//!
-//! These two exchange ciphertexts for others of the same value, which must go astray only where
-//! the first ones do. They are only taken when, for every bootstrap that is left and for every
-//! output, the noise is at most what it was.
+//! The latter exchange ciphertexts for others of the same value. They are only taken when, for every
+//! bootstrap that is left and for every output, the noise is at most what it was (`noise`).
 
 mod functions;
 mod noise;

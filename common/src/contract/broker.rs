@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use cipherscore_common::broker::{
+use crate::broker::{
     Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Settled, Subscription,
 };
-use cipherscore_common::message::Message;
-use cipherscore_common::topology::{
+use crate::message::Message;
+use crate::topology::{
     DEAD, Declare, JOBS, Lane, REPLIES, RETRY, RETRY_STEP_HEADER, ReplyQueue, RetryStep, Topology,
     UNROUTED, job_queue,
 };
-use cipherscore_common::{Digest, ModelId};
+use crate::{Digest, ModelId};
 use tokio::time::{Instant, sleep, timeout};
 
 /// More than a broker takes for anything, on a machine that is busy.
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After which time nothing more is expected to come.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// One test for each function of this module, from a function that gives a broker and whatever
-/// must live as long.
+/// One test for each function of this module. `$new` is an async function that gives a broker and
+/// whatever must live as long; `$test` is the attribute of a test, such as `tokio::test`.
 #[macro_export]
 macro_rules! broker_contract {
     ($new:path, $test:meta) => {
@@ -47,7 +47,7 @@ macro_rules! broker_contract {
         $(#[$test]
         async fn $name() {
             let (broker, _alive) = $new().await;
-            $crate::contract::$name(&broker).await;
+            $crate::contract::broker::$name(&broker).await;
         })*
     };
 }
@@ -120,7 +120,8 @@ async fn holds<B: Broker>(broker: &B, queue: &str, messages: u32) {
     }
 }
 
-pub(crate) async fn a_message_arrives_as_it_was<B: Broker>(broker: &B) {
+/// Every property, header and byte of a message is there when it is delivered.
+pub async fn a_message_arrives_as_it_was<B: Broker>(broker: &B) {
     declare(broker).await;
     let mut sent = Message {
         kind: Some("cipherscore.job".into()),
@@ -144,7 +145,8 @@ pub(crate) async fn a_message_arrives_as_it_was<B: Broker>(broker: &B) {
     holds(broker, &queue(), 0).await;
 }
 
-pub(crate) async fn what_no_queue_takes_is_unroutable<B: Broker>(broker: &B) {
+/// What no queue is bound for is refused, and who was refused goes on.
+pub async fn what_no_queue_takes_is_unroutable<B: Broker>(broker: &B) {
     declare(broker).await;
     let other = job_queue(ModelId::new(Digest::of(b"another")), Lane::High);
     let result = broker.publish(&Message { routing_key: other.clone(), ..message("m") }).await;
@@ -156,7 +158,8 @@ pub(crate) async fn what_no_queue_takes_is_unroutable<B: Broker>(broker: &B) {
     publish(broker, &["m"]).await;
 }
 
-pub(crate) async fn nothing_is_published_before_it_is_declared<B: Broker>(broker: &B) {
+/// Without exchanges and queues nothing is published, taken or bound.
+pub async fn nothing_is_published_before_it_is_declared<B: Broker>(broker: &B) {
     let refused = broker.publish(&message("m")).await;
     assert!(matches!(refused, Err(BrokerError::Refused { .. })), "{refused:?}");
     let wanted = QueuePrefetch { queue: queue(), prefetch: 1 };
@@ -168,7 +171,8 @@ pub(crate) async fn nothing_is_published_before_it_is_declared<B: Broker>(broker
     publish(broker, &["m"]).await;
 }
 
-pub(crate) async fn a_declaration_can_be_repeated_but_not_changed<B: Broker>(broker: &B) {
+/// A declaration that is there is no error; another one under its name is.
+pub async fn a_declaration_can_be_repeated_but_not_changed<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["m"]).await;
     declare(broker).await;
@@ -181,7 +185,8 @@ pub(crate) async fn a_declaration_can_be_repeated_but_not_changed<B: Broker>(bro
     holds(broker, &queue(), 1).await;
 }
 
-pub(crate) async fn verifying_makes_nothing<B: Broker>(broker: &B) {
+/// Who only verifies a topology, or leaves it, makes none.
+pub async fn verifying_makes_nothing<B: Broker>(broker: &B) {
     let topologies = [Topology::shared(), Topology::of_model(model())];
     for topology in &topologies {
         broker.declare(topology, Declare::Leave).await.unwrap();
@@ -195,7 +200,8 @@ pub(crate) async fn verifying_makes_nothing<B: Broker>(broker: &B) {
     }
 }
 
-pub(crate) async fn prefetch_is_kept_by_queue<B: Broker>(broker: &B) {
+/// No queue has more deliveries under way than was asked for it.
+pub async fn prefetch_is_kept_by_queue<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["1", "2", "3"]).await;
     let high = job_queue(model(), Lane::High);
@@ -222,7 +228,8 @@ pub(crate) async fn prefetch_is_kept_by_queue<B: Broker>(broker: &B) {
     }
 }
 
-pub(crate) async fn subscriptions_share_a_queue<B: Broker>(broker: &B) {
+/// Two subscriptions of a queue each get what the other one does not.
+pub async fn subscriptions_share_a_queue<B: Broker>(broker: &B) {
     declare(broker).await;
     let mut one = subscribe(broker, &queue(), 1).await;
     let mut two = subscribe(broker, &queue(), 1).await;
@@ -235,7 +242,8 @@ pub(crate) async fn subscriptions_share_a_queue<B: Broker>(broker: &B) {
     settle(second, Disposition::Ack).await;
 }
 
-pub(crate) async fn what_is_not_settled_comes_again<B: Broker>(broker: &B) {
+/// What a subscription took with it when it ended is delivered again, and counted.
+pub async fn what_is_not_settled_comes_again<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["1", "2"]).await;
     for returned in 0..3 {
@@ -249,7 +257,8 @@ pub(crate) async fn what_is_not_settled_comes_again<B: Broker>(broker: &B) {
     }
 }
 
-pub(crate) async fn what_is_requeued_comes_again<B: Broker>(broker: &B) {
+/// What is given back is delivered again, and counted.
+pub async fn what_is_requeued_comes_again<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["m"]).await;
     let mut subscription = subscribe(broker, &queue(), 1).await;
@@ -260,7 +269,8 @@ pub(crate) async fn what_is_requeued_comes_again<B: Broker>(broker: &B) {
     }
 }
 
-pub(crate) async fn dead_letters_keep_their_routing_key<B: Broker>(broker: &B) {
+/// Dead letters come to their queue as who they were.
+pub async fn dead_letters_keep_their_routing_key<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["m"]).await;
     let mut subscription = subscribe(broker, &queue(), 1).await;
@@ -284,7 +294,8 @@ pub(crate) async fn dead_letters_keep_their_routing_key<B: Broker>(broker: &B) {
     assert!(silent(&mut subscription).await);
 }
 
-pub(crate) async fn a_retried_job_comes_after_its_time<B: Broker>(broker: &B) {
+/// What is put off comes to its own queue, not before its time.
+pub async fn a_retried_job_comes_after_its_time<B: Broker>(broker: &B) {
     declare(broker).await;
     let step = RetryStep::after(0);
     let mut retry = Message { exchange: RETRY.into(), ..message("m") };
@@ -301,7 +312,8 @@ pub(crate) async fn a_retried_job_comes_after_its_time<B: Broker>(broker: &B) {
     settle(delivery, Disposition::Ack).await;
 }
 
-pub(crate) async fn a_reply_to_nobody_is_kept<B: Broker>(broker: &B) {
+/// A reply whose queue is gone is kept.
+pub async fn a_reply_to_nobody_is_kept<B: Broker>(broker: &B) {
     declare(broker).await;
     let client = reply_queue().to_string();
     let reply =
@@ -321,7 +333,8 @@ pub(crate) async fn a_reply_to_nobody_is_kept<B: Broker>(broker: &B) {
     assert!(silent(&mut unrouted).await);
 }
 
-pub(crate) async fn a_queue_tells_its_state<B: Broker>(broker: &B) {
+/// A queue says how many messages wait and how many consume.
+pub async fn a_queue_tells_its_state<B: Broker>(broker: &B) {
     assert_eq!(broker.queue_state(&queue()).await.unwrap(), None);
     declare(broker).await;
     publish(broker, &["1", "2", "3"]).await;
@@ -336,7 +349,8 @@ pub(crate) async fn a_queue_tells_its_state<B: Broker>(broker: &B) {
     holds(broker, &queue(), 3).await;
 }
 
-pub(crate) async fn a_stopped_queue_gives_nothing_more<B: Broker>(broker: &B) {
+/// A queue that is let go gives nothing more to this subscription.
+pub async fn a_stopped_queue_gives_nothing_more<B: Broker>(broker: &B) {
     declare(broker).await;
     publish(broker, &["1", "2"]).await;
     let mut subscription = subscribe(broker, &queue(), 1).await;
@@ -348,7 +362,8 @@ pub(crate) async fn a_stopped_queue_gives_nothing_more<B: Broker>(broker: &B) {
     holds(broker, &queue(), 1).await;
 }
 
-pub(crate) async fn a_queue_can_be_taken_on_later<B: Broker>(broker: &B) {
+/// A subscription takes on a queue while it is there.
+pub async fn a_queue_can_be_taken_on_later<B: Broker>(broker: &B) {
     declare(broker).await;
     let high = QueuePrefetch { queue: job_queue(model(), Lane::High), prefetch: 1 };
     let mut subscription = subscribe(broker, &queue(), 1).await;

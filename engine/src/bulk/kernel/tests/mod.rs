@@ -1,10 +1,12 @@
 //! Every kernel gives the words of the reference, and these are the program's.
 
-use super::super::parameters::{BLOCK_POINTS, PRIMES};
-use super::super::program::samples::{Numbers, full_trees, random};
-use super::super::program::{MAX_COEFFICIENT, Node, Program, ValidProgram};
-use super::super::tape::{Columns, Tape, TapeScratch};
-use super::{Kernel, reference};
+mod reference;
+
+use super::Kernel;
+use crate::bulk::parameters::{BLOCK_POINTS, PRIMES};
+use crate::bulk::program::{MAX_COEFFICIENT, Node, Program, ValidProgram};
+use crate::bulk::tape::{Columns, Tape, TapeScratch};
+use crate::bulk::tests::samples::{Numbers, full_trees, random};
 
 /// Words of all columns, random or extreme.
 fn words(numbers: &mut Numbers, program: &ValidProgram, prime: u64) -> Vec<u64> {

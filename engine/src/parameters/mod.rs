@@ -3,7 +3,9 @@
 //! All ciphertexts are LWE over the torus with 64-bit words and the native modulus 2^64, all
 //! secrets are uniform binary. Nothing else is supported, and readers refuse it.
 
-use thiserror::Error;
+mod invalid;
+
+pub use invalid::{EncryptedPart, InvalidParameters, SizedPart};
 
 /// Secret keys that a keyset may have. Concrete's circuits have at most a few dozen.
 pub const MAX_KEYS: usize = 256;
@@ -19,15 +21,6 @@ pub const MAX_GATE_BYTES: usize = 1 << 30;
 pub const MAX_EVALUATION_KEY_BYTES: usize = 4 << 30;
 /// Bytes that all evaluation keys of one keyset may take when prepared.
 pub const MAX_PREPARED_KEY_BYTES: usize = 16 << 30;
-
-/// A parameter set that this engine refuses.
-#[derive(Debug, Error, PartialEq)]
-#[error("{0}")]
-pub struct InvalidParameters(pub String);
-
-fn invalid<T>(message: impl Into<String>) -> Result<T, InvalidParameters> {
-    Err(InvalidParameters(message.into()))
-}
 
 /// A uniform binary LWE secret key.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,17 +151,17 @@ impl Signature {
     pub fn validate(&self) -> Result<(), InvalidParameters> {
         self.keyset.validate()?;
         if self.inputs.is_empty() || self.outputs.is_empty() {
-            return invalid("a circuit needs at least one input and one output");
+            return Err(InvalidParameters::NoGates);
         }
         if self.inputs.len() + self.outputs.len() > MAX_KEYS {
-            return invalid(format!("more than {MAX_KEYS} inputs and outputs"));
+            return Err(InvalidParameters::TooManyGates);
         }
         let mut bytes = 0;
         for gate in self.inputs.iter().chain(&self.outputs) {
             self.keyset.validate_gate(gate)?;
             bytes += 8 * gate.len() * (gate.lwe_dimension + 1);
         }
-        require_at_most("ciphertexts", bytes, MAX_GATE_BYTES)
+        require_at_most(SizedPart::Ciphertexts, bytes, MAX_GATE_BYTES)
     }
 
     /// Refuses parameters under which encryption would hide less than it promises.
@@ -181,19 +174,23 @@ impl Signature {
         let keyset = &self.keyset;
         let dimension = |key: usize| keyset.secret_keys[key].lwe_dimension;
         for gate in &self.inputs {
-            require_noise("an input", dimension(gate.key), gate.variance)?;
+            require_noise(EncryptedPart::Input, dimension(gate.key), gate.variance)?;
         }
         for key in &keyset.bootstrap_keys {
-            require_noise("a bootstrap key", dimension(key.output_key), key.variance)?;
+            require_noise(EncryptedPart::BootstrapKey, dimension(key.output_key), key.variance)?;
         }
         for key in &keyset.keyswitch_keys {
-            require_noise("a keyswitch key", dimension(key.output_key), key.variance)?;
+            require_noise(EncryptedPart::KeyswitchKey, dimension(key.output_key), key.variance)?;
         }
         Ok(())
     }
 }
 
-fn require_noise(what: &str, dimension: usize, variance: f64) -> Result<(), InvalidParameters> {
+fn require_noise(
+    part: EncryptedPart,
+    dimension: usize,
+    variance: f64,
+) -> Result<(), InvalidParameters> {
     /// Below this dimension the curve says nothing.
     const MIN_DIMENSION: usize = 450;
     const SLOPE: f64 = -0.025_696_778_711_484_593;
@@ -206,10 +203,7 @@ fn require_noise(what: &str, dimension: usize, variance: f64) -> Result<(), Inva
     let needed = (SLOPE * dimension as f64 + BIAS).max(MIN_LOG2_STD);
     let found = variance.log2() / 2.0;
     if dimension < MIN_DIMENSION || found.is_nan() || found < needed - SLACK_BITS {
-        return invalid(format!(
-            "{what} of LWE dimension {dimension} with noise of standard deviation 2^{found:.2} \
-             has less than 128 bits of security (2^{needed:.2} needed); do not encrypt under it"
-        ));
+        return Err(InvalidParameters::Weak { part, dimension, found, needed });
     }
     Ok(())
 }
@@ -251,11 +245,11 @@ impl KeysetParameters {
         let counts =
             [&self.secret_keys.len(), &self.bootstrap_keys.len(), &self.keyswitch_keys.len()];
         if counts.iter().any(|&&count| count > MAX_KEYS) {
-            return invalid(format!("more than {MAX_KEYS} keys of one kind"));
+            return Err(InvalidParameters::TooManyKeys);
         }
         for key in &self.secret_keys {
             if !(1..=MAX_LWE_DIMENSION).contains(&key.lwe_dimension) {
-                return invalid(format!("LWE dimension {} is out of range", key.lwe_dimension));
+                return Err(InvalidParameters::LweDimension(key.lwe_dimension));
             }
         }
         for key in &self.bootstrap_keys {
@@ -265,8 +259,8 @@ impl KeysetParameters {
             self.validate_keys(key.input_key, key.output_key)?;
             validate_gadget(key.level_count, key.base_log, key.variance)?;
         }
-        require_at_most("evaluation keys", self.seeded_bytes(), MAX_EVALUATION_KEY_BYTES)?;
-        require_at_most("prepared evaluation keys", self.prepared_bytes(), MAX_PREPARED_KEY_BYTES)
+        require_at_most(SizedPart::EvaluationKeys, self.seeded_bytes(), MAX_EVALUATION_KEY_BYTES)?;
+        require_at_most(SizedPart::PreparedKeys, self.prepared_bytes(), MAX_PREPARED_KEY_BYTES)
     }
 
     fn validate_bootstrap(&self, key: &BootstrapKeyParameters) -> Result<(), InvalidParameters> {
@@ -275,23 +269,23 @@ impl KeysetParameters {
         let size = key.polynomial_size;
         // The Fourier transform works on N/2 complex points and needs at least 16 of them.
         if !size.is_power_of_two() || !(32..=MAX_POLYNOMIAL_SIZE).contains(&size) {
-            return invalid(format!("polynomial size {size} is not a power of two in range"));
+            return Err(InvalidParameters::PolynomialSize(size));
         }
         if key.glwe_dimension == 0
             || key.glwe_dimension.checked_mul(size) != Some(self.dimension(key.output_key))
         {
-            return invalid(format!(
-                "a GLWE key of {} polynomials of size {size} does not extract to LWE dimension {}",
-                key.glwe_dimension,
-                self.dimension(key.output_key)
-            ));
+            return Err(InvalidParameters::Extraction {
+                polynomials: key.glwe_dimension,
+                size,
+                dimension: self.dimension(key.output_key),
+            });
         }
         Ok(())
     }
 
     fn validate_keys(&self, input: usize, output: usize) -> Result<(), InvalidParameters> {
         if input.max(output) >= self.secret_keys.len() {
-            return invalid(format!("no secret key {}", input.max(output)));
+            return Err(InvalidParameters::NoKey(input.max(output)));
         }
         Ok(())
     }
@@ -299,41 +293,38 @@ impl KeysetParameters {
     fn validate_gate(&self, gate: &Gate) -> Result<(), InvalidParameters> {
         self.validate_keys(gate.key, gate.key)?;
         if gate.lwe_dimension != self.dimension(gate.key) {
-            return invalid(format!(
-                "a gate of LWE dimension {} names a key of dimension {}",
-                gate.lwe_dimension,
-                self.dimension(gate.key)
-            ));
+            let (gate, key) = (gate.lwe_dimension, self.dimension(gate.key));
+            return Err(InvalidParameters::GateDimension { gate, key });
         }
         let len = gate.shape.iter().try_fold(1usize, |len, &size| len.checked_mul(size));
         if !len.is_some_and(|len| (1..=MAX_GATE_CIPHERTEXTS).contains(&len)) {
-            return invalid(format!("shape {:?} is empty or too large", gate.shape));
+            return Err(InvalidParameters::Shape(gate.shape.clone()));
         }
         if !(1..=62).contains(&gate.encoding.width) {
-            return invalid(format!("integers of {} bits", gate.encoding.width));
+            return Err(InvalidParameters::Width(gate.encoding.width));
         }
         validate_variance(gate.variance)
     }
 }
 
-fn require_at_most(what: &str, bytes: usize, limit: usize) -> Result<(), InvalidParameters> {
+fn require_at_most(part: SizedPart, bytes: usize, limit: usize) -> Result<(), InvalidParameters> {
     match bytes <= limit {
         true => Ok(()),
-        false => invalid(format!("{what} of {bytes} bytes are above the limit of {limit}")),
+        false => Err(InvalidParameters::TooLarge { part, bytes, limit }),
     }
 }
 
 fn validate_gadget(levels: usize, base_log: usize, variance: f64) -> Result<(), InvalidParameters> {
     // The decomposition keeps levels * base_log of the 64 bits and rounds the rest away.
     if levels == 0 || base_log == 0 || levels.saturating_mul(base_log) >= 64 {
-        return invalid(format!("{levels} levels of base 2^{base_log} do not decompose 64 bits"));
+        return Err(InvalidParameters::Gadget { levels, base_log });
     }
     validate_variance(variance)
 }
 
 fn validate_variance(variance: f64) -> Result<(), InvalidParameters> {
     if !(0.0..1.0).contains(&variance) {
-        return invalid(format!("noise variance {variance} is not in [0, 1)"));
+        return Err(InvalidParameters::Variance(variance));
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! A worker as slow and plain as can be, for tests: what the kernels must agree with.
 
+pub(super) mod samples;
+
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use cipherscore_ids::Digest;
 use zeroize::Zeroizing;
 
 use super::client::{BulkClient, Seeds};
@@ -79,7 +81,7 @@ pub(super) fn encrypt_fixed(
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::of(bytes).to_string()
 }
 
 /// The columns of each ring batch of an upload.
@@ -115,7 +117,7 @@ pub(super) fn read_upload(
                     masks.expand(id, prime.modulus(), words);
                 }
             }
-            ciphertext.each_word(ring, |field, word| field.from_montgomery(word));
+            ciphertext.each_word(ring, |field, word| field.plain_form(word));
         }
         ciphertexts
     });

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::tests::Party;
-use super::*;
-use crate::bulk::program::samples::{affine, column};
+use super::Party;
+use crate::bulk::evaluator::*;
 use crate::bulk::program::{Node, Output, Product, Program};
 use crate::bulk::ring::Ring;
-use crate::bulk::testing::{Ciphertext, read_upload};
+use crate::bulk::tests::samples::{affine, column};
+use crate::bulk::tests::{Ciphertext, read_upload};
 use crate::bulk::words::{packed_len, unpack};
 
 const PARAMETERS: Parameters = Parameters {

@@ -1,18 +1,23 @@
 //! What the kernels are compared with: the program as it is written, one point after the other,
 //! in plain residues.
 
-use super::super::parameters::{BLOCK_POINTS, PRIMES};
-use super::super::program::{ColumnSum, Node, NodeId, Program, ValidProgram};
-use super::super::tape::Columns;
-use super::montgomery::RADIX_BITS;
+use crate::bulk::kernel::montgomery::RADIX_BITS;
+use crate::bulk::parameters::{BLOCK_POINTS, PRIMES};
+use crate::bulk::program::{ColumnSum, Node, NodeId, Program, ValidProgram};
+use crate::bulk::tape::Columns;
 
 /// Evaluates one block modulo [`PRIMES`]`[prime]`: slices are as for
-/// [`Tape::evaluate`](super::super::tape::Tape::evaluate).
+/// [`Tape::evaluate`](crate::bulk::tape::Tape::evaluate).
 ///
 /// # Panics
 ///
 /// When a slice has another length, or there is no such prime.
-pub fn evaluate(program: &ValidProgram, prime: usize, columns: Columns<'_>, out: &mut [u64]) {
+pub(super) fn evaluate(
+    program: &ValidProgram,
+    prime: usize,
+    columns: Columns<'_>,
+    out: &mut [u64],
+) {
     let field = Field(PRIMES[prime]);
     let radix_inverse = field.power((1 << RADIX_BITS) % field.0, field.0 - 2);
     let components = program.degree() as usize + 1;

@@ -1,13 +1,16 @@
+mod hiding;
+mod measured;
+
 use std::sync::Arc;
 
 use super::*;
 use crate::bulk::artifact::BulkSpecs;
 use crate::bulk::client::{BulkClient, ReplyShape};
 use crate::bulk::noise::{Moments, sanitiser_variance};
-use crate::bulk::program::samples::{Numbers, affine, full_trees};
 use crate::bulk::program::{Node, Output, Program, ValidProgram};
 use crate::bulk::secret::SecretKey;
-use crate::bulk::testing::{bit, fill_bits};
+use crate::bulk::tests::samples::{Numbers, affine, full_trees};
+use crate::bulk::tests::{bit, fill_bits};
 
 const NEVER: Stop<'static> = &|| false;
 

@@ -1,14 +1,14 @@
 //! Noise of evaluated programs against what the planner counts on: at least [`COEFFICIENTS`]
 //! phases in every ring and with every number of primes that a plan can choose.
 
-use super::tests::Party;
-use super::*;
+use super::Party;
 use crate::bulk::client::ReplyShape;
+use crate::bulk::evaluator::*;
 use crate::bulk::layout::output_len;
 use crate::bulk::noise::Moments;
-use crate::bulk::program::samples::{Numbers, affine, full_trees};
 use crate::bulk::program::{Node, Output, Program, ValidProgram};
-use crate::bulk::testing::bit;
+use crate::bulk::tests::bit;
+use crate::bulk::tests::samples::{Numbers, affine, full_trees};
 
 /// Phases that are measured of each ring.
 const COEFFICIENTS: usize = 1_000_000;

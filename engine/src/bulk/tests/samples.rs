@@ -1,6 +1,6 @@
 //! Programs for tests.
 
-use super::{ColumnId, ColumnSum, Node, NodeId, Output, Product, Program};
+use crate::bulk::program::{ColumnId, ColumnSum, Node, NodeId, Output, Product, Program};
 
 pub(crate) fn affine(constant: i64, terms: &[(ColumnId, i64)]) -> ColumnSum {
     ColumnSum { constant, terms: terms.to_vec() }
@@ -89,7 +89,7 @@ pub(crate) fn random(seed: u64) -> Program {
         let of = |node: Option<NodeId>| node.map_or(0, |node| degrees[node as usize]);
         let highest = products.iter().map(|p| 1 + of(Some(p.factor)).max(of(p.minus))).max();
         let degree = highest.unwrap().max(of(base));
-        if degree <= super::MAX_DEGREE {
+        if degree <= crate::bulk::program::MAX_DEGREE {
             degrees.push(degree);
             nodes.push(Node::Select { base, products });
         }

@@ -1,0 +1,23 @@
+//! Ids: digests that whoever holds the bytes can recompute, and the ids of jobs.
+//!
+//! An id is text of one form: two texts are two ids. Every kind of id is a type of its own, so that
+//! one cannot stand for another.
+
+mod digest;
+mod job;
+mod text;
+
+pub use digest::{Digest, EvaluationKeyId, Hasher, KeysetId, ModelId};
+pub use job::JobId;
+use thiserror::Error;
+
+/// Text that is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InvalidId {
+    /// Not a digest.
+    #[error("not an id of 64 lower-case hexadecimal digits")]
+    Digest,
+    /// Not the id of a job.
+    #[error("not a job id: a UUID in lower case, with hyphens")]
+    Job,
+}
