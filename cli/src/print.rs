@@ -18,8 +18,3 @@ pub(crate) fn line(text: Arguments<'_>) {
         _ => {}
     }
 }
-
-/// A stranger's text, without what would command the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
-}

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use cipherscore_artifact::facts::printable;
 use cipherscore_producer::events::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-
-use crate::print::printable;
 
 /// A spinner for a step without a known length.
 pub(crate) fn spinner(json: bool, what: &'static str) -> ProgressBar {

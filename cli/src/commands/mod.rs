@@ -37,7 +37,6 @@ use cipherscore_producer::rows::ExtraColumns;
 use clap::Args;
 use serde::Serialize;
 
-pub(crate) use crate::print::printable;
 use crate::print::say;
 
 pub(crate) use cipherscore_artifact::facts::{printable, size};
