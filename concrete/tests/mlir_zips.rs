@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::{Origin, ServerArtifact, ServerZipError};
-use cipherscore_engine::artifact::{Archive, Digest, names};
+use cipherscore_engine::artifact::{Archive, ModelId, names};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ fn lowered(folder: &Path) -> ServerArtifact {
     let nobody = RecorderCommand::new("/nonexistent", Vec::new());
     let artifact = ServerArtifact::open(&zip, &nobody);
     let artifact = artifact.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    assert_eq!((artifact.origin, artifact.model_id), (Origin::Lowered, Digest::of(&zip)));
+    assert_eq!((artifact.origin, artifact.model_id), (Origin::Lowered, ModelId::of(&zip)));
     artifact
 }
 
