@@ -5,23 +5,29 @@
 //! first bytes. Who has an artifact then knows no engines any more:
 //!
 //! * [`server`]: a `server.zip` to the [forms](server::Form) in which it can be evaluated.
-//! * [`model`]: a `client.zip` to what a data owner can do with it.
+//! * [`client_zip`]: a `client.zip` to its [model](model::ClientModel) or function.
+//! * [`model`]: what a data owner can do with a model.
 //! * [`facts`]: what there is to say of either.
 //! * [`files`]: rows and outputs in files, as `encrypt` and `evaluate` write them.
 //! * [`matrix`]: numbers of many rows.
 //!
 //! A new engine is a folder here with an implementation of the crate's `Engine`, and a line in the
-//! list of them.
+//! list of them; its client keys, where they begin with something, are known in `keys`.
 
 mod bulk;
 mod circuit;
 #[cfg(feature = "clear")]
 pub mod clear;
+pub mod client_zip;
+mod engine;
 mod engines;
 pub mod facts;
 pub mod files;
+mod forms;
+mod keys;
 pub mod matrix;
 pub mod model;
 pub mod server;
 
-pub use engines::{EngineError, UnknownZipError};
+pub use engines::UnknownZipError;
+pub use model::EngineError;

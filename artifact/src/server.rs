@@ -1,16 +1,16 @@
 //! A `server.zip` to what evaluates it, whatever kind of artifact it is.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::ModelId;
-use cipherscore_engine::evaluator::Evaluator;
 use thiserror::Error;
 
-use crate::engines::{EngineError, Side, UnknownZipError, Zip};
+use crate::engine::{Side, Zip};
+use crate::engines::{UnknownZipError, read};
 use crate::facts::Facts;
-use crate::files::FileForm;
+pub use crate::forms::{Form, Forms};
+use crate::model::EngineError;
 
 /// Why a `server.zip` is not evaluated.
 #[derive(Debug, Error)]
@@ -32,37 +32,13 @@ pub enum OpenServerError {
     Engine(#[from] EngineError),
 }
 
-/// A way in which an artifact can be evaluated.
-pub struct Form {
-    /// What evaluates it.
-    pub evaluator: Arc<dyn Evaluator>,
-    /// What there is to say of it.
-    pub facts: Facts,
-    /// How its rows are kept in files.
-    pub files: FileForm,
-}
-
-/// The forms of an artifact. All are of one model, and give the same scores.
-pub struct Forms {
-    /// The one to take without a reason for another.
-    pub preferred: Form,
-    /// The others.
-    pub others: Vec<Form>,
-}
-
-impl From<Form> for Forms {
-    fn from(only: Form) -> Self {
-        Self { preferred: only, others: Vec::new() }
-    }
-}
-
 /// A `server.zip` whose kind is known, and of which nothing else is read yet.
 pub struct ServerZip<'a>(Zip<'a>);
 
 impl<'a> ServerZip<'a> {
     /// Finds the kind of a zip. That of a data owner is refused.
     pub fn read(bytes: &'a [u8]) -> Result<Self, OpenServerError> {
-        let zip = Zip::read(bytes)?;
+        let zip = read(bytes)?;
         match zip.side() {
             Side::Server => Ok(Self(zip)),
             Side::Client => Err(OpenServerError::Client),
@@ -115,7 +91,7 @@ pub fn describe(
     recorder: &RecorderCommand,
     threads: NonZeroUsize,
 ) -> Result<Vec<Facts>, OpenServerError> {
-    let zip = Zip::read(zip)?;
+    let zip = read(zip)?;
     Ok(match zip.side() {
         Side::Client => vec![zip.engine.describe_client(&zip)?],
         Side::Server => {

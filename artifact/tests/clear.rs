@@ -7,9 +7,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cipherscore_artifact::clear::{ClearFeature, ClearModel, ClearZips, NOTICE};
+use cipherscore_artifact::client_zip::{OpenClientError, open_client};
 use cipherscore_artifact::facts::Facts;
 use cipherscore_artifact::matrix::Matrix;
-use cipherscore_artifact::model::{EncryptionError, OpenClientError, open_client};
+use cipherscore_artifact::model::EncryptionError;
 use cipherscore_artifact::server::{OpenServerError, ServerZip, describe, open_server};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::ModelId;

@@ -9,7 +9,7 @@ use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
-use cipherscore_producer::model::open_client;
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 /// Rows that are encrypted; jobs take them in turn.

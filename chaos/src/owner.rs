@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use cipherscore_common::{Blob, EvaluationKeyId, ModelId, Tenant};
 use cipherscore_engine::artifact::{Archive, names};
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{Encryption, open_client};
+use cipherscore_producer::model::Encryption;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 /// Rows of the examples that are used, at most.

@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::client_zip::{FunctionEncryption, FunctionModel};
 use crate::files::{Access, write_atomically};
-use crate::model::{
-    ClientModel, Encryption, EncryptionError, FunctionEncryption, FunctionModel, NewKeys,
-};
+use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
 
 const CLIENT_KEY: &str = "client.key";
 const EVALUATION_KEY: &str = "evaluation.key";

@@ -21,4 +21,4 @@ pub mod settings;
 pub mod stream;
 pub mod submit;
 
-pub use cipherscore_artifact::{matrix, model};
+pub use cipherscore_artifact::{client_zip, matrix, model};

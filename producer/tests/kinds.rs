@@ -15,9 +15,10 @@ use cipherscore_engine::bulk::parameters::{Packing, Parameters};
 use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_ids::EvaluationKeyId;
+use cipherscore_producer::client_zip::{OpenClientError, open_client};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, OpenClientError, open_client};
+use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use tempfile::TempDir;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use age::secrecy::SecretString;
 use cipherscore_common::EvaluationKeyId;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, Interface, open_client, read_rows_file,
-    write_rows_file,
+    ClientModel, Encryption, EncryptionError, Interface, read_rows_file, write_rows_file,
 };
 use numpy::{PyArray2, PyReadonlyArray2};
 use parking_lot::{Mutex, MutexGuard};

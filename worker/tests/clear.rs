@@ -6,8 +6,8 @@
 mod support;
 
 use cipherscore_artifact::clear::{ClearFeature, ClearModel, NOTICE};
+use cipherscore_artifact::client_zip::open_client;
 use cipherscore_artifact::matrix::Matrix;
-use cipherscore_artifact::model::open_client;
 use cipherscore_common::JobId;
 use cipherscore_common::message::{ErrorCode, Job, Payload};
 use cipherscore_common::topology::Lane;

@@ -13,12 +13,11 @@ use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::{KeyError, SecretKey};
 use thiserror::Error;
 
-use super::BulkEngine;
-use crate::engines::{EngineError, require_key_of};
+use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys,
-    read_rows_file, write_rows_file,
+    ClientModel, Encryption, EncryptionError, EngineError, Features, InputFeature, Interface,
+    NewKeys, read_rows_file, write_rows_file,
 };
 
 /// A file that is not the key that it should be.
@@ -113,7 +112,7 @@ impl ClientModel for BulkModel {
         self: Arc<Self>,
         client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        require_key_of(&BulkEngine, client_key)?;
+        KeyOwner::Bulk.require(client_key)?;
         let secret = SecretKey::from_bytes(client_key, self.ring.parameters());
         let secret = secret.map_err(wrong_key)?;
         let client = BulkClient::new(Arc::clone(&self.ring), &secret).map_err(EngineError::from)?;

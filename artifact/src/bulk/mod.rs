@@ -10,14 +10,13 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
-use cipherscore_engine::bulk::secret::SECRET_MAGIC;
 
 use self::client::BulkModel;
-use crate::engines::{Engine, EngineError, Side, Zip};
+use crate::engine::{Engine, OpenClient, Side, Zip};
 use crate::facts::Facts;
 use crate::files::FileForm;
-use crate::model::{ClientModel, OpenClient};
-use crate::server::{Form, Forms};
+use crate::forms::{Form, Forms};
+use crate::model::{ClientModel, EngineError};
 
 /// Polynomials of many rows at a time.
 pub(crate) struct BulkEngine;
@@ -32,14 +31,6 @@ impl Engine for BulkEngine {
             Some(_) => Side::Client,
             None => Side::Server,
         }
-    }
-
-    fn key_magic(&self) -> Option<&'static [u8]> {
-        Some(&SECRET_MAGIC)
-    }
-
-    fn key_owner(&self) -> &'static str {
-        "a compiled model"
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {

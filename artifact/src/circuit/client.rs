@@ -15,11 +15,11 @@ use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::CircuitEngine;
-use crate::engines::{EngineError, require_key_of};
+use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, Features, Interface, JOB_INPUT_BYTES, NewKeys,
+    ClientModel, Encryption, EncryptionError, EngineError, Features, Interface, JOB_INPUT_BYTES,
+    NewKeys,
 };
 
 /// Most rows of a job, unless told otherwise.
@@ -151,7 +151,7 @@ pub(super) fn read_circuit_key(
     client_key: &[u8],
     keyset: &KeysetParameters,
 ) -> Result<ClientKeys, EncryptionError> {
-    require_key_of(&CircuitEngine, client_key)?;
+    KeyOwner::Concrete.require(client_key)?;
     Ok(read_client_keys(client_key, keyset).map_err(EngineError::from)?)
 }
 

@@ -8,8 +8,7 @@ use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::parameters::Compression;
 
 use super::client::{make_circuit_keys, read_circuit_key, read_output};
-use crate::engines::EngineError;
-use crate::model::{EncryptionError, NewKeys};
+use crate::model::{EncryptionError, EngineError, NewKeys};
 
 /// A function without secrets.
 pub struct FunctionModel {

@@ -2,7 +2,7 @@
 
 mod client;
 mod facts;
-mod function;
+pub(crate) mod function;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
 use thiserror::Error;
 
 use self::client::CircuitModel;
-pub use self::function::{FunctionEncryption, FunctionModel};
-use crate::engines::{Engine, EngineError, Side, Zip};
+use self::function::FunctionModel;
+use crate::engine::{Engine, OpenClient, Side, Zip};
 use crate::facts::Facts;
 use crate::files::FileForm;
-use crate::model::OpenClient;
-use crate::server::{Form, Forms};
+use crate::forms::{Form, Forms};
+use crate::model::EngineError;
 
 /// A circuit that was read is refused by the optimiser.
 #[derive(Debug, Error)]
@@ -46,14 +46,6 @@ impl Engine for CircuitEngine {
             Some(_) => Side::Client,
             None => Side::Server,
         }
-    }
-
-    fn key_magic(&self) -> Option<&'static [u8]> {
-        None
-    }
-
-    fn key_owner(&self) -> &'static str {
-        "a model of Concrete ML"
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {

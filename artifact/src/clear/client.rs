@@ -9,12 +9,12 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::model::ClientFile;
-use super::{ClearEngine, NOTICE, UNIT};
-use crate::engines::{EngineError, require_key_of};
+use super::{NOTICE, UNIT};
+use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, JOB_INPUT_BYTES,
-    NewKeys, read_rows_file, write_rows_file,
+    ClientModel, Encryption, EncryptionError, EngineError, Features, InputFeature, Interface,
+    JOB_INPUT_BYTES, NewKeys, read_rows_file, write_rows_file,
 };
 
 /// Bytes of a number.
@@ -115,7 +115,7 @@ impl ClientModel for ClearClient {
         self: Arc<Self>,
         client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        require_key_of(&ClearEngine, client_key)?;
+        KeyOwner::Clear.require(client_key)?;
         Ok(self)
     }
 }

@@ -16,6 +16,7 @@ mod client;
 mod evaluator;
 mod facts;
 mod model;
+pub(crate) mod notice;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -27,14 +28,13 @@ use self::client::ClearClient;
 use self::evaluator::ClearEvaluator;
 pub use self::model::{ClearFeature, ClearModel, ClearZips, InvalidClearModel, MAX_FEATURES};
 use self::model::{ClientFile, ServerFile, WEIGHTS};
-use crate::engines::{Engine, EngineError, Side, Zip};
+pub use self::notice::NOTICE;
+use crate::engine::{Engine, OpenClient, Side, Zip};
 use crate::facts::Facts;
 use crate::files::FileForm;
-use crate::model::OpenClient;
-use crate::server::{Form, Forms};
+use crate::forms::{Form, Forms};
+use crate::model::EngineError;
 
-/// First bytes of all that this engine makes.
-pub const NOTICE: &[u8] = b"NOTHING IN THIS IS ENCRYPTED: cipherscore, clear engine\n";
 /// A score of one, in an output.
 pub const UNIT: f64 = (1 << 20) as f64;
 
@@ -51,14 +51,6 @@ impl Engine for ClearEngine {
             Some(_) => Side::Server,
             None => Side::Client,
         }
-    }
-
-    fn key_magic(&self) -> Option<&'static [u8]> {
-        Some(NOTICE)
-    }
-
-    fn key_owner(&self) -> &'static str {
-        "a model of the clear engine, which encrypts nothing"
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {

@@ -1,12 +1,13 @@
 //! A model as its data owners see it, whatever engine evaluates it.
 //!
-//! [`open_client`] is the door of a `client.zip`. Everything behind it knows these two traits:
+//! Everything behind the door of a `client.zip` knows these two traits:
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. An engine implements both.
 
 mod features;
 mod rows_file;
 
+use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,33 +19,14 @@ use zeroize::Zeroizing;
 
 pub use self::features::{Features, InputFeature};
 pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
-pub use crate::circuit::{FunctionEncryption, FunctionModel};
-use crate::engines::{EngineError, Side, UnknownZipError, Zip};
 use crate::matrix::Matrix;
 
 /// Bytes of the rows of a job that a model suggests, where a row is small: they travel in its
 /// message.
 pub const JOB_INPUT_BYTES: usize = 1 << 20;
 
-/// Why a `client.zip` cannot be used.
-#[derive(Debug, Error)]
-pub enum OpenClientError {
-    /// It is not known what it is.
-    #[error(transparent)]
-    Unknown(#[from] UnknownZipError),
-    /// The other zip.
-    #[error("this is a server.zip; data owners have the client.zip")]
-    Server,
-    /// A function where a model is needed.
-    #[error(
-        "this is a function of several arguments, not a model with rows and scores. Functions work \
-         with keygen, encrypt, evaluate or submit, decrypt, and inspect"
-    )]
-    Function,
-    /// Its engine refuses it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
+/// What an engine says of an artifact, a key or rows that it cannot take.
+pub type EngineError = Box<dyn Error + Send + Sync>;
 
 /// Why rows cannot be encrypted, outputs not decrypted, or keys not used.
 #[derive(Debug, Error)]
@@ -164,29 +146,4 @@ pub trait Encryption: Send + Sync {
 
     /// As [`Encryption::decrypt`], for a file.
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError>;
-}
-
-/// What a `client.zip` is for.
-pub enum OpenClient {
-    /// Rows in, scores out.
-    Model(Arc<dyn ClientModel>),
-    /// Arguments in, arguments out.
-    Function(Arc<FunctionModel>),
-}
-
-/// Opens a `client.zip`, of whatever kind it is.
-pub fn open_model_or_function(zip: &[u8]) -> Result<OpenClient, OpenClientError> {
-    let zip = Zip::read(zip)?;
-    match zip.side() {
-        Side::Client => Ok(zip.engine.open_client(&zip)?),
-        Side::Server => Err(OpenClientError::Server),
-    }
-}
-
-/// Opens the `client.zip` of a model, of whatever kind it is. A function is refused.
-pub fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, OpenClientError> {
-    match open_model_or_function(zip)? {
-        OpenClient::Model(model) => Ok(model),
-        OpenClient::Function(_) => Err(OpenClientError::Function),
-    }
 }

@@ -10,8 +10,9 @@ use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact}
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::kernel::Kernel;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{Encryption, NewKeys, open_client};
+use cipherscore_producer::model::{Encryption, NewKeys};
 
 use super::rows::{Numbers, Training, example, random};
 use super::trained::{full_trees, linear};

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, OpenClient};
+use cipherscore_producer::model::ClientModel;
 use cipherscore_producer::rows::{ScoreColumns, ScoreWriter};
 use clap::Args;
 use serde::Serialize;

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, Interface, OpenClient};
+use cipherscore_producer::model::{ClientModel, Interface};
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use cipherscore_concrete::function::Argument;
+use cipherscore_producer::client_zip::FunctionEncryption;
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{Features, FunctionEncryption};
+use cipherscore_producer::model::Features;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use serde::Serialize;
 

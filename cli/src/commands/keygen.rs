@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use cipherscore_common::EvaluationKeyId;
+use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys, OpenClient};
+use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys};
 use clap::Args;
 use serde::Serialize;
 

@@ -20,8 +20,9 @@ use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_engine::bulk::artifact::BulkServerArtifact;
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, Encryption, open_client};
+use cipherscore_producer::model::{ClientModel, Encryption};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 

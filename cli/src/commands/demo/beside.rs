@@ -7,8 +7,8 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::{ModelId, Store};
 use cipherscore_concrete::server::ServerArtifact;
 use cipherscore_producer::client::Client;
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::open_client;
 use serde::Serialize;
 
 use super::examples::write_model;

@@ -7,8 +7,9 @@ use std::time::Instant;
 use anyhow::Context;
 use cipherscore_common::ModelId;
 use cipherscore_compiler::{CompileOptions, Compiled, compile, read as read_model};
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Features, open_client};
+use cipherscore_producer::model::{ClientModel, Features};
 
 use super::examples::{read, read_labels, write_model};
 use crate::commands::compile::input_features;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use cipherscore_common::ModelId;
 use cipherscore_concrete::server::ServerArtifact;
+use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Features, open_client};
+use cipherscore_producer::model::{ClientModel, Features};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 use crate::commands::recorder;

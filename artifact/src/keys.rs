@@ -1,0 +1,67 @@
+//! Whose a client key is: decided here, by its first bytes, so that no engine recognises another's.
+
+use cipherscore_engine::bulk::secret::SECRET_MAGIC;
+
+#[cfg(feature = "clear")]
+use crate::clear::notice::NOTICE;
+use crate::model::EncryptionError;
+
+/// The engines by their client keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyOwner {
+    /// Concrete's own format, which begins with nothing in particular.
+    Concrete,
+    /// The bulk engine.
+    Bulk,
+    /// The engine that encrypts nothing.
+    #[cfg(feature = "clear")]
+    Clear,
+}
+
+/// First bytes of the client keys that have any. All others are Concrete's.
+const MAGICS: &[(&[u8], KeyOwner)] = &[
+    (&SECRET_MAGIC, KeyOwner::Bulk),
+    #[cfg(feature = "clear")]
+    (NOTICE, KeyOwner::Clear),
+];
+
+impl KeyOwner {
+    fn of(key: &[u8]) -> Self {
+        let found = MAGICS.iter().find(|(magic, _)| key.starts_with(magic));
+        found.map_or(Self::Concrete, |(_, owner)| *owner)
+    }
+
+    /// Whose its keys are, in words.
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Concrete => "a model of Concrete ML",
+            Self::Bulk => "a compiled model",
+            #[cfg(feature = "clear")]
+            Self::Clear => "a model of the clear engine, which encrypts nothing",
+        }
+    }
+
+    /// Refuses a client key that is another engine's.
+    pub(crate) fn require(self, key: &[u8]) -> Result<(), EncryptionError> {
+        match Self::of(key) {
+            owner if owner == self => Ok(()),
+            other => Err(EncryptionError::OtherKind(other.in_words())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_magics_owners_or_concretes() {
+        let (circuit, bulk) = (KeyOwner::Concrete, KeyOwner::Bulk);
+        let of_bulk = [&SECRET_MAGIC[..], b"rest"].concat();
+        bulk.require(&of_bulk).unwrap();
+        circuit.require(b"\0\0\0\0whatever").unwrap();
+        circuit.require(b"").unwrap();
+        assert!(matches!(circuit.require(&of_bulk), Err(EncryptionError::OtherKind(_))));
+        assert!(matches!(bulk.require(b"\0\0\0\0"), Err(EncryptionError::OtherKind(_))));
+    }
+}
