@@ -29,14 +29,14 @@ const Q2: f64 = (1u128 << 127) as f64 * 2.0;
 
 /// How seldom a circuit was compiled to fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Target {
+pub struct FailureTarget {
     /// Of one table or output.
     pub p_error: Option<f64>,
     /// Of all tables and outputs of a row together.
     pub global_p_error: Option<f64>,
 }
 
-impl Target {
+impl FailureTarget {
     /// For each table and output.
     pub fn each(p_error: f64) -> Self {
         Self { p_error: Some(p_error), global_p_error: None }
@@ -75,7 +75,7 @@ impl Ledger {
     }
 
     /// All of it, beside the target.
-    pub(crate) fn close(&self, target: Target) -> Noise {
+    pub(crate) fn close(&self, target: FailureTarget) -> Noise {
         let mut worst: f64 = 0.0;
         let mut ratio: f64 = 0.0;
         for &(width, variance) in self.entries.keys() {
@@ -204,7 +204,7 @@ fn modulus_switch_variance(n: f64, size: f64) -> f64 {
 }
 
 /// The noise of a circuit's rows. Roots are taken as independent, each with its true coefficient.
-pub fn of_circuit(circuit: &ValidCircuit, target: Target) -> Noise {
+pub fn of_circuit(circuit: &ValidCircuit, target: FailureTarget) -> Noise {
     let (signature, circuit) = (circuit.signature(), circuit.circuit());
     let keys = KeyNoise::of(&signature.keyset);
     let widths: Vec<u32> = circuit.tables.iter().map(|table| table_width(table)).collect();
@@ -269,11 +269,11 @@ mod tests {
     fn a_row_fails_when_any_of_its_tables_does() {
         let mut ledger = Ledger::default();
         (0..1000).for_each(|_| ledger.record(bound(4, 1e-9), 4));
-        let noise = ledger.close(Target::each(1e-9));
+        let noise = ledger.close(FailureTarget::each(1e-9));
         assert!((noise.ratio - 1.0).abs() < 1e-9, "{noise:?}");
         assert!((noise.row_failure / 1e-6 - 1.0).abs() < 1e-3, "{noise:?}");
         // What was asked of the whole row: variances are just right, or twice too large.
-        let target = Target::compiled(None, Some(noise.row_failure));
+        let target = FailureTarget::compiled(None, Some(noise.row_failure));
         assert!((ledger.close(target).ratio - 1.0).abs() < 1e-6);
         let mut twice = Ledger::default();
         (0..1000).for_each(|_| twice.record(2.0 * bound(4, 1e-9), 4));

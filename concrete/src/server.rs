@@ -10,8 +10,8 @@ use cipherscore_engine::parameters::Signature;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::mlir::{self, LowerError, Lowered};
-use crate::noise::{self, DEFAULT_P_ERROR, MAX_RATIO, MAX_RECORDED_RATIO, Noise, Target};
+use crate::mlir::{self, LowerMlirError, Lowered};
+use crate::noise::{self, DEFAULT_P_ERROR, FailureTarget, MAX_RATIO, MAX_RECORDED_RATIO, Noise};
 use crate::recorder::{RecordError, RecorderCommand, record};
 use crate::specs::{ClientSpecs, SpecsError};
 
@@ -38,7 +38,7 @@ pub enum ServerZipError {
     Record(#[from] RecordError),
     /// Its uncompiled circuit cannot be lowered.
     #[error("the circuit cannot be lowered: {0}")]
-    Lower(#[from] LowerError),
+    Lower(#[from] LowerMlirError),
     /// Its noise is above what it was compiled for.
     #[error(
         "the circuit's noise is {ratio:.2} times what its failure probability allows, and at most \
@@ -120,7 +120,7 @@ impl ServerArtifact {
         let circuit = circuit.validate(Arc::new(specs.signature.clone()))?;
         // What fails less often than Concrete ML asks for is not held to less.
         let judged = p_error.map_or(DEFAULT_P_ERROR, |p_error| p_error.max(DEFAULT_P_ERROR));
-        let noise = noise::of_circuit(&circuit, Target::each(judged));
+        let noise = noise::of_circuit(&circuit, FailureTarget::each(judged));
         if origin == Origin::Raw && p_error.is_some() {
             require_noise(noise, MAX_RECORDED_RATIO)?;
         }
@@ -188,7 +188,7 @@ fn lower_uncompiled(
     let Lowered { circuit, target, noise } = mlir::lower(source, &specs.signature)?;
     require_noise(noise, MAX_RATIO)?;
     let p_error = match target {
-        Target { p_error: Some(p_error), global_p_error: None } => p_error,
+        FailureTarget { p_error: Some(p_error), global_p_error: None } => p_error,
         // Never zero: it is a probability, however small.
         _ => noise.worst_failure.max(f64::MIN_POSITIVE),
     };

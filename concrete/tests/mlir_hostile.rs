@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cipherscore_concrete::mlir::{LowerError, Source, limits, lower};
+use cipherscore_concrete::mlir::{LowerMlirError, Source, limits, lower};
 use cipherscore_concrete::specs::ClientSpecs;
 use cipherscore_engine::artifact::{Archive, names};
 use mlir_support::{CONFIGURATION, lower_text, signature, text};
@@ -170,7 +170,7 @@ fn affine_combinations_that_multiply() {
     let text = text(&[V], &lines, V);
     let error = lower_text(text.as_bytes(), &signature(&[V], V, false)).unwrap_err();
     assert!(
-        matches!(error, LowerError::TooLarge { what: "multiplications", line: Some(5), .. }),
+        matches!(error, LowerMlirError::TooLarge { what: "multiplications", line: Some(5), .. }),
         "{error}"
     );
     assert!(start.elapsed() < Duration::from_secs(60));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use cipherscore_engine::circuit::Term;
 
-use super::error::LowerError;
+use super::error::LowerMlirError;
 use super::graph::NodeId;
 use super::limits::{MAX_INTERMEDIATE_TERMS, MAX_MULTIPLICATIONS};
 
@@ -57,29 +57,29 @@ impl Budget {
         Self { multiplications, terms: 0 }
     }
 
-    fn multiply(&mut self, count: usize) -> Result<(), LowerError> {
+    fn multiply(&mut self, count: usize) -> Result<(), LowerMlirError> {
         self.multiplications += count;
         match self.multiplications <= MAX_MULTIPLICATIONS {
             true => Ok(()),
-            false => Err(LowerError::too_large("multiplications", MAX_MULTIPLICATIONS)),
+            false => Err(LowerMlirError::too_large("multiplications", MAX_MULTIPLICATIONS)),
         }
     }
 
-    fn keep(&mut self, terms: usize) -> Result<(), LowerError> {
+    fn keep(&mut self, terms: usize) -> Result<(), LowerMlirError> {
         self.terms += terms;
         match self.terms <= MAX_INTERMEDIATE_TERMS {
             true => Ok(()),
-            false => Err(LowerError::too_large("terms", MAX_INTERMEDIATE_TERMS)),
+            false => Err(LowerMlirError::too_large("terms", MAX_INTERMEDIATE_TERMS)),
         }
     }
 
     /// `factor * affine`
-    pub(super) fn scale(&mut self, affine: &Affine, factor: i64) -> Result<Affine, LowerError> {
+    pub(super) fn scale(&mut self, affine: &Affine, factor: i64) -> Result<Affine, LowerMlirError> {
         self.sum(&[(affine, factor)])
     }
 
     /// The sum of multiples, all modulo 2^64.
-    pub(super) fn sum(&mut self, multiples: &[(&Affine, i64)]) -> Result<Affine, LowerError> {
+    pub(super) fn sum(&mut self, multiples: &[(&Affine, i64)]) -> Result<Affine, LowerMlirError> {
         let mut constant = 0u64;
         let mut linear = Vec::with_capacity(multiples.len());
         for &(affine, factor) in multiples.iter().filter(|(_, factor)| *factor != 0) {
@@ -96,7 +96,7 @@ impl Budget {
         Ok(Affine { constant, linear: linear.filter(|linear| !linear.norms.is_empty()) })
     }
 
-    fn merge(&mut self, multiples: &[(&Rc<Linear>, i64)]) -> Result<Linear, LowerError> {
+    fn merge(&mut self, multiples: &[(&Rc<Linear>, i64)]) -> Result<Linear, LowerMlirError> {
         let length = |(linear, _): &(&Rc<Linear>, i64)| linear.terms.len() + linear.norms.len();
         self.multiply(multiples.iter().map(length).sum())?;
         let mut sum = Linear::default();

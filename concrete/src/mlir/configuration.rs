@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::error::LowerError;
-use crate::noise::Target;
+use super::error::LowerMlirError;
+use crate::noise::FailureTarget;
 
 /// Largest of these files, in bytes.
 const MAX_CONFIGURATION_BYTES: usize = 1 << 20;
@@ -21,7 +21,7 @@ pub(super) enum Composition {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Configuration {
     /// How seldom it may fail.
-    pub(super) target: Target,
+    pub(super) target: FailureTarget,
     /// Which outputs may be inputs.
     pub(super) composition: Composition,
     /// Whether a table behind a table becomes one.
@@ -48,12 +48,12 @@ type Position = (String, usize);
 
 impl Configuration {
     /// Reads the two files, of which the second may be missing.
-    pub(super) fn read(configuration: &[u8], rules: Option<&[u8]>) -> Result<Self, LowerError> {
+    pub(super) fn read(configuration: &[u8], rules: Option<&[u8]>) -> Result<Self, LowerMlirError> {
         const FILE: &str = "configuration.json";
         let written: Written = json(FILE, configuration)?;
         for probability in [written.p_error, written.global_p_error].into_iter().flatten() {
             if !(probability > 0.0 && probability < 1.0) {
-                return Err(LowerError::File {
+                return Err(LowerMlirError::File {
                     file: FILE,
                     reason: format!("a failure probability of {probability}"),
                 });
@@ -70,15 +70,15 @@ impl Configuration {
             false => Composition::Rules(pairs.collect()),
         };
         Ok(Self {
-            target: Target::compiled(written.p_error, written.global_p_error),
+            target: FailureTarget::compiled(written.p_error, written.global_p_error),
             composition,
             fuses_tables: written.enable_tlu_fusing,
         })
     }
 }
 
-fn json<'a, T: Deserialize<'a>>(file: &'static str, bytes: &'a [u8]) -> Result<T, LowerError> {
-    let fault = |reason| Err(LowerError::File { file, reason });
+fn json<'a, T: Deserialize<'a>>(file: &'static str, bytes: &'a [u8]) -> Result<T, LowerMlirError> {
+    let fault = |reason| Err(LowerMlirError::File { file, reason });
     if bytes.len() > MAX_CONFIGURATION_BYTES {
         return fault(format!("above the limit of {MAX_CONFIGURATION_BYTES} bytes"));
     }

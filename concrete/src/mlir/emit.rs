@@ -8,7 +8,7 @@ use cipherscore_engine::circuit::{
 use cipherscore_engine::parameters::{Encoding, Signature};
 
 use super::affine::Affine;
-use super::error::LowerError;
+use super::error::LowerMlirError;
 use super::graph::{Graph, NodeId, Partitions, Route};
 use super::keys::Assignment;
 use crate::noise::{KeyNoise, Ledger};
@@ -86,7 +86,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The ciphertexts of an input.
-    pub(super) fn input(&mut self, argument: usize) -> Result<Vec<Affine>, LowerError> {
+    pub(super) fn input(&mut self, argument: usize) -> Result<Vec<Affine>, LowerMlirError> {
         let gate = &self.signature.inputs[argument];
         let node = self.graph.arguments[argument];
         self.sources.insert(node, Source::Input(gate.variance));
@@ -99,7 +99,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The ciphertexts of the next output, of integers of so many bits.
-    pub(super) fn output(&mut self, values: &[Affine], width: u32) -> Result<(), LowerError> {
+    pub(super) fn output(&mut self, values: &[Affine], width: u32) -> Result<(), LowerMlirError> {
         let node = self.graph.outputs[self.circuit.outputs.len()];
         let partition = self.partitions.blocks[node];
         let mut output = Vec::with_capacity(values.len());
@@ -112,13 +112,17 @@ impl<'a> Emitter<'a> {
     }
 
     /// One of the tables of an operation, by number.
-    pub(super) fn lookup(&mut self, operation: usize, table: usize) -> Result<Lookup, LowerError> {
+    pub(super) fn lookup(
+        &mut self,
+        operation: usize,
+        table: usize,
+    ) -> Result<Lookup, LowerMlirError> {
         let node = self.graph.tables[operation][table];
         let route = self.partitions.route(self.graph, node);
         let keyswitch = self.assignment.keyswitch.get(&(route.source, route.table));
         let bootstrap = self.assignment.bootstrap[route.table];
         let (Some(&keyswitch), Some(bootstrap)) = (keyswitch, bootstrap) else {
-            return Err(LowerError::Keys { reason: "a table has no keys".into() });
+            return Err(LowerMlirError::Keys { reason: "a table has no keys".into() });
         };
         let width = self.graph.index_width(node);
         let lookup = Lookup { node, route, keyswitch, bootstrap, width };
@@ -135,11 +139,11 @@ impl<'a> Emitter<'a> {
         entries: &[i64],
         index: Encoding,
         width: u32,
-    ) -> Result<u32, LowerError> {
+    ) -> Result<u32, LowerMlirError> {
         let size = self.polynomial_size(lookup);
         let entry_words = size / entries.len();
         if entry_words < 2 {
-            return Err(LowerError::Keys {
+            return Err(LowerMlirError::Keys {
                 reason: format!("a table of {} entries for polynomials of {size}", entries.len()),
             });
         }
@@ -156,7 +160,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The table of a lowest bit, without the half step that is added to its result.
-    pub(super) fn sign_table(&mut self, lookup: &Lookup, half: u64) -> Result<u32, LowerError> {
+    pub(super) fn sign_table(&mut self, lookup: &Lookup, half: u64) -> Result<u32, LowerMlirError> {
         self.intern(vec![half.wrapping_neg(); self.polynomial_size(lookup)])
     }
 
@@ -164,16 +168,16 @@ impl<'a> Emitter<'a> {
         self.signature.keyset.bootstrap_keys[lookup.bootstrap].polynomial_size
     }
 
-    fn intern(&mut self, words: Vec<u64>) -> Result<u32, LowerError> {
+    fn intern(&mut self, words: Vec<u64>) -> Result<u32, LowerMlirError> {
         if let Some(&table) = self.tables.get(&words) {
             return Ok(table);
         }
         self.table_words += words.len();
         if self.table_words > MAX_TABLE_WORDS {
-            return Err(LowerError::too_large("words of tables", MAX_TABLE_WORDS));
+            return Err(LowerMlirError::too_large("words of tables", MAX_TABLE_WORDS));
         }
         if self.tables.len() == MAX_TABLES {
-            return Err(LowerError::too_large("tables", MAX_TABLES));
+            return Err(LowerMlirError::too_large("tables", MAX_TABLES));
         }
         let table = index_of(self.tables.len());
         self.circuit.tables.push(words.clone());
@@ -187,7 +191,7 @@ impl<'a> Emitter<'a> {
         lookup: &Lookup,
         table: u32,
         index: &Affine,
-    ) -> Result<Affine, LowerError> {
+    ) -> Result<Affine, LowerMlirError> {
         let variance = self.variance(index, lookup.route.source)
             + self.keys.keyswitch[lookup.keyswitch]
             + self.keys.modulus_switch[lookup.bootstrap];
@@ -202,7 +206,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// A value under a partition's key: results of tables under other keys are converted.
-    fn under(&mut self, value: &Affine, partition: usize) -> Result<Combination, LowerError> {
+    fn under(&mut self, value: &Affine, partition: usize) -> Result<Combination, LowerMlirError> {
         let Some(linear) = &value.linear else {
             return Ok(Combination { constant: value.constant, terms: Vec::new() });
         };
@@ -230,7 +234,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn convert(&mut self, root: u32, key: usize) -> Result<u32, LowerError> {
+    fn convert(&mut self, root: u32, key: usize) -> Result<u32, LowerMlirError> {
         if let Some(&converted) = self.converted.get(&(root, key)) {
             return Ok(converted);
         }
@@ -259,19 +263,19 @@ impl<'a> Emitter<'a> {
         Affine::of_symbol(index_of(self.symbols.len() - 1), source)
     }
 
-    fn push(&mut self, root: Root) -> Result<u32, LowerError> {
+    fn push(&mut self, root: Root) -> Result<u32, LowerMlirError> {
         if self.circuit.roots.len() == MAX_ROOTS {
-            return Err(LowerError::too_large("ciphertexts", MAX_ROOTS));
+            return Err(LowerMlirError::too_large("ciphertexts", MAX_ROOTS));
         }
         self.circuit.roots.push(root);
         Ok(index_of(self.circuit.roots.len() - 1))
     }
 
-    fn count_terms(&mut self, terms: usize) -> Result<(), LowerError> {
+    fn count_terms(&mut self, terms: usize) -> Result<(), LowerMlirError> {
         self.terms += terms;
         match self.terms <= MAX_TERMS {
             true => Ok(()),
-            false => Err(LowerError::too_large("terms of the circuit", MAX_TERMS)),
+            false => Err(LowerMlirError::too_large("terms of the circuit", MAX_TERMS)),
         }
     }
 }

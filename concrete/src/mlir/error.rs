@@ -12,7 +12,7 @@ const CONVERT: &str = "convert the zip once where Concrete is installed: python 
 
 /// Why a circuit cannot be lowered.
 #[derive(Debug, Clone, PartialEq, Error)]
-pub enum LowerError {
+pub enum LowerMlirError {
     /// The text is not text.
     #[error(
         "circuit.mlir is not UTF-8 at byte {0}: it is damaged; save the model again with \
@@ -96,7 +96,7 @@ pub enum LowerError {
     },
 }
 
-impl LowerError {
+impl LowerMlirError {
     pub(super) fn too_large(what: &'static str, limit: usize) -> Self {
         Self::TooLarge { line: None, what, limit }
     }

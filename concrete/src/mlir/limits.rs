@@ -25,7 +25,7 @@ pub const MAX_INTERMEDIATE_TERMS: usize = 1 << 24;
 /// Passes of the canonicalisation. Each settles all that follows from operations before.
 pub const MAX_CANONICAL_PASSES: usize = 64;
 /// Nodes of the optimizer's graph.
-pub const MAX_GRAPH_NODES: usize = 1 << 20;
+pub const MAX_PARTITION_NODES: usize = 1 << 20;
 /// Ways between keys that the tables of a circuit take, each counted once.
 pub const MAX_KEY_NEEDS: usize = 1 << 10;
 /// Steps of the search for keys.

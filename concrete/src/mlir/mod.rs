@@ -34,15 +34,15 @@ mod text;
 use cipherscore_engine::circuit::Circuit;
 use cipherscore_engine::parameters::{Gate, Signature};
 
-pub use self::error::LowerError;
+pub use self::error::LowerMlirError;
 
 use self::affine::Budget;
 use self::configuration::Configuration;
 use self::graph::{Graph, Partitions};
 use self::operation::Function;
 use self::tensor::Type;
+use crate::noise::FailureTarget;
 use crate::noise::Noise;
-use crate::noise::Target;
 
 /// Files of a zip that are lowered.
 #[derive(Debug, Clone, Copy)]
@@ -61,13 +61,13 @@ pub struct Lowered {
     /// Well formed but not checked: call [`Circuit::validate`] on it.
     pub circuit: Circuit,
     /// How seldom it was compiled to fail.
-    pub target: Target,
+    pub target: FailureTarget,
     /// Its noise as Concrete counts it, with each sum as one of independent terms.
     pub noise: Noise,
 }
 
 /// Lowers a circuit for these keys and gates.
-pub fn lower(source: Source<'_>, signature: &Signature) -> Result<Lowered, LowerError> {
+pub fn lower(source: Source<'_>, signature: &Signature) -> Result<Lowered, LowerMlirError> {
     let configuration = Configuration::read(source.configuration, source.composition_rules)?;
     let function = text::read(source.circuit)?;
     check_gates(&function, signature)?;
@@ -85,16 +85,16 @@ pub fn lower(source: Source<'_>, signature: &Signature) -> Result<Lowered, Lower
 }
 
 /// The function takes and returns what the gates say.
-fn check_gates(function: &Function, signature: &Signature) -> Result<(), LowerError> {
+fn check_gates(function: &Function, signature: &Signature) -> Result<(), LowerMlirError> {
     let returned = function.returns.iter().map(|&value| &function.types[value]).collect();
     let taken = function.types[..function.arguments].iter().collect();
     check_types("input", taken, &signature.inputs)?;
     check_types("output", returned, &signature.outputs)
 }
 
-fn check_types(what: &str, types: Vec<&Type>, gates: &[Gate]) -> Result<(), LowerError> {
+fn check_types(what: &str, types: Vec<&Type>, gates: &[Gate]) -> Result<(), LowerMlirError> {
     if types.len() != gates.len() {
-        return Err(LowerError::Circuit(format!(
+        return Err(LowerMlirError::Circuit(format!(
             "it has {} {what}s, where client.specs.json has {}",
             types.len(),
             gates.len()
@@ -102,7 +102,7 @@ fn check_types(what: &str, types: Vec<&Type>, gates: &[Gate]) -> Result<(), Lowe
     }
     for (index, (ty, gate)) in types.iter().zip(gates).enumerate() {
         if ty.encoding() != Some(gate.encoding) || ty.shape != gate.shape {
-            return Err(LowerError::Circuit(format!(
+            return Err(LowerMlirError::Circuit(format!(
                 "its {what} {index} is {ty}, and client.specs.json has another type"
             )));
         }

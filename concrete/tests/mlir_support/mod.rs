@@ -1,6 +1,6 @@
 //! Small circuits as text, with keys and gates that fit.
 
-use cipherscore_concrete::mlir::{LowerError, Lowered, Source, lower};
+use cipherscore_concrete::mlir::{LowerMlirError, Lowered, Source, lower};
 use cipherscore_engine::parameters::{
     BootstrapKeyParameters, Compression, Encoding, Gate, KeysetParameters, KeyswitchKeyParameters,
     SecretKeyParameters, Signature,
@@ -79,7 +79,7 @@ pub(crate) fn signature(arguments: &[&str], output: &str, has_tables: bool) -> S
 }
 
 /// Lowers a text.
-pub(crate) fn lower_text(text: &[u8], signature: &Signature) -> Result<Lowered, LowerError> {
+pub(crate) fn lower_text(text: &[u8], signature: &Signature) -> Result<Lowered, LowerMlirError> {
     let source =
         Source { circuit: text, configuration: CONFIGURATION, composition_rules: Some(b"null") };
     lower(source, signature)

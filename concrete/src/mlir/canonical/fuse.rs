@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use cipherscore_engine::parameters::Encoding;
 
-use super::super::error::LowerError;
+use super::super::error::LowerMlirError;
 use super::super::limits::MAX_MULTIPLICATIONS;
 use super::super::operation::Kind;
 use super::super::tensor::{Clear, Element, Type};
@@ -24,7 +24,7 @@ pub(super) fn compose(
     second: &Kind,
     entry: Encoding,
     multiplications: &mut usize,
-) -> Result<Option<Kind>, LowerError> {
+) -> Result<Option<Kind>, LowerMlirError> {
     let (Some((first, first_map)), Some((second, second_map))) = (parts(first), parts(second))
     else {
         return Ok(None);
@@ -48,7 +48,7 @@ pub(super) fn compose(
         }
         *multiplications += 1 << encoding.width;
         if *multiplications > MAX_MULTIPLICATIONS {
-            return Err(LowerError::too_large("multiplications", MAX_MULTIPLICATIONS));
+            return Err(LowerMlirError::too_large("multiplications", MAX_MULTIPLICATIONS));
         }
         let table = composed(table_of(first, pair.0), encoding, table_of(second, pair.1), entry);
         let next = i64::try_from(of_tables.len()).unwrap_or(i64::MAX);

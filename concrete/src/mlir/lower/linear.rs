@@ -2,7 +2,7 @@
 
 use super::super::affine::Affine;
 use super::super::check::summed_axes;
-use super::super::error::LowerError;
+use super::super::error::LowerMlirError;
 use super::super::operation::{ValueId, Windows};
 use super::super::tensor::{Clear, broadcast, broadcast_strides, places, strides};
 use super::{Lowering, encode};
@@ -71,7 +71,7 @@ impl<'a> Lowering<'a> {
         right: ValueId,
         result: ValueId,
         factor: i64,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (left_elements, right_elements) = (self.elements(left), self.elements(right));
         let of_left = broadcast_places(self.shape(left), self.shape(result));
         let of_right = broadcast_places(self.shape(right), self.shape(result));
@@ -87,7 +87,7 @@ impl<'a> Lowering<'a> {
         value: ValueId,
         matrix: &Clear,
         is_left: bool,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (elements, shape) = (self.elements(value), self.shape(value));
         let places = match is_left {
             true => MatmulPlaces::of(matrix.shape(), shape),
@@ -110,7 +110,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         value: ValueId,
         axes: &[usize],
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (elements, shape) = (self.elements(value), self.shape(value));
         let axes = summed_axes(axes, shape.len());
         let own = strides(shape);
@@ -134,7 +134,7 @@ impl<'a> Lowering<'a> {
         value: ValueId,
         result: ValueId,
         filters: &Filters<'_>,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (elements, width) = (self.elements(value), self.width(result));
         let (own, of_weights) = (strides(self.shape(value)), strides(filters.weights.shape()));
         let shape = self.shape(result);

@@ -15,7 +15,7 @@ use cipherscore_engine::parameters::Signature;
 
 use super::affine::{Affine, Budget};
 use super::emit::Emitter;
-use super::error::LowerError;
+use super::error::LowerMlirError;
 use super::graph::{Graph, Partitions};
 use super::keys::Assignment;
 use super::operation::{Function, Kind, Operation, ValueId};
@@ -33,7 +33,7 @@ pub(super) fn lower(
     assignment: &Assignment,
     signature: &Signature,
     budget: Budget,
-) -> Result<(Circuit, Ledger), LowerError> {
+) -> Result<(Circuit, Ledger), LowerMlirError> {
     let emitter = Emitter::new(signature, graph, partitions, assignment);
     let elements = vec![None; function.types.len()];
     let mut lowering = Lowering { function, emitter, budget, elements };
@@ -87,7 +87,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         index: usize,
         operation: &Operation,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let Operation { kind, operands, result, .. } = operation;
         let operands = operands.as_slice();
         let width = self.width(*result);
@@ -157,8 +157,8 @@ impl<'a> Lowering<'a> {
     fn each(
         &mut self,
         value: ValueId,
-        mut apply: impl FnMut(&mut Budget, &Affine) -> Result<Affine, LowerError>,
-    ) -> Result<Vec<Affine>, LowerError> {
+        mut apply: impl FnMut(&mut Budget, &Affine) -> Result<Affine, LowerMlirError>,
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let elements = self.elements(value);
         elements.iter().map(|element| apply(&mut self.budget, element)).collect()
     }
@@ -168,8 +168,8 @@ impl<'a> Lowering<'a> {
         value: ValueId,
         clear: &Clear,
         result: ValueId,
-        apply: impl Fn(&mut Budget, &Affine, i64) -> Result<Affine, LowerError>,
-    ) -> Result<Vec<Affine>, LowerError> {
+        apply: impl Fn(&mut Budget, &Affine, i64) -> Result<Affine, LowerMlirError>,
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (elements, shape) = (self.elements(value), self.shape(result));
         let of_value = linear::broadcast_places(self.shape(value), shape);
         let of_clear = linear::broadcast_places(clear.shape(), shape);

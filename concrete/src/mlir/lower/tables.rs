@@ -5,7 +5,7 @@ use cipherscore_engine::parameters::Encoding;
 
 use super::super::affine::Affine;
 use super::super::emit::Lookup;
-use super::super::error::LowerError;
+use super::super::error::LowerMlirError;
 use super::super::operation::{Kind, Operation, ValueId, Windows};
 use super::super::tensor::{Clear, places, strides};
 use super::linear::{MatmulPlaces, broadcast_places, four};
@@ -35,7 +35,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         index: usize,
         operation: &Operation,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let &Operation { ref kind, ref operands, result, .. } = operation;
         match (kind, operands.as_slice()) {
             (Kind::Table(table), &[value]) => {
@@ -88,7 +88,7 @@ impl<'a> Lowering<'a> {
                 pairs.map(|(a, b)| self.larger(&maximum, &lefts[a], &rights[b])).collect()
             }
             (Kind::MaxPool(windows), &[value]) => self.max_pool(index, value, result, windows),
-            _ => Err(LowerError::Unsupported {
+            _ => Err(LowerMlirError::Unsupported {
                 line: operation.line,
                 operation: operation.name.to_string(),
                 reason: "with these operands".into(),
@@ -103,7 +103,7 @@ impl<'a> Lowering<'a> {
         operation: &Operation,
         tables: &Clear,
         rows: &[usize],
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let value = operation.operands[0];
         let width = self.width(operation.result);
         let encoding = self.encoding(value);
@@ -132,12 +132,12 @@ impl<'a> Lowering<'a> {
         entries: &[i64],
         index: Encoding,
         width: u32,
-    ) -> Result<Ready, LowerError> {
+    ) -> Result<Ready, LowerMlirError> {
         let table = self.emitter.table(&lookup, entries, index, width)?;
         Ok(Ready { lookup, table, is_shifted: index.signed })
     }
 
-    fn apply(&mut self, table: &Ready, index: &Affine) -> Result<Affine, LowerError> {
+    fn apply(&mut self, table: &Ready, index: &Affine) -> Result<Affine, LowerMlirError> {
         match table.is_shifted {
             true => self.emitter.apply(&table.lookup, table.table, &index.plus(SHIFT)),
             false => self.emitter.apply(&table.lookup, table.table, index),
@@ -145,7 +145,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The table of a lowest bit whose result has so many bits.
-    fn bit(&mut self, index: usize, table: usize, width: u32) -> Result<Bit, LowerError> {
+    fn bit(&mut self, index: usize, table: usize, width: u32) -> Result<Bit, LowerMlirError> {
         let lookup = self.emitter.lookup(index, table)?;
         let half = 1 << (62 - width);
         Ok(Bit { lookup, table: self.emitter.sign_table(&lookup, half)?, half })
@@ -153,7 +153,12 @@ impl<'a> Lowering<'a> {
 
     /// The lowest of so many bits: everything above it wraps away, and what is left is positive or
     /// negative.
-    fn lowest_bit(&mut self, bit: &Bit, value: &Affine, width: u32) -> Result<Affine, LowerError> {
+    fn lowest_bit(
+        &mut self,
+        bit: &Bit,
+        value: &Affine,
+        width: u32,
+    ) -> Result<Affine, LowerMlirError> {
         let shifted = self.budget.scale(value, 1i64 << width)?.plus(SHIFT);
         Ok(self.emitter.apply(&bit.lookup, bit.table, &shifted)?.plus(bit.half))
     }
@@ -165,7 +170,7 @@ impl<'a> Lowering<'a> {
         index: usize,
         value: ValueId,
         result: ValueId,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let (from, to) = (self.width(value), self.width(result));
         let mut bits = Vec::new();
         for (table, width) in (to + 1..=from).rev().enumerate() {
@@ -195,7 +200,7 @@ impl<'a> Lowering<'a> {
         index: usize,
         operand: ValueId,
         result: ValueId,
-    ) -> Result<Product, LowerError> {
+    ) -> Result<Product, LowerMlirError> {
         let of_sum = self.encoding(operand);
         let of_difference = Encoding { signed: true, ..of_sum };
         let width = self.width(result);
@@ -216,7 +221,7 @@ impl<'a> Lowering<'a> {
         product: &Product,
         left: &Affine,
         right: &Affine,
-    ) -> Result<Affine, LowerError> {
+    ) -> Result<Affine, LowerMlirError> {
         let sum = self.budget.sum(&[(left, 1), (right, 1)])?;
         let difference = self.budget.sum(&[(left, 1), (right, -1)])?;
         let of_sum = self.apply(&product.of_sum, &sum)?;
@@ -229,7 +234,7 @@ impl<'a> Lowering<'a> {
         product: &Product,
         places: &MatmulPlaces,
         pair: impl Fn((usize, usize)) -> (&'e Affine, &'e Affine),
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let mut sums = Vec::with_capacity(places.left.len());
         for position in 0..places.left.len() {
             let mut products = Vec::new();
@@ -243,7 +248,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The table of `max(x, 0)`, which is looked up by differences.
-    fn maximum(&mut self, index: usize, result: ValueId) -> Result<Ready, LowerError> {
+    fn maximum(&mut self, index: usize, result: ValueId) -> Result<Ready, LowerMlirError> {
         let encoding = Encoding { signed: true, ..self.encoding(result) };
         let half = 1i64 << (encoding.width - 1);
         let entries: Vec<i64> = (0..half).chain((0..half).map(|_| 0)).collect();
@@ -257,7 +262,7 @@ impl<'a> Lowering<'a> {
         maximum: &Ready,
         left: &Affine,
         right: &Affine,
-    ) -> Result<Affine, LowerError> {
+    ) -> Result<Affine, LowerMlirError> {
         let difference = self.budget.sum(&[(left, 1), (right, -1)])?;
         let positive = self.apply(maximum, &difference)?;
         self.budget.sum(&[(&positive, 1), (right, 1)])
@@ -270,7 +275,7 @@ impl<'a> Lowering<'a> {
         value: ValueId,
         result: ValueId,
         windows: &Windows,
-    ) -> Result<Vec<Affine>, LowerError> {
+    ) -> Result<Vec<Affine>, LowerMlirError> {
         let maximum = self.maximum(index, result)?;
         let signed = self.encoding(result).signed;
         // -2^(w - 2), as Concrete begins.

@@ -1,6 +1,6 @@
 //! `{axes = [1, 0], keep_dims = true}`
 
-use super::super::error::LowerError;
+use super::super::error::LowerMlirError;
 use super::super::limits::MAX_RANK;
 use super::super::tensor::{Element, Type};
 use super::dense::Dense;
@@ -20,7 +20,7 @@ const MAX_ATTRIBUTES: usize = 16;
 
 impl<'a> Attributes<'a> {
     /// Reads `<{..}>` and `{..}`, each of which may be missing.
-    pub(super) fn read(line: &mut Line<'a>) -> Result<Self, LowerError> {
+    pub(super) fn read(line: &mut Line<'a>) -> Result<Self, LowerMlirError> {
         let mut attributes = Self::default();
         if line.starts_with("<{") {
             line.expect("<")?;
@@ -33,7 +33,7 @@ impl<'a> Attributes<'a> {
         Ok(attributes)
     }
 
-    fn read_list(&mut self, line: &mut Line<'a>) -> Result<(), LowerError> {
+    fn read_list(&mut self, line: &mut Line<'a>) -> Result<(), LowerMlirError> {
         let items = line.list(("{", "}"), |line| {
             let name = line.word()?;
             line.expect("=")?;
@@ -79,7 +79,7 @@ impl<'a> Attributes<'a> {
 }
 
 impl Value {
-    fn read(line: &mut Line<'_>) -> Result<Self, LowerError> {
+    fn read(line: &mut Line<'_>) -> Result<Self, LowerMlirError> {
         if line.starts_with("[") {
             return Ok(Self::Numbers(line.list(("[", "]"), number)?));
         }
@@ -109,7 +109,7 @@ impl Value {
 }
 
 /// `2` or `2 : i64`
-fn number(line: &mut Line<'_>) -> Result<i64, LowerError> {
+fn number(line: &mut Line<'_>) -> Result<i64, LowerMlirError> {
     let number = line.integer()?;
     if line.eat(":") {
         line.ty()?;

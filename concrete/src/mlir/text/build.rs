@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::error::{LowerError, quoted};
+use super::super::error::{LowerMlirError, quoted};
 use super::super::operation::{Kind, Slice, ValueId, Windows};
 use super::super::tensor::{Clear, Element, Type};
 use super::attributes::Attributes;
@@ -23,11 +23,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn of(self, line: &Line<'_>, name: &str) -> LowerError {
+    pub(super) fn of(self, line: &Line<'_>, name: &str) -> LowerMlirError {
         let (line, operation) = (line.number, quoted(name).trim_matches('`').to_owned());
         match self {
-            Self::Unsupported(reason) => LowerError::Unsupported { line, operation, reason },
-            Self::Wrong(reason) => LowerError::Operation { line, operation, reason },
+            Self::Unsupported(reason) => LowerMlirError::Unsupported { line, operation, reason },
+            Self::Wrong(reason) => LowerMlirError::Operation { line, operation, reason },
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Nested lists, one element for all, or `"0x.."`: elements little-endian, of whole bytes each, of
 //! which the low bits count and are extended by their sign.
 
-use super::super::error::LowerError;
+use super::super::error::LowerMlirError;
 use super::super::limits::{MAX_ELEMENTS, MAX_RANK};
 use super::super::tensor::{Element, Type};
 use super::line::Line;
@@ -20,7 +20,7 @@ pub(super) enum Dense<'a> {
 
 impl<'a> Dense<'a> {
     /// Reads `dense<..>`.
-    pub(super) fn read(line: &mut Line<'a>) -> Result<Self, LowerError> {
+    pub(super) fn read(line: &mut Line<'a>) -> Result<Self, LowerMlirError> {
         line.expect("dense<")?;
         let dense = if line.starts_with("\"") {
             let text = line.string()?;
@@ -35,7 +35,7 @@ impl<'a> Dense<'a> {
     }
 
     /// The elements of a tensor of this type.
-    pub(super) fn elements(self, ty: &Type, line: &Line<'_>) -> Result<Vec<i64>, LowerError> {
+    pub(super) fn elements(self, ty: &Type, line: &Line<'_>) -> Result<Vec<i64>, LowerMlirError> {
         let bits = match ty.element {
             Element::Integer { bits: 1 } => {
                 return Err(line.syntax("a constant of more than one bit"));
@@ -64,9 +64,10 @@ impl<'a> Dense<'a> {
 }
 
 /// `[[1, 2], [3, 4]]`, without recursion: each list has as many items as the first of its depth.
-fn nested<'a>(line: &mut Line<'a>) -> Result<Dense<'a>, LowerError> {
-    let too_large =
-        |what, limit, line: &Line<'_>| Err(LowerError::too_large(what, limit).in_line(line.number));
+fn nested<'a>(line: &mut Line<'a>) -> Result<Dense<'a>, LowerMlirError> {
+    let too_large = |what, limit, line: &Line<'_>| {
+        Err(LowerMlirError::too_large(what, limit).in_line(line.number))
+    };
     let mut elements = Vec::new();
     // Sizes of lists by depth, once the first is closed; items so far of the lists that are open.
     let mut shape: Vec<Option<usize>> = Vec::new();
@@ -113,7 +114,12 @@ fn nested<'a>(line: &mut Line<'a>) -> Result<Dense<'a>, LowerError> {
 }
 
 /// Elements in hexadecimal digits; one element alone stands for all.
-fn bytes(digits: &str, bits: u32, count: usize, line: &Line<'_>) -> Result<Vec<i64>, LowerError> {
+fn bytes(
+    digits: &str,
+    bits: u32,
+    count: usize,
+    line: &Line<'_>,
+) -> Result<Vec<i64>, LowerMlirError> {
     let digits_each = 2 * bits.div_ceil(8) as usize;
     let found = digits.len() / digits_each;
     if !digits.len().is_multiple_of(digits_each) || (found != count && found != 1) {

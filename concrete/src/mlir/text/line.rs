@@ -2,7 +2,7 @@
 
 use cipherscore_engine::parameters::Encoding;
 
-use super::super::error::{LowerError, quoted};
+use super::super::error::{LowerMlirError, quoted};
 use super::super::limits::{MAX_CLEAR_BITS, MAX_ELEMENTS, MAX_RANK, MAX_WIDTH};
 use super::super::tensor::{Element, Type};
 
@@ -19,16 +19,16 @@ impl<'a> Line<'a> {
     }
 
     /// What should be here is not.
-    pub(super) fn syntax(&self, expected: impl Into<String>) -> LowerError {
+    pub(super) fn syntax(&self, expected: impl Into<String>) -> LowerMlirError {
         let found = match self.rest.is_empty() {
             true => "the end of the line".into(),
             false => quoted(self.rest),
         };
-        LowerError::Syntax { line: self.number, expected: expected.into(), found }
+        LowerMlirError::Syntax { line: self.number, expected: expected.into(), found }
     }
 
-    fn too_large(&self, what: &'static str, limit: usize) -> LowerError {
-        LowerError::too_large(what, limit).in_line(self.number)
+    fn too_large(&self, what: &'static str, limit: usize) -> LowerMlirError {
+        LowerMlirError::too_large(what, limit).in_line(self.number)
     }
 
     /// Goes on after `token`, if that is next. Spaces before it mean nothing.
@@ -42,14 +42,14 @@ impl<'a> Line<'a> {
         }
     }
 
-    pub(super) fn expect(&mut self, token: &str) -> Result<(), LowerError> {
+    pub(super) fn expect(&mut self, token: &str) -> Result<(), LowerMlirError> {
         match self.eat(token) {
             true => Ok(()),
             false => Err(self.syntax(format!("`{token}`"))),
         }
     }
 
-    pub(super) fn end(&mut self) -> Result<(), LowerError> {
+    pub(super) fn end(&mut self) -> Result<(), LowerMlirError> {
         match self.rest.trim().is_empty() {
             true => Ok(()),
             false => Err(self.syntax("the end of the line")),
@@ -61,7 +61,11 @@ impl<'a> Line<'a> {
     }
 
     /// All characters of a kind that follow; at least one.
-    fn take(&mut self, what: &str, is_part: impl Fn(char) -> bool) -> Result<&'a str, LowerError> {
+    fn take(
+        &mut self,
+        what: &str,
+        is_part: impl Fn(char) -> bool,
+    ) -> Result<&'a str, LowerMlirError> {
         let rest = self.rest.trim_start();
         let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
         if length == 0 {
@@ -73,7 +77,7 @@ impl<'a> Line<'a> {
     }
 
     /// The name of a value, `%` included.
-    pub(super) fn name(&mut self) -> Result<&'a str, LowerError> {
+    pub(super) fn name(&mut self) -> Result<&'a str, LowerMlirError> {
         let rest = self.rest.trim_start();
         let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.$".contains(c);
         let name = rest.strip_prefix('%').unwrap_or("");
@@ -87,12 +91,12 @@ impl<'a> Line<'a> {
     }
 
     /// An identifier, with dots.
-    pub(super) fn word(&mut self) -> Result<&'a str, LowerError> {
+    pub(super) fn word(&mut self) -> Result<&'a str, LowerMlirError> {
         self.take("a word", |c| c.is_ascii_alphanumeric() || "_.$".contains(c))
     }
 
     /// What is between two quotes, without escapes.
-    pub(super) fn string(&mut self) -> Result<&'a str, LowerError> {
+    pub(super) fn string(&mut self) -> Result<&'a str, LowerMlirError> {
         self.expect("\"")?;
         let Some((string, rest)) = self.rest.split_once('"') else {
             return Err(self.syntax("a closing quote"));
@@ -101,7 +105,7 @@ impl<'a> Line<'a> {
         Ok(string)
     }
 
-    pub(super) fn integer(&mut self) -> Result<i64, LowerError> {
+    pub(super) fn integer(&mut self) -> Result<i64, LowerMlirError> {
         let start = self.rest;
         let digits = self.take("an integer", |c| c.is_ascii_digit() || c == '-')?;
         digits.parse().map_err(|_| {
@@ -110,7 +114,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    pub(super) fn size(&mut self) -> Result<usize, LowerError> {
+    pub(super) fn size(&mut self) -> Result<usize, LowerMlirError> {
         let start = self.rest;
         let value = self.integer()?;
         usize::try_from(value).map_err(|_| {
@@ -123,8 +127,8 @@ impl<'a> Line<'a> {
     pub(super) fn list<T>(
         &mut self,
         (open, close): (&str, &str),
-        mut item: impl FnMut(&mut Self) -> Result<T, LowerError>,
-    ) -> Result<Vec<T>, LowerError> {
+        mut item: impl FnMut(&mut Self) -> Result<T, LowerMlirError>,
+    ) -> Result<Vec<T>, LowerMlirError> {
         self.expect(open)?;
         let mut items = Vec::new();
         if self.eat(close) {
@@ -140,7 +144,7 @@ impl<'a> Line<'a> {
     }
 
     /// `[1, 2]`, one number for each dimension at most.
-    pub(super) fn sizes(&mut self) -> Result<Vec<usize>, LowerError> {
+    pub(super) fn sizes(&mut self) -> Result<Vec<usize>, LowerMlirError> {
         let sizes = self.list(("[", "]"), Self::size)?;
         match sizes.len() <= MAX_RANK {
             true => Ok(sizes),
@@ -149,7 +153,7 @@ impl<'a> Line<'a> {
     }
 
     /// A type, within the bounds.
-    pub(super) fn ty(&mut self) -> Result<Type, LowerError> {
+    pub(super) fn ty(&mut self) -> Result<Type, LowerMlirError> {
         if !self.eat("tensor<") {
             let element = self.element()?;
             return Ok(Type { shape: Vec::new(), is_tensor: false, element });
@@ -175,7 +179,7 @@ impl<'a> Line<'a> {
         Ok(Type { shape, is_tensor: true, element })
     }
 
-    fn element(&mut self) -> Result<Element, LowerError> {
+    fn element(&mut self) -> Result<Element, LowerMlirError> {
         let start = self.rest;
         if self.eat("index") {
             return Ok(Element::Index);

@@ -16,25 +16,25 @@ use self::build::{Fault, Operand, Parts};
 use self::dense::Dense;
 use self::line::Line;
 use super::check;
-use super::error::{LowerError, quoted};
+use super::error::{LowerMlirError, quoted};
 use super::limits::{MAX_ALL_ELEMENTS, MAX_OPERATIONS, MAX_TEXT_BYTES};
 use super::operation::{Function, Operation, Slice};
 use super::tensor::{Clear, Type};
 
 /// Reads the only function of a text.
-pub(super) fn read(text: &[u8]) -> Result<Function, LowerError> {
+pub(super) fn read(text: &[u8]) -> Result<Function, LowerMlirError> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(LowerError::too_large("bytes", MAX_TEXT_BYTES));
+        return Err(LowerMlirError::too_large("bytes", MAX_TEXT_BYTES));
     }
     let text =
-        std::str::from_utf8(text).map_err(|error| LowerError::NotUtf8(error.valid_up_to()))?;
+        std::str::from_utf8(text).map_err(|error| LowerMlirError::NotUtf8(error.valid_up_to()))?;
     let mut reader = Reader::default();
     for (number, line) in (1..).zip(text.lines()) {
         reader.line(Line::new(number, line)).map_err(|error| error.in_line(number))?;
     }
     match (reader.has_returned, reader.function) {
         (true, Some(function)) => Ok(function),
-        _ => Err(LowerError::Circuit("it has no function that returns".into())),
+        _ => Err(LowerMlirError::Circuit("it has no function that returns".into())),
     }
 }
 
@@ -55,7 +55,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn line(&mut self, mut line: Line<'a>) -> Result<(), LowerError> {
+    fn line(&mut self, mut line: Line<'a>) -> Result<(), LowerMlirError> {
         if line.eat("module") || line.eat("}") || line.end().is_ok() {
             return Ok(());
         }
@@ -70,15 +70,15 @@ impl<'a> Reader<'a> {
         }
         self.operations += 1;
         if self.operations > MAX_OPERATIONS {
-            return Err(LowerError::too_large("operations", MAX_OPERATIONS));
+            return Err(LowerMlirError::too_large("operations", MAX_OPERATIONS));
         }
         self.operation(line)
     }
 
     /// `@name(%arg0: type, ..) -> type {`
-    fn function(&mut self, mut line: Line<'a>) -> Result<(), LowerError> {
+    fn function(&mut self, mut line: Line<'a>) -> Result<(), LowerMlirError> {
         if self.function.is_some() {
-            return Err(LowerError::Circuit("it has several functions".into()));
+            return Err(LowerMlirError::Circuit("it has several functions".into()));
         }
         line.expect("@")?;
         let name = if line.starts_with("\"") { line.string()? } else { line.word()? };
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         })?;
         for (name, ty) in arguments {
             if ty.encoding().is_none() {
-                return Err(LowerError::Circuit(format!(
+                return Err(LowerMlirError::Circuit(format!(
                     "its argument {} is clear: {ty}",
                     quoted(name)
                 )));
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `%a, %b : type, type`
-    fn returns(&mut self, mut line: Line<'a>) -> Result<(), LowerError> {
+    fn returns(&mut self, mut line: Line<'a>) -> Result<(), LowerMlirError> {
         let mut returns = Vec::new();
         loop {
             let name = line.name()?;
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
                 Named::Encrypted(value) => returns.push(value),
                 Named::Clear(_) => {
                     let name = quoted(name);
-                    return Err(LowerError::Circuit(format!("it returns the constant {name}")));
+                    return Err(LowerMlirError::Circuit(format!("it returns the constant {name}")));
                 }
             }
             if !line.eat(",") {
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `%result = ..`
-    fn operation(&mut self, mut line: Line<'a>) -> Result<(), LowerError> {
+    fn operation(&mut self, mut line: Line<'a>) -> Result<(), LowerMlirError> {
         if !line.starts_with("%") {
             let name = if line.starts_with("\"") { line.string()? } else { line.word()? };
             return Err(unsupported(&line, name, "operations without result are not"));
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         &self,
         line: &mut Line<'a>,
         result: &str,
-    ) -> Result<(&'a str, Parts<'a>), LowerError> {
+    ) -> Result<(&'a str, Parts<'a>), LowerMlirError> {
         let name = line.string()?;
         if !build::is_known(name) {
             return Err(unsupported(line, name, "it is not an operation of Concrete ML's models"));
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         &self,
         line: &mut Line<'a>,
         result: &str,
-    ) -> Result<(&'a str, Parts<'a>), LowerError> {
+    ) -> Result<(&'a str, Parts<'a>), LowerMlirError> {
         let name = line.word()?;
         if !build::is_known(name) {
             return Err(unsupported(line, name, "it is not an operation of Concrete ML's models"));
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
         Ok((name, Parts { operands, attributes: Attributes::default(), result: ty, slice }))
     }
 
-    fn operand(&self, line: &mut Line<'a>, result: &str) -> Result<Operand, LowerError> {
+    fn operand(&self, line: &mut Line<'a>, result: &str) -> Result<Operand, LowerMlirError> {
         let name = line.name()?;
         Ok(match self.named(line, name, result)? {
             Named::Encrypted(value) => Operand::Encrypted(value),
@@ -254,19 +254,24 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn named(&self, line: &Line<'_>, name: &str, result: &str) -> Result<Named, LowerError> {
+    fn named(&self, line: &Line<'_>, name: &str, result: &str) -> Result<Named, LowerMlirError> {
         let fault = match self.names.get(name) {
             Some(named) => return Ok(named.clone()),
             None if name == result => "is used in its own definition",
             None => "is used before it is defined",
         };
-        Err(LowerError::Name { line: line.number, name: quoted(name), fault })
+        Err(LowerMlirError::Name { line: line.number, name: quoted(name), fault })
     }
 
-    fn define(&mut self, line: &Line<'_>, name: &'a str, named: Named) -> Result<(), LowerError> {
+    fn define(
+        &mut self,
+        line: &Line<'_>,
+        name: &'a str,
+        named: Named,
+    ) -> Result<(), LowerMlirError> {
         match self.names.insert(name, named) {
             None => Ok(()),
-            Some(_) => Err(LowerError::Name {
+            Some(_) => Err(LowerMlirError::Name {
                 line: line.number,
                 name: quoted(name),
                 fault: "is defined twice",
@@ -280,7 +285,12 @@ impl<'a> Reader<'a> {
         types.len() - 1
     }
 
-    fn check_type(&self, line: &Line<'_>, operand: &Operand, ty: &Type) -> Result<(), LowerError> {
+    fn check_type(
+        &self,
+        line: &Line<'_>,
+        operand: &Operand,
+        ty: &Type,
+    ) -> Result<(), LowerMlirError> {
         let types = &self.function.as_ref().expect("a line of a function").types;
         let defined = match operand {
             Operand::Encrypted(value) => &types[*value],
@@ -292,23 +302,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn count_elements(&mut self, ty: &Type) -> Result<(), LowerError> {
+    fn count_elements(&mut self, ty: &Type) -> Result<(), LowerMlirError> {
         self.elements += ty.len();
         match self.elements <= MAX_ALL_ELEMENTS {
             true => Ok(()),
             false => {
-                Err(LowerError::too_large("elements of constants and values", MAX_ALL_ELEMENTS))
+                Err(LowerMlirError::too_large("elements of constants and values", MAX_ALL_ELEMENTS))
             }
         }
     }
 }
 
-fn unsupported(line: &Line<'_>, name: &str, reason: &str) -> LowerError {
+fn unsupported(line: &Line<'_>, name: &str, reason: &str) -> LowerMlirError {
     Fault::Unsupported(reason.into()).of(line, name)
 }
 
 /// `5 : i8` or `dense<..> : tensor<..>`
-fn constant(line: &mut Line<'_>) -> Result<Clear, LowerError> {
+fn constant(line: &mut Line<'_>) -> Result<Clear, LowerMlirError> {
     if line.starts_with("true") || line.starts_with("false") {
         return Err(unsupported(line, "arith.constant", "truth values are not"));
     }
@@ -328,6 +338,6 @@ fn constant(line: &mut Line<'_>) -> Result<Clear, LowerError> {
 }
 
 /// `[offsets] [sizes] [strides]`
-fn slice_of(line: &mut Line<'_>) -> Result<Slice, LowerError> {
+fn slice_of(line: &mut Line<'_>) -> Result<Slice, LowerMlirError> {
     Ok(Slice { offsets: line.sizes()?, sizes: line.sizes()?, strides: line.sizes()? })
 }

@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use super::configuration::Composition;
-use super::error::LowerError;
-use super::limits::MAX_GRAPH_NODES;
+use super::error::LowerMlirError;
+use super::limits::MAX_PARTITION_NODES;
 use super::operation::{Function, Kind, Operation, ValueId};
 
 /// Index of a node.
@@ -45,7 +45,7 @@ pub(super) struct Graph {
 
 impl Graph {
     /// The graph of a canonical function.
-    pub(super) fn of(function: &Function) -> Result<Self, LowerError> {
+    pub(super) fn of(function: &Function) -> Result<Self, LowerMlirError> {
         let mut graph = Self::default();
         let mut nodes = vec![0; function.types.len()];
         let width =
@@ -76,9 +76,12 @@ impl Graph {
         kind: NodeKind,
         inputs: Vec<NodeId>,
         width: u32,
-    ) -> Result<NodeId, LowerError> {
-        if self.nodes.len() == MAX_GRAPH_NODES {
-            return Err(LowerError::too_large("nodes in the optimizer's graph", MAX_GRAPH_NODES));
+    ) -> Result<NodeId, LowerMlirError> {
+        if self.nodes.len() == MAX_PARTITION_NODES {
+            return Err(LowerMlirError::too_large(
+                "nodes in the optimizer's graph",
+                MAX_PARTITION_NODES,
+            ));
         }
         self.nodes.push(Node { kind, inputs, width });
         Ok(self.nodes.len() - 1)
@@ -89,7 +92,7 @@ impl Graph {
     }
 
     /// The same value by another width.
-    fn cast(&mut self, node: NodeId, width: u32) -> Result<NodeId, LowerError> {
+    fn cast(&mut self, node: NodeId, width: u32) -> Result<NodeId, LowerMlirError> {
         match self.width(node) == width {
             true => Ok(node),
             false => self.add(NodeKind::Linear, vec![node], width),
@@ -111,7 +114,10 @@ impl Graph {
     }
 
     /// Pairs of an output and an input that are joined.
-    fn compositions(&self, composition: &Composition) -> Result<Vec<(NodeId, NodeId)>, LowerError> {
+    fn compositions(
+        &self,
+        composition: &Composition,
+    ) -> Result<Vec<(NodeId, NodeId)>, LowerMlirError> {
         let mut is_used = vec![false; self.nodes.len()];
         self.nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| is_used[input] = true);
         let is_output = |node: &NodeId| !is_used[*node] || self.outputs.contains(node);
@@ -130,7 +136,7 @@ impl Graph {
                 let pair = |&(output, input): &(usize, usize)| {
                     outputs.get(output).copied().zip(inputs.get(input).copied())
                 };
-                rules.iter().map(pair).collect::<Option<_>>().ok_or_else(|| LowerError::File {
+                rules.iter().map(pair).collect::<Option<_>>().ok_or_else(|| LowerMlirError::File {
                     file: "composition_rules.json",
                     reason: "it names an input or an output that the circuit has not".into(),
                 })
@@ -153,7 +159,7 @@ impl Build<'_> {
         width: u32,
         is_signed: bool,
         reads_signed: bool,
-    ) -> Result<NodeId, LowerError> {
+    ) -> Result<NodeId, LowerMlirError> {
         let first = self.inputs.first().copied();
         match (&operation.kind, first) {
             (Kind::Table(_) | Kind::MappedTable { .. } | Kind::MultiTable(_), Some(index)) => {
@@ -193,25 +199,25 @@ impl Build<'_> {
     }
 
     /// A linear node as wide as its first input.
-    fn linear(&mut self, inputs: Vec<NodeId>) -> Result<NodeId, LowerError> {
+    fn linear(&mut self, inputs: Vec<NodeId>) -> Result<NodeId, LowerMlirError> {
         let width = self.graph.width(inputs[0]);
         self.graph.add(NodeKind::Linear, inputs, width)
     }
 
-    fn table(&mut self, index: NodeId, width: u32) -> Result<NodeId, LowerError> {
+    fn table(&mut self, index: NodeId, width: u32) -> Result<NodeId, LowerMlirError> {
         let table = self.graph.add(NodeKind::Table, vec![index], width)?;
         self.tables.push(table);
         Ok(table)
     }
 
-    fn lowest_bit(&mut self, value: NodeId, width: u32) -> Result<NodeId, LowerError> {
+    fn lowest_bit(&mut self, value: NodeId, width: u32) -> Result<NodeId, LowerMlirError> {
         let shifted = self.linear(vec![value])?;
         let bit = self.graph.cast(shifted, 0)?;
         self.table(bit, width)
     }
 
     /// Squares of the sum and of the difference, subtracted.
-    fn product(&mut self, width: u32, is_signed: bool) -> Result<NodeId, LowerError> {
+    fn product(&mut self, width: u32, is_signed: bool) -> Result<NodeId, LowerMlirError> {
         let mut sum = self.linear(self.inputs.clone())?;
         if is_signed {
             sum = self.linear(vec![sum])?;
@@ -224,7 +230,7 @@ impl Build<'_> {
     }
 
     /// What is kept and a table of the difference, added.
-    fn larger(&mut self, kept: NodeId, width: u32) -> Result<NodeId, LowerError> {
+    fn larger(&mut self, kept: NodeId, width: u32) -> Result<NodeId, LowerMlirError> {
         let difference = self.linear(self.inputs.clone())?;
         let table = self.table(difference, width)?;
         self.graph.add(NodeKind::Linear, vec![table, kept], width)
@@ -254,7 +260,7 @@ pub(super) struct Route {
 
 impl Partitions {
     /// Concrete's partitions of a graph.
-    pub(super) fn of(graph: &Graph, composition: &Composition) -> Result<Self, LowerError> {
+    pub(super) fn of(graph: &Graph, composition: &Composition) -> Result<Self, LowerMlirError> {
         let nodes = 0..graph.nodes.len();
         let of_tables = nodes.clone().filter(|&node| graph.is_table(node));
         let widths: BTreeSet<u32> = of_tables.map(|table| graph.index_width(table)).collect();

@@ -15,7 +15,7 @@ mod fuse;
 
 use std::rc::Rc;
 
-use super::error::LowerError;
+use super::error::LowerMlirError;
 use super::limits::MAX_CANONICAL_PASSES;
 use super::operation::{Function, Kind, Operation, Slice, ValueId};
 
@@ -25,14 +25,14 @@ pub(super) fn canonicalise(
     function: Function,
     fuses_tables: bool,
     multiplications: &mut usize,
-) -> Result<Function, LowerError> {
+) -> Result<Function, LowerMlirError> {
     let mut canonical = Canonical::new(function, fuses_tables);
     for _ in 0..MAX_CANONICAL_PASSES {
         if !canonical.pass(multiplications)? {
             return Ok(canonical.finish());
         }
     }
-    Err(LowerError::too_large("passes of simplification", MAX_CANONICAL_PASSES))
+    Err(LowerMlirError::too_large("passes of simplification", MAX_CANONICAL_PASSES))
 }
 
 struct Canonical {
@@ -90,7 +90,7 @@ impl Canonical {
     }
 
     /// Goes through all operations once; whether anything changed.
-    fn pass(&mut self, multiplications: &mut usize) -> Result<bool, LowerError> {
+    fn pass(&mut self, multiplications: &mut usize) -> Result<bool, LowerMlirError> {
         let mut changed = false;
         for index in 0..self.operations.len() {
             while let Some(mut operation) = self.operations[index].take() {
@@ -163,7 +163,7 @@ impl Canonical {
         &mut self,
         operation: &Operation,
         multiplications: &mut usize,
-    ) -> Result<Option<Rewrite>, LowerError> {
+    ) -> Result<Option<Rewrite>, LowerMlirError> {
         let operands = operation.operands.as_slice();
         let zero = || Some(Rewrite::Operation(Kind::Zero, Vec::new()));
         let keeps_shape = |&value: &ValueId| self.shape(value) == self.shape(operation.result);
@@ -258,7 +258,7 @@ impl Canonical {
         kind: &Kind,
         value: ValueId,
         multiplications: &mut usize,
-    ) -> Result<Option<Rewrite>, LowerError> {
+    ) -> Result<Option<Rewrite>, LowerMlirError> {
         let Some(first) = self.definition(value).filter(|first| fuse::is_table(&first.kind)) else {
             return Ok(None);
         };

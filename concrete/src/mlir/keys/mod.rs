@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use cipherscore_engine::parameters::Signature;
 
-use super::error::LowerError;
+use super::error::LowerMlirError;
 use super::graph::{Graph, Partitions, Route};
 use super::limits::{MAX_KEY_NEEDS, MAX_KEY_STEPS};
 
@@ -56,7 +56,7 @@ pub(super) fn assign(
     graph: &Graph,
     partitions: &Partitions,
     signature: &Signature,
-) -> Result<Assignment, LowerError> {
+) -> Result<Assignment, LowerMlirError> {
     let routes = graph.tables.iter().flatten().map(|&node| partitions.route(graph, node));
     let needs = needs(routes);
     let mut secret = vec![None; partitions.count];
@@ -68,7 +68,7 @@ pub(super) fn assign(
         }
     }
     if needs.len() > MAX_KEY_NEEDS {
-        return Err(LowerError::too_large("ways between keys", MAX_KEY_NEEDS));
+        return Err(LowerMlirError::too_large("ways between keys", MAX_KEY_NEEDS));
     }
     let first = State {
         taken: Vec::new(),
@@ -80,8 +80,8 @@ pub(super) fn assign(
     Search { needs, signature, open: Vec::new(), steps: 0 }.run(first)
 }
 
-fn fault<T>(reason: impl Into<String>) -> Result<T, LowerError> {
-    Err(LowerError::Keys { reason: reason.into() })
+fn fault<T>(reason: impl Into<String>) -> Result<T, LowerMlirError> {
+    Err(LowerMlirError::Keys { reason: reason.into() })
 }
 
 /// Each need once, in the order in which tables bring them up.
@@ -108,7 +108,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn run(mut self, first: State) -> Result<Assignment, LowerError> {
+    fn run(mut self, first: State) -> Result<Assignment, LowerMlirError> {
         let mut found: Option<Assignment> = None;
         self.open.push(first);
         while let Some(state) = self.open.pop() {
@@ -125,7 +125,7 @@ impl Search<'_> {
     }
 
     /// Goes on in all ways to meet a need.
-    fn meet(&mut self, need: Need, state: &State) -> Result<(), LowerError> {
+    fn meet(&mut self, need: Need, state: &State) -> Result<(), LowerMlirError> {
         let keyset = &self.signature.keyset;
         match need {
             Need::Bootstrap(partition) => {
@@ -164,7 +164,12 @@ impl Search<'_> {
     }
 
     /// Goes on with a state, if the partition can have this secret key.
-    fn go_on(&mut self, mut state: State, partition: usize, key: usize) -> Result<(), LowerError> {
+    fn go_on(
+        &mut self,
+        mut state: State,
+        partition: usize,
+        key: usize,
+    ) -> Result<(), LowerMlirError> {
         if *state.secret[partition].get_or_insert(key) != key {
             return Ok(());
         }
