@@ -4,11 +4,12 @@ mod methods;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -324,8 +325,8 @@ impl Counters {
         if found { hold.take().map(|(_, time)| time) } else { None }
     }
 
-    fn hold(&self) -> std::sync::MutexGuard<'_, Option<(AmqpMethod, Duration)>> {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hold(&self) -> MutexGuard<'_, Option<(AmqpMethod, Duration)>> {
+        self.hold.lock()
     }
 }
 
