@@ -340,7 +340,7 @@ fn ensembles_lose_most_of_their_bootstraps() {
 fn networks_and_neighbours_lose_some_of_theirs() {
     for (name, compiled, at_most) in [
         ("neural_net_classifier", [4, 4], [3, 3]),
-        ("neural_net_classifier_binary", [12, 12], [4, 4]),
+        ("neural_net_classifier_binary", [6, 6], [2, 2]),
         ("neural_net_regressor", [15, 15], [3, 3]),
         ("k_neighbors_classifier", [75, 90], [68, 68]),
         ("torch_perceptron", [12, 12], [4, 4]),
