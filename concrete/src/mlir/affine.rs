@@ -128,15 +128,7 @@ impl Linear {
     /// Brings terms of one symbol together, and norms of one source.
     fn merge(&mut self) {
         let Self { terms, norms } = self;
-        terms.sort_unstable_by_key(|term| term.root);
-        terms.dedup_by(|next, kept| {
-            let same = next.root == kept.root;
-            if same {
-                kept.coefficient = kept.coefficient.wrapping_add(next.coefficient);
-            }
-            same
-        });
-        terms.retain(|term| term.coefficient != 0);
+        Term::merge(terms);
         norms.sort_unstable_by_key(|&(source, _)| source);
         norms.dedup_by(|next, kept| {
             let same = next.0 == kept.0;

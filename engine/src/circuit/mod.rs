@@ -42,6 +42,21 @@ pub struct Term {
     pub coefficient: i64,
 }
 
+impl Term {
+    /// Orders terms by root, adds up those of one root, and leaves out what is zero.
+    pub fn merge(terms: &mut Vec<Self>) {
+        terms.sort_unstable_by_key(|term| term.root);
+        terms.dedup_by(|next, kept| {
+            let same = next.root == kept.root;
+            if same {
+                kept.coefficient = kept.coefficient.wrapping_add(next.coefficient);
+            }
+            same
+        });
+        terms.retain(|term| term.coefficient != 0);
+    }
+}
+
 /// `constant + sum of terms`, modulo 2^64; the constant is an encoded plaintext.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Affine {

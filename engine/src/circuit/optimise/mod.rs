@@ -196,15 +196,7 @@ fn substitute(affine: &Affine, images: &[Image]) -> Affine {
             terms.push(Term { root, coefficient });
         }
     }
-    terms.sort_unstable_by_key(|term| term.root);
-    terms.dedup_by(|next, kept| {
-        let same = next.root == kept.root;
-        if same {
-            kept.coefficient = kept.coefficient.wrapping_add(next.coefficient);
-        }
-        same
-    });
-    terms.retain(|term| term.coefficient != 0);
+    Term::merge(&mut terms);
     Affine { constant, terms }
 }
 
