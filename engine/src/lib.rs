@@ -1,6 +1,7 @@
 //! Evaluation on ciphertexts, bytes to bytes: no network, no clock, no async.
 //!
 //! * [`bulk`]: rows in slots: polynomials in bits that the data owner encrypts.
+//! * [`rlwe`]: arithmetic, masks, noise and packed words of the engines on ring learning with errors.
 //! * [`parameters`]: keys and gates of an artifact, checked.
 //! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
 //! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
@@ -22,4 +23,5 @@ mod keyset_id;
 mod mask;
 pub mod model;
 pub mod parameters;
+pub mod rlwe;
 mod seed;

@@ -120,7 +120,7 @@ impl CompileReport {
 
     /// Bits of the modulus that noise may use: half of it.
     fn available_bits(&self) -> f64 {
-        f64::from(self.primes) * f64::from(cipherscore_engine::bulk::parameters::WORD_BITS) - 1.0
+        f64::from(self.primes) * f64::from(cipherscore_engine::rlwe::primes::WORD_BITS) - 1.0
     }
 
     /// A picture: noise by degree against what the modulus has room for, and bytes of a row.

@@ -1,10 +1,11 @@
 //! Searches scales: coarsest first to find parameters, then finest within these.
 
 use super::super::noise::Moments;
-use super::super::parameters::{Packing, WORD_BITS};
+use super::super::parameters::Packing;
 use super::super::program::InvalidProgram;
 use super::fit::{Demand, Fit, MIN_LOG2_FAILURE, Shortfall};
 use super::{Goal, Plan, PlanError, PlanRefusal, Remedy, Rounded};
+use crate::rlwe::primes::WORD_BITS;
 
 /// Scales are powers of 2^(1/4).
 const STEPS_PER_BIT: i32 = 4;

@@ -10,6 +10,10 @@ use super::keystream::{KEY_BYTES, Keystream, SecretBlocks};
 
 /// Largest absolute value of an error: the difference of two sums of this many bits.
 pub const ERROR_BOUND: u32 = 21;
+/// σ² of the centred binomial distribution of 21 + 21 bits.
+pub const ERROR_VARIANCE: f64 = 10.5;
+/// Variance of a coefficient of the uniform ternary secret.
+pub const SECRET_VARIANCE: f64 = 2.0 / 3.0;
 /// Words drawn at a time.
 const DRAWN: usize = 256;
 
@@ -19,33 +23,33 @@ const DRAWN: usize = 256;
 pub struct EntropyError(getrandom::Error);
 
 /// Fresh random bytes of the operating system.
-pub(super) fn entropy<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, EntropyError> {
+pub(crate) fn entropy<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, EntropyError> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     getrandom::fill(bytes.as_mut_slice()).map_err(EntropyError)?;
     Ok(bytes)
 }
 
 /// A generator of noise, whose key is wiped when it is dropped.
-pub(super) struct Noise(Keystream);
+pub(crate) struct Noise(Keystream);
 
 impl Noise {
     /// With a fresh key.
-    pub(super) fn fresh() -> Result<Self, EntropyError> {
+    pub(crate) fn fresh() -> Result<Self, EntropyError> {
         Ok(Self::from_key(&*entropy()?))
     }
 
-    pub(super) fn from_key(key: &[u8; KEY_BYTES]) -> Self {
+    pub(crate) fn from_key(key: &[u8; KEY_BYTES]) -> Self {
         Self(Keystream::new(key))
     }
 
     /// The stream of a column or an output. To ask twice for one is to draw the same noise twice.
-    pub(super) fn stream(&self, domain: u32) -> NoiseStream<'_> {
+    pub(crate) fn stream(&self, domain: u32) -> NoiseStream<'_> {
         NoiseStream { noise: &self.0, counter: u128::from(domain) << 64 }
     }
 }
 
 /// Successive draws from a generator.
-pub(super) struct NoiseStream<'a> {
+pub(crate) struct NoiseStream<'a> {
     noise: &'a Keystream,
     counter: u128,
 }
@@ -53,7 +57,7 @@ pub(super) struct NoiseStream<'a> {
 impl NoiseStream<'_> {
     /// Adds to each of `sums` an error of centred binomial distribution, independent of the others:
     /// a sum of 21 random bits less a sum of 21 others.
-    pub(super) fn add_errors(&mut self, sums: &mut [i64]) {
+    pub(crate) fn add_errors(&mut self, sums: &mut [i64]) {
         // The complement of random bits is random bits: subtracting b ones is adding 21 - b.
         const BITS: u64 = (1 << (2 * ERROR_BOUND)) - 1;
         self.draw(sums, |sum, word| {
@@ -63,13 +67,13 @@ impl NoiseStream<'_> {
 
     /// Fills `values` with -1, 0 and 1, uniformly: the high part of 3 times a random word of 64 bits,
     /// less 1. A probability differs from 1/3 by less than 2^-64.
-    pub(super) fn ternary(&mut self, values: &mut [i64]) {
+    pub(crate) fn ternary(&mut self, values: &mut [i64]) {
         self.draw(values, |value, word| *value = third(word).cast_signed() - 1);
     }
 
     /// Fills `values` with differences of two integers uniform in \[0, 2^bits), independent of each
     /// other; `bits` is at most 62. The distribution is triangular.
-    pub(super) fn differences(&mut self, bits: u32, values: &mut [i64]) {
+    pub(crate) fn differences(&mut self, bits: u32, values: &mut [i64]) {
         let mask = (1u64 << bits) - 1;
         self.draw(values, |value, word| *value = (word & mask).cast_signed());
         self.draw(values, |value, word| *value -= (word & mask).cast_signed());
@@ -96,7 +100,6 @@ fn third(word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::noise::ERROR_VARIANCE;
 
     const COUNT: usize = 1 << 20;
 
