@@ -2,6 +2,7 @@
 //!
 //! * [`bulk`]: rows in slots: polynomials in bits that the data owner encrypts.
 //! * [`rlwe`]: arithmetic, masks, noise and packed words of the engines on ring learning with errors.
+//! * [`rows`]: one row per message: costs of paths.
 //! * [`parameters`]: keys and gates of an artifact, checked.
 //! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
 //! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
@@ -24,4 +25,5 @@ mod mask;
 pub mod model;
 pub mod parameters;
 pub mod rlwe;
+pub mod rows;
 mod seed;
