@@ -79,6 +79,11 @@ impl NoiseStream<'_> {
         self.draw(values, |value, word| *value -= (word & mask).cast_signed());
     }
 
+    /// Fills `words` with random bits.
+    pub(crate) fn words(&mut self, words: &mut [i64]) {
+        self.draw(words, |word, bits| *word = bits.cast_signed());
+    }
+
     #[inline(always)]
     fn draw(&mut self, values: &mut [i64], take: impl Fn(&mut i64, u64)) {
         let (mut words, mut blocks) = (Zeroizing::new([0; DRAWN]), SecretBlocks::default());
@@ -86,6 +91,55 @@ impl NoiseStream<'_> {
             self.noise.fill_secret(self.counter, words.as_mut_slice(), &mut blocks);
             self.counter += words.len() as u128;
             values.iter_mut().zip(words.iter()).for_each(|(value, word)| take(value, *word));
+        }
+    }
+}
+
+/// Uniform draws from a generator, by rejection: how long they take does not depend on what is drawn,
+/// only on what is not.
+pub(crate) struct UniformDraws<'a> {
+    stream: NoiseStream<'a>,
+    words: Zeroizing<[i64; DRAWN]>,
+    used: usize,
+}
+
+impl<'a> UniformDraws<'a> {
+    pub(crate) fn new(stream: NoiseStream<'a>) -> Self {
+        Self { stream, words: Zeroizing::new([0; DRAWN]), used: DRAWN }
+    }
+
+    /// 64 random bits.
+    #[inline]
+    pub(crate) fn word(&mut self) -> u64 {
+        if self.used == DRAWN {
+            self.stream.words(self.words.as_mut_slice());
+            self.used = 0;
+        }
+        self.used += 1;
+        self.words[self.used - 1].cast_unsigned()
+    }
+
+    /// An integer uniform in \[0, bound), of a bound of at least 1: the high part of `bound` times a
+    /// random word, of words whose low part is at least `2^64 mod bound` (Lemire, *Fast random integer
+    /// generation in an interval*, 2019).
+    #[inline]
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        loop {
+            let product = u128::from(self.word()) * u128::from(bound);
+            // The halves of a value, not its value.
+            #[allow(clippy::cast_possible_truncation)]
+            let (low, high) = (product as u64, (product >> 64) as u64);
+            if low >= bound || low >= bound.wrapping_neg() % bound {
+                return high;
+            }
+        }
+    }
+
+    /// Puts `values` in a uniform order (Fisher and Yates).
+    pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {
+        for last in (1..values.len()).rev() {
+            let other = self.below(last as u64 + 1);
+            values.swap(last, usize::try_from(other).expect("an index"));
         }
     }
 }
@@ -147,6 +201,39 @@ mod tests {
             let found = frequency(&values, |drawn| drawn == value);
             assert!((found - 1.0 / 3.0).abs() < 0.0025, "{value}: {found}");
         }
+    }
+
+    #[test]
+    fn draws_below_a_bound_are_uniform() {
+        let noise = Noise::from_key(&[6; KEY_BYTES]);
+        let mut draws = UniformDraws::new(noise.stream(1));
+        for bound in [1, 2, 7, 31] {
+            let mut counts = vec![0u32; usize::try_from(bound).unwrap()];
+            (0..1 << 18).for_each(|_| counts[usize::try_from(draws.below(bound)).unwrap()] += 1);
+            let expected = f64::from(1 << 18) / bound as f64;
+            let off = |count: &u32| (f64::from(*count) - expected).abs() < 5.0 * expected.sqrt();
+            assert!(counts.iter().all(off), "{counts:?}");
+        }
+        // Rejection is frequent here: a quarter of the words.
+        let bound = 3 << 62;
+        let high = (0..1 << 16).filter(|_| draws.below(bound) >= 1 << 63).count();
+        assert!((high as f64 / 65536.0 - 1.0 / 3.0).abs() < 0.01, "{high}");
+    }
+
+    #[test]
+    fn every_order_is_as_likely() {
+        let noise = Noise::from_key(&[7; KEY_BYTES]);
+        let mut draws = UniformDraws::new(noise.stream(1));
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..24 << 12 {
+            let mut values = [0, 1, 2, 3];
+            draws.shuffle(&mut values);
+            *counts.entry(values).or_insert(0u32) += 1;
+        }
+        assert_eq!(counts.len(), 24);
+        let squares = counts.values().map(|&count| (f64::from(count) - 4096.0).powi(2) / 4096.0);
+        // chi^2 of 23 degrees of freedom is above 60 with probability 4e-5.
+        assert!(squares.sum::<f64>() < 60.0, "{counts:?}");
     }
 
     #[test]

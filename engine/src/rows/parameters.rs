@@ -68,7 +68,7 @@ impl ExpansionStep {
 pub struct RowKeyParameters {
     /// N, a power of two: the ring is Z\[X\]/(X^N + 1).
     pub ring_dimension: u32,
-    /// k: how many of [`PRIMES`] make up the ciphertext modulus q.
+    /// k: how many of [`PRIMES`] make up the ciphertext modulus q, at least 2.
     pub primes: u32,
     /// Trace and expansion, round 0 first. All rounds together are `tau = log2(N / c)`.
     pub steps: Vec<ExpansionStep>,
@@ -107,7 +107,7 @@ impl RowKeyParameters {
 pub struct FloodWidth {
     /// From 1 to [`MAX_FLOOD_FACTOR`].
     pub factor: u32,
-    /// log2 of what it is multiplied by.
+    /// log2 of what it is multiplied by, at least 1.
     pub bits: u32,
 }
 

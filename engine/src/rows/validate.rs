@@ -8,6 +8,7 @@ use super::parameters::{
     MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, REPLY_WORD_BITS,
     ROUNDING_DEVIATIONS, RowKeyParameters, RowParameters, TAG_MODULI,
 };
+use super::program::RowProgram;
 
 /// What the noise below the flood may add to it, as a part: its hard bound is 2^-20 of the flood where
 /// the flood hides by 45 bits or more, and 2^-11 where it hides by 36.
@@ -21,6 +22,9 @@ impl RowKeyParameters {
             return refuse(format!(
                 "ring dimension {ring_dimension} with {primes} primes is not of the table"
             ));
+        }
+        if *primes < 2 {
+            return refuse("one prime is not enough: an upload leaves out the last".to_owned());
         }
         let is_step = |step: &&ExpansionStep| {
             (1..=2).contains(&step.rounds) && (1..=MAX_DIGITS).contains(&step.digits)
@@ -129,6 +133,9 @@ impl RowParameters {
         if self.flood.iter().any(|width| !(1..=MAX_FLOOD_FACTOR).contains(&width.factor)) {
             return refuse(format!("a factor of the flood is not from 1 to {MAX_FLOOD_FACTOR}"));
         }
+        if self.flood.iter().any(|width| width.bits == 0) {
+            return refuse("a width of the flood is not even".to_owned());
+        }
         if !HIDE_BITS.contains(&self.hide) {
             return refuse(format!("hiding by {} bits is not by {HIDE_BITS:?}", self.hide));
         }
@@ -164,6 +171,35 @@ impl RowParameters {
         t * ROUNDING_DEVIATIONS * deviation / f64::from(self.word_bits).exp2()
     }
 
+    /// Refuses a program that has other columns, regions, trees or leaves, or a path that is too long
+    /// for the tag modulus, of parameters that are valid.
+    pub fn require_program(&self, program: &RowProgram) -> Result<(), InvalidRowParameters> {
+        if program.columns != self.columns || program.regions.len() != self.regions.len() {
+            return refuse("the program has other columns or raw outputs".to_owned());
+        }
+        for (region, expected) in program.regions.iter().zip(&self.regions) {
+            let leaves: usize = region.trees.iter().map(|tree| tree.leaves.len()).sum();
+            let expected = (expected.trees as usize, expected.outputs as usize);
+            if (region.trees.len(), leaves) != expected {
+                return refuse("the program has other trees or leaves".to_owned());
+            }
+        }
+        let mut edges = program.leaves().flat_map(|leaf| &leaf.path);
+        if edges.any(|edge| edge.column >= self.columns) {
+            return refuse("an edge of the program has no column".to_owned());
+        }
+        let costs = (program.longest_path() as u64).saturating_mul(self.tag_factors.into());
+        match costs < u64::from(self.tag_modulus) {
+            true => Ok(()),
+            false => refuse(format!(
+                "a path of {} edges with {} tag factors does not fit tag modulus {}",
+                program.longest_path(),
+                self.tag_factors,
+                self.tag_modulus
+            )),
+        }
+    }
+
     /// Where columns and outputs are, of parameters that are valid.
     pub fn layout(&self) -> RowLayout {
         RowLayout::new(self)
@@ -187,6 +223,10 @@ mod tests {
         let changes: &[(&str, Change)] = &[
             ("no ring of the table", |p| p.keys.ring_dimension = 1024),
             ("too large a modulus", |p| p.keys.primes = 5),
+            ("one prime", |p| p.keys.primes = 1),
+            ("one prime of the table", |p| {
+                p.keys = RowKeyParameters { ring_dimension: 4096, primes: 1, steps: vec![] };
+            }),
             ("no rounds", |p| p.keys.steps[0].rounds = 0),
             ("three rounds", |p| p.keys.steps[0].rounds = 3),
             ("no digits", |p| p.keys.steps[0].digits = 0),
@@ -215,6 +255,7 @@ mod tests {
             ("a group beyond the ring", |p| p.group_columns = 2 * p.keys.ring_dimension),
             ("no flood", |p| p.flood[0].factor = 0),
             ("a large factor", |p| p.flood[0].factor = MAX_FLOOD_FACTOR + 1),
+            ("an odd width", |p| p.flood[1].bits = 0),
             ("too wide a flood", |p| p.flood[0].bits += 2),
             ("an absurd flood", |p| p.flood[1].bits = u32::MAX),
             ("hides little", |p| p.hide = 35),
