@@ -95,6 +95,20 @@ impl NoiseStream<'_> {
     }
 }
 
+/// Where uniform integers come from: a generator, or all of them one after the other in tests.
+pub(crate) trait Uniform {
+    /// An integer uniform in \[0, bound), of a bound of at least 1.
+    fn below(&mut self, bound: u64) -> u64;
+
+    /// Puts `values` in a uniform order (Fisher and Yates).
+    fn shuffle<T>(&mut self, values: &mut [T]) {
+        for last in (1..values.len()).rev() {
+            let other = self.below(last as u64 + 1);
+            values.swap(last, usize::try_from(other).expect("an index"));
+        }
+    }
+}
+
 /// Uniform draws from a generator, by rejection: how long they take does not depend on what is drawn,
 /// only on what is not.
 pub(crate) struct UniformDraws<'a> {
@@ -118,12 +132,13 @@ impl<'a> UniformDraws<'a> {
         self.used += 1;
         self.words[self.used - 1].cast_unsigned()
     }
+}
 
-    /// An integer uniform in \[0, bound), of a bound of at least 1: the high part of `bound` times a
-    /// random word, of words whose low part is at least `2^64 mod bound` (Lemire, *Fast random integer
-    /// generation in an interval*, 2019).
+impl Uniform for UniformDraws<'_> {
+    /// The high part of `bound` times a random word, of words for which the low part is at least
+    /// `2^64 mod bound` (Lemire, *Fast random integer generation in an interval*, 2019).
     #[inline]
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: u64) -> u64 {
         loop {
             let product = u128::from(self.word()) * u128::from(bound);
             // The halves of a value, not its value.
@@ -132,14 +147,6 @@ impl<'a> UniformDraws<'a> {
             if low >= bound || low >= bound.wrapping_neg() % bound {
                 return high;
             }
-        }
-    }
-
-    /// Puts `values` in a uniform order (Fisher and Yates).
-    pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {
-        for last in (1..values.len()).rev() {
-            let other = self.below(last as u64 + 1);
-            values.swap(last, usize::try_from(other).expect("an index"));
         }
     }
 }

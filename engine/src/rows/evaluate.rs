@@ -143,7 +143,21 @@ impl RowMachine {
         watch: Watch<'_>,
         reply: &mut Vec<u8>,
     ) -> Result<(), WordsError> {
-        self.sum_products(job, workspace, watch)?;
+        watch(RowPart::Unpack);
+        let root = self.unpack(job.bytes, workspace)?;
+        self.sum_products(job, root, workspace, watch);
+        self.write_outputs(job, workspace, watch, reply);
+        Ok(())
+    }
+
+    /// Hides the sums, and appends their words to a reply.
+    pub(super) fn write_outputs(
+        &self,
+        job: RowJob<'_>,
+        workspace: &mut Workspace,
+        watch: Watch<'_>,
+        reply: &mut Vec<u8>,
+    ) {
         let mut sums = std::mem::take(&mut workspace.sums);
         let canaries = canaries(job.execution, job.row, self.parameters.plaintext_modulus());
         let mut writer = BitWriter::new(reply);
@@ -156,18 +170,17 @@ impl RowMachine {
         }
         writer.finish();
         workspace.sums = sums;
-        Ok(())
     }
 
-    /// Sums of products of weights and groups, as they are before anything hides them.
+    /// Sums of products of weights and groups, as they are before anything hides them, of the
+    /// ciphertext of a row.
     pub(super) fn sum_products(
         &self,
         job: RowJob<'_>,
+        root: Node,
         workspace: &mut Workspace,
         watch: Watch<'_>,
-    ) -> Result<(), WordsError> {
-        watch(RowPart::Unpack);
-        let root = self.unpack(job.bytes, workspace)?;
+    ) {
         watch(RowPart::Weights);
         let expander =
             Expander { ring: &self.ring, layout: self.layout, key: job.key, kernel: self.kernel };
@@ -185,7 +198,6 @@ impl RowMachine {
             self.add_products(nodes, workspace, watch);
             watch(RowPart::Expand);
         });
-        Ok(())
     }
 
     /// The ciphertext of a row: what was not sent is 0.

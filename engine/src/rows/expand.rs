@@ -71,7 +71,7 @@ impl Expander<'_> {
     }
 
     /// One step for a few ciphertexts, prime by prime, so that the key of a prime is read once.
-    fn step(
+    pub(super) fn step(
         &self,
         index: usize,
         tables: &StepTables,
@@ -208,7 +208,7 @@ impl Expander<'_> {
                     component: words,
                     switched: [0, 1, 2].map(|key| &*workspace.switched[key][component]),
                     permutations: [0, 1, 2].map(|key| &tables.automorphisms[key].points),
-                    half: self.ring.half().of(prime),
+                    half: self.ring.half(prime),
                     monomials: (!is_last).then_some(monomials),
                 };
                 self.kernel.two_rounds(field, &rounds, children);

@@ -102,7 +102,7 @@ impl Trapezoid {
 /// Uniform below a factor of at most 24 bits.
 fn below(factor: u32, draws: &mut UniformDraws<'_>) -> u64 {
     let (high, low_word) = (draws.word(), draws.word());
-    let carry = u128::from(low_word) * u128::from(factor) >> 64;
+    let carry = (u128::from(low_word) * u128::from(factor)) >> 64;
     low((u128::from(high) * u128::from(factor) + carry) >> 64)
 }
 

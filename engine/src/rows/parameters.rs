@@ -70,7 +70,8 @@ pub struct RowKeyParameters {
     pub ring_dimension: u32,
     /// k: how many of [`PRIMES`] make up the ciphertext modulus q, at least 2.
     pub primes: u32,
-    /// Trace and expansion, round 0 first. All rounds together are `tau = log2(N / c)`.
+    /// Trace and expansion, round 0 first. All rounds together are `tau = log2(N / c)`. The last steps
+    /// have the most ciphertexts, so a single round is best among the first.
     pub steps: Vec<ExpansionStep>,
 }
 

@@ -54,8 +54,9 @@ pub struct RowRing {
     parameters: RowKeyParameters,
     primes: Vec<PrimeRing>,
     steps: Vec<StepTables>,
-    /// I = X^(-N/2), in Montgomery form.
-    half: Option<Element>,
+    /// I = X^(-N/2), in Montgomery form, prime by prime. At the points of the first half, whose roots
+    /// are `psi^(4 i + 1)`, it has one value, and at those of the second another.
+    half: Vec<[u64; 2]>,
 }
 
 impl std::fmt::Debug for RowRing {
@@ -73,13 +74,15 @@ impl RowRing {
         let no_root = || InvalidRowParameters("a prime has no root of unity".to_owned());
         let primes = primes.collect::<Option<Vec<_>>>().ok_or_else(no_root)?;
         let mut ring =
-            Self { parameters: parameters.clone(), primes, steps: Vec::new(), half: None };
+            Self { parameters: parameters.clone(), primes, steps: Vec::new(), half: Vec::new() };
         let mut first_round = 0;
         for &step in &parameters.steps {
             ring.steps.push(ring.tables(first_round, step));
             first_round += step.rounds;
         }
-        ring.half = Some(ring.monomial(dimension / 2));
+        let half = ring.monomial(dimension / 2);
+        let values = |prime| [half.of(prime)[0], half.of(prime)[dimension / 2]];
+        ring.half = (0..ring.primes.len()).map(values).collect();
         Ok(Arc::new(ring))
     }
 
@@ -140,8 +143,9 @@ impl RowRing {
         &self.steps
     }
 
-    pub(super) fn half(&self) -> &Element {
-        self.half.as_ref().expect("it is set when the ring is made")
+    /// X^(-N/2) at the points of the first half and of the second, in Montgomery form.
+    pub(super) fn half(&self, prime: usize) -> [u64; 2] {
+        self.half[prime]
     }
 
     /// q over a prime, modulo that prime.
@@ -151,5 +155,34 @@ impl RowRing {
         others.fold(1, |product, (_, other)| {
             field.multiply(product, other.modulus() % field.modulus())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::tests::models::parameters;
+
+    #[test]
+    fn a_half_turn_has_two_values() {
+        let ring = RowRing::new(&parameters().keys).unwrap();
+        let half = ring.monomial(4096);
+        for prime in 0..3 {
+            for (point, &word) in half.of(prime).iter().enumerate() {
+                assert_eq!(word, ring.half(prime)[point / 4096]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cofactor_is_the_other_primes() {
+        let ring = RowRing::new(&parameters().keys).unwrap();
+        let moduli = ring.parameters().moduli();
+        for (prime, &modulus) in moduli.iter().enumerate() {
+            let others = moduli.iter().filter(|other| **other != modulus);
+            let product = others
+                .fold(1u128, |product, &other| product * u128::from(other) % u128::from(modulus));
+            assert_eq!(u128::from(ring.cofactor(prime)), product);
+        }
     }
 }

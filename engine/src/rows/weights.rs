@@ -19,7 +19,7 @@
 use super::layout::RowLayout;
 use super::parameters::RowParameters;
 use super::program::{EnsembleRegion, RowProgram};
-use crate::rlwe::sampling::UniformDraws;
+use crate::rlwe::sampling::Uniform;
 
 /// A coefficient of a polynomial of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Weights {
         program: &RowProgram,
         parameters: &RowParameters,
         shift: impl Fn(usize) -> usize,
-        draws: &mut UniformDraws<'_>,
+        draws: &mut impl Uniform,
     ) {
         let layout = parameters.layout();
         let places = Places { layout, shift };
@@ -125,7 +125,7 @@ impl Weights {
     }
 
     /// Uniform masks of the trees, whose sum is the offset.
-    fn draw_masks(&mut self, region: &EnsembleRegion, t2: u64, draws: &mut UniformDraws<'_>) {
+    fn draw_masks(&mut self, region: &EnsembleRegion, t2: u64, draws: &mut impl Uniform) {
         self.masks.clear();
         let mut rest = residue(region.offset, t2);
         for _ in 1..region.trees.len() {
@@ -142,7 +142,7 @@ impl Weights {
         tag_factors: u32,
         residues: Residues,
         places: &Places<impl Fn(usize) -> usize>,
-        draws: &mut UniformDraws<'_>,
+        draws: &mut impl Uniform,
     ) {
         let Residues { t1, t2, .. } = residues;
         let t = residues.modulus().cast_signed();

@@ -85,7 +85,8 @@ impl RowClient {
     /// `2^-tau mod t`, centred.
     fn bit_message(&self) -> i64 {
         let t = self.parameters.plaintext_modulus();
-        let halve = |number: u64| if number % 2 == 0 { number / 2 } else { (number + t) / 2 };
+        let halve =
+            |number: u64| if number.is_multiple_of(2) { number / 2 } else { (number + t) / 2 };
         let message = (0..self.parameters.keys.rounds()).fold(1, |number, _| halve(number));
         let message = message.cast_signed();
         if message > t.cast_signed() / 2 { message - t.cast_signed() } else { message }

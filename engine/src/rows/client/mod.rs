@@ -5,8 +5,6 @@
 
 mod decrypt;
 mod encrypt;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +20,8 @@ use super::ring::RowRing;
 use super::secret::{RowKeyError, RowKeyId, RowSecretKey};
 use super::upload::OwnerId;
 use crate::rlwe::sampling::EntropyError;
+#[cfg(test)]
+pub(super) use encrypt::RowSeeds;
 
 /// Bad replies under one key after which it is not used any more.
 ///

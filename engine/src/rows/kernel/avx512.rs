@@ -308,6 +308,8 @@ fn two_rounds(field: &Montgomery, rounds: &TwoRounds<'_>, mut children: [Option<
     let field = Field::new(field);
     let [first, second, both] = rounds.permutations.map(PointPermutation::vectors);
     let orders = rounds.permutations.map(PointPermutation::lanes);
+    let (halves, middle) =
+        (rounds.half.map(|word| splat(word)), rounds.component.len() / LANES / 2);
     for (at, ((from_first, from_second), from_both)) in first.zip(second).zip(both).enumerate() {
         let word = load_at(rounds.component, at);
         let a = permuted(rounds.switched[0], from_first, orders[0]);
@@ -315,7 +317,7 @@ fn two_rounds(field: &Montgomery, rounds: &TwoRounds<'_>, mut children: [Option<
         let both = permuted(rounds.switched[2], from_both, orders[2]);
         let (plus, minus) = (field.add(word, a), field.subtract(word, a));
         let even = field.add(b, both);
-        let odd = field.product(field.subtract(b, both), load_at(rounds.half, at));
+        let odd = field.product(field.subtract(b, both), halves[usize::from(at >= middle)]);
         let values = [
             field.add(plus, even),
             field.subtract(plus, even),

@@ -83,8 +83,8 @@ pub(super) struct TwoRounds<'a> {
     pub(super) component: &'a [u64],
     pub(super) switched: [&'a [u64]; 3],
     pub(super) permutations: [&'a PointPermutation; 3],
-    /// I = X^(-N/2), in Montgomery form.
-    pub(super) half: &'a [u64],
+    /// I = X^(-N/2), in Montgomery form: its value at the points of the first half, and of the second.
+    pub(super) half: [u64; 2],
     /// X^(-2S'), X^-S' and X^(-3S'), in Montgomery form, where children are multiplied by them.
     pub(super) monomials: Option<[&'a [u64]; 3]>,
 }
@@ -190,8 +190,7 @@ impl RowKernel {
         children: [Option<&mut [u64]>; 4],
     ) {
         let points = rounds.component.len();
-        let factors = rounds.monomials.iter().flatten().chain([&rounds.half]);
-        let words = rounds.switched.iter().chain(factors);
+        let words = rounds.switched.iter().chain(rounds.monomials.iter().flatten());
         assert!(words.into_iter().all(|words| words.len() == points), "points of the factors");
         assert!(rounds.permutations.iter().all(|it| it.points() == points), "points permuted");
         assert!(children.iter().flatten().all(|child| child.len() == points), "points of children");

@@ -98,7 +98,10 @@ pub(super) fn two_rounds(
             [0, 1, 2].map(|key| rounds.switched[key][rounds.permutations[key].source(at)]);
         let (plus, minus) = (field.add(word, a), field.subtract(word, a));
         let even = field.add(b, both);
-        let odd = field.product(field.subtract(b, both), rounds.half[at]);
+        let odd = field.product(
+            field.subtract(b, both),
+            rounds.half[usize::from(2 * at >= rounds.component.len())],
+        );
         let values = [
             field.add(plus, even),
             field.subtract(plus, even),

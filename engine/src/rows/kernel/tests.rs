@@ -124,7 +124,7 @@ fn rounds_are_as_their_formulas_say() {
                 component: &words[0],
                 switched: [&words[1], &words[2], &words[3]],
                 permutations: permutations.each_ref(),
-                half: &words[4],
+                half: [words[4][0], words[4][1]],
                 monomials,
             };
             let mut four = [0; 4].map(|_| vec![0; POINTS]);
@@ -133,7 +133,7 @@ fn rounds_are_as_their_formulas_say() {
             for at in 0..POINTS {
                 let [a, b, ab] = [0, 1, 2].map(|key| words[key + 1][permutations[key].source(at)]);
                 let minus = |x| field.negate(x);
-                let half = |x| field.product(x, words[4][at]);
+                let half = |x| field.product(x, words[4][2 * at / POINTS]);
                 let sums = [
                     [words[0][at], a, b, ab],
                     [words[0][at], a, minus(b), minus(ab)],
@@ -165,7 +165,7 @@ fn children_that_are_not_wanted_are_left_out() {
             component: &words[0],
             switched: [&words[1], &words[2], &words[3]],
             permutations: [&permutation; 3],
-            half: &words[4],
+            half: [words[4][0], words[4][1]],
             monomials: None,
         };
         let mut all = [0; 4].map(|_| vec![0; POINTS]);

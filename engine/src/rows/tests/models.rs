@@ -1,6 +1,6 @@
 //! Parameters, programs and keys for tests.
 
-use crate::rlwe::sampling::{Noise, UniformDraws};
+use crate::rlwe::sampling::{Noise, Uniform, UniformDraws};
 use crate::rows::parameters::{
     ExpansionStep, FloodWidth, OutputRegion, RowKeyParameters, RowParameters,
 };
@@ -94,9 +94,10 @@ impl Shape {
         let mut draws = UniformDraws::new(noise.stream(0));
         let regions: Vec<_> =
             self.trees.iter().map(|&trees| self.region(trees, &mut draws)).collect();
+        let narrow = |number: usize| u32::try_from(number).unwrap();
         let region = |region: &EnsembleRegion| OutputRegion {
-            outputs: region.trees.iter().map(|tree| tree.leaves.len() as u32).sum(),
-            trees: region.trees.len() as u32,
+            outputs: narrow(region.trees.iter().map(|tree| tree.leaves.len()).sum()),
+            trees: narrow(region.trees.len()),
         };
         let t = u64::from(self.tag_modulus) * self.value_modulus;
         let mut parameters = RowParameters {
@@ -136,7 +137,7 @@ impl Shape {
                 continue;
             }
             let column = loop {
-                let column = draws.below(self.columns.into()) as u32;
+                let column = u32::try_from(draws.below(self.columns.into())).unwrap();
                 if path.iter().all(|edge| edge.column != column) {
                     break column;
                 }
