@@ -26,4 +26,5 @@ pub mod model;
 pub mod parameters;
 pub mod rlwe;
 pub mod rows;
+mod scales;
 mod seed;
