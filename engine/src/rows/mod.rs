@@ -14,7 +14,8 @@
 //! * `expand`: from an upload to groups of columns; `weights`: fresh ones for each row;
 //! * [`evaluate`]: the way of a row, `flood`: what hides a model in its outputs;
 //! * [`kernel`]: the arithmetic that takes the time, once for every kind of processor;
-//! * [`evaluator`]: the engine behind the evaluation trait, `workspace`: its buffers.
+//! * [`evaluator`]: the engine behind the evaluation trait, `workspace`: its buffers;
+//! * [`noise`]: how large phases become, [`plan`]: the cheapest parameters in which a model fits.
 
 mod automorphism;
 mod bits;
@@ -28,7 +29,9 @@ mod expand;
 mod flood;
 pub mod kernel;
 pub mod layout;
+pub mod noise;
 pub mod parameters;
+pub mod plan;
 pub mod program;
 pub mod reply;
 pub mod ring;

@@ -51,6 +51,18 @@ impl RowParameters {
         u64::from(self.tag_modulus) * self.value_modulus
     }
 
+    /// Edges of the longest path that t1 has room for with R factors, of parameters that are valid.
+    pub fn longest_allowed_path(&self) -> u32 {
+        (self.tag_modulus - 1) / self.tag_factors
+    }
+
+    /// The sum that stands for 0: an owner takes it off what it decrypts. It is the offset of every
+    /// region, so that sums of leaves may be from `-(t2 - 1) / 2` to `(t2 - 1) / 2`.
+    pub fn value_centre(&self) -> i64 {
+        // t2 is at most 2^42.
+        i64::try_from((self.value_modulus - 1) / 2).unwrap_or(i64::MAX)
+    }
+
     /// Refuses what is not of the table or does not fit together. What the noise of a program needs
     /// is the planner's business.
     pub fn validate(&self) -> Result<(), InvalidRowParameters> {

@@ -3,7 +3,15 @@
 //! This is the secret of a model's owner. Nothing of it leaves the worker but sums of leaves that
 //! rows reach.
 
+mod format;
+mod interpret;
+mod validate;
+
 use serde::{Deserialize, Serialize};
+
+pub use format::{MAX_ROW_PROGRAM_BYTES, ROW_PROGRAM_FORMAT_VERSION, RowProgramFormatError};
+pub use interpret::RowInterpretError;
+pub use validate::{InvalidRowProgram, LeafFault, MAX_EDGES, MAX_LEAF, ValidRowProgram};
 
 /// A condition on a path: holds where the bit of the column is as wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
