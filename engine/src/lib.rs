@@ -3,6 +3,7 @@
 //! * [`bulk`]: rows in slots: polynomials in bits that the data owner encrypts.
 //! * [`rlwe`]: arithmetic, masks, noise and packed words of the engines on ring learning with errors.
 //! * [`rows`]: one row per message: costs of paths.
+//! * [`compiled`]: the zips of our compiler.
 //! * [`parameters`]: keys and gates of an artifact, checked.
 //! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
 //! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
@@ -17,6 +18,7 @@ pub mod bulk;
 pub mod ciphertext;
 pub mod circuit;
 pub mod client_keys;
+pub mod compiled;
 pub mod evaluation_keys;
 pub mod evaluator;
 mod framed;

@@ -15,8 +15,10 @@
 //! * [`evaluate`]: the way of a row, `flood`: what hides a model in its outputs;
 //! * [`kernel`]: the arithmetic that takes the time, once for every kind of processor;
 //! * [`evaluator`]: the engine behind the evaluation trait, `workspace`: its buffers;
-//! * [`noise`]: how large phases become, [`plan`]: the cheapest parameters in which a model fits.
+//! * [`noise`]: how large phases become, [`plan`]: the cheapest parameters in which a model fits;
+//! * [`artifact`]: the row form of an artifact.
 
+pub mod artifact;
 mod automorphism;
 mod bits;
 pub mod canary;
