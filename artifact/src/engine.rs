@@ -44,8 +44,8 @@ pub(crate) trait Engine: Sync {
     /// Opens a `client.zip`.
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError>;
 
-    /// What there is to say of a `client.zip`.
-    fn describe_client(&self, zip: &Zip<'_>) -> Result<Facts, EngineError>;
+    /// What there is to say of a `client.zip`, form by form.
+    fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError>;
 
     /// Which model a `server.zip` is. Nothing of it is opened or run.
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError>;

@@ -85,7 +85,7 @@ pub fn open_server(
     ServerZip::read(zip)?.open(recorder, threads)
 }
 
-/// What there is to say of a zip of either side: of a `server.zip` each of its forms.
+/// What there is to say of a zip of either side, of each of its forms.
 pub fn describe(
     zip: &[u8],
     recorder: &RecorderCommand,
@@ -93,7 +93,7 @@ pub fn describe(
 ) -> Result<Vec<Facts>, OpenServerError> {
     let zip = read(zip)?;
     Ok(match zip.side() {
-        Side::Client => vec![zip.engine.describe_client(&zip)?],
+        Side::Client => zip.engine.describe_client(&zip)?,
         Side::Server => {
             let Forms { preferred, others } = zip.engine.open_server(&zip, recorder, threads)?;
             std::iter::once(preferred).chain(others).map(|form| form.facts).collect()

@@ -6,8 +6,10 @@ mod concrete_ml;
 mod data_owner;
 mod machine;
 mod models;
+mod numbers;
 mod options;
 mod queue;
+mod rows;
 mod table;
 mod workers;
 
@@ -30,6 +32,8 @@ enum Command {
     Queue(options::Options),
     /// What the bulk engine does in a second, alone and from end to end.
     Bulk(options::Options),
+    /// What a row costs in the row engine, part by part.
+    Rows(options::Options),
     /// Where the time of Concrete ML's circuits goes: operations alone, one row, many rows.
     Circuits(circuits::Arguments),
     /// Concrete ML's circuits in our engine, and in Concrete ML's own server.
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
+        Command::Rows(options) => rows::run(&options),
         Command::Circuits(arguments) => circuits::run(&arguments),
         Command::ConcreteMl(options) => concrete_ml::run(&options),
     };

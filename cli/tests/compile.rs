@@ -85,6 +85,55 @@ fn scores_are_those_of_xgboost_within_the_bound_of_the_report() {
     }
 }
 
+/// Compiles the example in some form into a folder.
+fn compiled_for(form: &str, folder: &TempDir) -> (String, Value) {
+    let model = text(&folder.path().join(form));
+    let (file, calibration) = (example("model.json"), example("training.csv"));
+    let words = ["compile", &file, "-o", &model, "--calibration", &calibration, "--form", form];
+    let report = json(&words);
+    (model, report)
+}
+
+#[test]
+fn an_artifact_of_both_forms_is_one_model() {
+    let folder = TempDir::new().unwrap();
+    let (model, compiled) = compiled_for("both", &folder);
+    assert!(compiled.get("left_out").is_none(), "{compiled}");
+    let rows = &compiled["report"]["rows"];
+    assert!(rows["milliseconds"].as_f64().unwrap() < 20.0, "{rows}");
+    for (zip, side) in [("client.zip", "client"), ("server.zip", "server")] {
+        let inspected = json(&["inspect", &format!("{model}/{zip}")]);
+        let [bulk, rows] = inspected.as_array().unwrap().as_slice() else {
+            panic!("{inspected}");
+        };
+        assert_eq!(bulk["kind"], format!("{side} of a compiled model, ensemble"));
+        assert_eq!(rows["kind"], format!("{side} of a compiled model, for single rows"));
+        assert_eq!(
+            (&bulk["model_id"], &rows["model_id"]),
+            (&compiled["model_id"], &compiled["model_id"])
+        );
+        assert_eq!(rows["specs"]["parameters"]["columns"], bulk["specs"]["columns"]);
+    }
+    let (input, scores) = (example("rows.csv"), text(&folder.path().join("scores.csv")));
+    json(&["predict", "--artifact", &model, "--input", &input, "--output", &scores]);
+    let clear = numbers(&example("clear.csv"));
+    for (score, clear) in numbers(&scores).iter().zip(&clear) {
+        assert_eq!(score[0] > score[1], clear[0] > clear[1]);
+    }
+}
+
+#[test]
+fn an_artifact_for_single_rows_is_inspected_and_not_taken_for_bulk() {
+    let folder = TempDir::new().unwrap();
+    let (model, compiled) = compiled_for("rows", &folder);
+    let inspected = json(&["inspect", &format!("{model}/server.zip")]);
+    assert_eq!(inspected.as_array().unwrap().len(), 1);
+    assert_eq!(inspected[0]["model_id"], compiled["model_id"]);
+    let (client, keys) = (format!("{model}/client.zip"), text(&folder.path().join("keys")));
+    let refused = refusal(&["keygen", "--client", &client, "--keys", &keys]);
+    assert!(refused.contains("single rows only"), "{refused}");
+}
+
 #[test]
 fn compiling_again_gives_the_same_artifact() {
     let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());

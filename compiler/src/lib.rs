@@ -23,12 +23,13 @@ pub mod ranges;
 pub mod read;
 mod reader;
 pub mod report;
+mod stream;
 pub mod trained;
 mod value_set;
 mod xgboost;
 
 pub use bins::Bins;
-pub use compile::{CompileError, CompileOptions, Compiled, compile};
+pub use compile::{CompileError, CompileOptions, Compiled, LeftOut, WantedForms, compile};
 pub use ranges::{FeatureRange, parse_ranges};
 pub use read::{Format, ReadError, read};
 pub use report::CompileReport;

@@ -9,14 +9,16 @@ mod random;
 
 use std::sync::Arc;
 
-use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, Compiled, WantedForms, compile, read};
 use cipherscore_engine::artifact::{Archive, Kind, NativeManifest, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::SecretKey;
+use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
 use cipherscore_engine::evaluator::{EvaluationError, Evaluator, PreparedKey};
+use cipherscore_engine::rows::evaluator::RowEvaluator;
 
 use crate::random::Xorshift;
 
@@ -51,6 +53,13 @@ impl Xorshift {
     }
 }
 
+fn compiled(forms: WantedForms) -> Compiled {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/models/lgb_categorical");
+    let model = std::fs::read(format!("{folder}/model.txt")).unwrap();
+    let options = CompileOptions { bins: Bins::Used, forms, ..CompileOptions::default() };
+    compile(&read(&model, None).unwrap(), &options).unwrap()
+}
+
 /// A data owner with a valid artifact, and what it sends and gets.
 struct Party {
     client_zip: Vec<u8>,
@@ -66,10 +75,7 @@ struct Party {
 
 impl Party {
     fn new() -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/models/lgb_categorical");
-        let model = std::fs::read(format!("{folder}/model.txt")).unwrap();
-        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
-        let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
+        let compiled = compiled(WantedForms::Bulk);
         let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
         let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
         let evaluator = Arc::new(BulkEvaluator::new(server).unwrap());
@@ -173,6 +179,33 @@ fn clients(random: &mut Xorshift, party: &Party) -> (usize, usize) {
     (refused, opened)
 }
 
+/// Both: the files of the row form, in either zip.
+fn row_forms(random: &mut Xorshift) -> (usize, usize) {
+    let compiled = compiled(WantedForms::Rows);
+    let of_client = [names::ROW_SPECS, names::CLIENT_MODEL, names::REPORT];
+    let (mut refused, mut opened) = (0, 0);
+    for _ in 0..MUTATIONS {
+        let zip = resealed(random, &compiled.client_zip, &of_client);
+        if let Ok(client) = CompiledClientArtifact::open(&zip) {
+            let specs = client.rows.unwrap();
+            assert!(specs.parameters.keys.security_bits() >= 128);
+            assert_eq!(specs.parameters.columns as usize, client.model.inputs.columns());
+        }
+        let zip = resealed(random, &compiled.server_zip, &[names::ROW_SPECS, names::ROW_PROGRAM]);
+        let Ok(server) = CompiledServerArtifact::open(&zip) else {
+            refused += 1;
+            continue;
+        };
+        opened += 1;
+        let rows = server.rows.unwrap();
+        if opened <= EVALUATIONS {
+            let program = rows.program.into_program();
+            RowEvaluator::new(rows.model_id, rows.specs.parameters, program).unwrap();
+        }
+    }
+    (refused, opened)
+}
+
 /// Worker: keys and uploads. What is damaged and still has the right length may be random words.
 fn keys_and_uploads(random: &mut Xorshift, party: &Party) {
     let evaluator = &party.evaluator;
@@ -236,6 +269,8 @@ fn damaged_bytes_are_refused_within_bounds() {
     assert!(refused > MUTATIONS / 4 && opened > MUTATIONS / 20, "{refused} {opened}");
     keys_and_uploads(&mut random, &party);
     replies(&mut random, &party);
+    let (refused, opened) = row_forms(&mut random);
+    assert!(refused > MUTATIONS / 4 && opened > MUTATIONS / 20, "{refused} {opened}");
     if let Some(peak) = status("VmHWM:") {
         let bound = party.evaluator.footprint(ROWS).memory_bytes + PROCESS_BYTES;
         assert!(peak <= bound, "{peak} bytes at the peak, where {bound} were bound");

@@ -1,6 +1,9 @@
 //! Evaluation on ciphertexts, bytes to bytes: no network, no clock, no async.
 //!
 //! * [`bulk`]: rows in slots: polynomials in bits that the data owner encrypts.
+//! * [`rlwe`]: arithmetic, masks, noise and packed words of the engines on ring learning with errors.
+//! * [`rows`]: one row per message: costs of paths.
+//! * [`compiled`]: the zips of our compiler.
 //! * [`parameters`]: keys and gates of an artifact, checked.
 //! * [`circuit`]: TFHE circuits as data: read, validate, optimise, evaluate.
 //! * [`evaluation_keys`]: the data owner's evaluation keys, seeded and prepared.
@@ -15,6 +18,7 @@ pub mod bulk;
 pub mod ciphertext;
 pub mod circuit;
 pub mod client_keys;
+pub mod compiled;
 pub mod evaluation_keys;
 pub mod evaluator;
 mod framed;
@@ -22,4 +26,7 @@ mod keyset_id;
 mod mask;
 pub mod model;
 pub mod parameters;
+pub mod rlwe;
+pub mod rows;
+mod scales;
 mod seed;

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::{BlobKind, BlobStore, Digest, JobId};
-use cipherscore_engine::bulk::mask::SEED_BYTES;
-use cipherscore_engine::bulk::parameters::WORD_BITS;
-use cipherscore_engine::bulk::words::unpack;
+use cipherscore_engine::rlwe::mask::SEED_BYTES;
+use cipherscore_engine::rlwe::primes::WORD_BITS;
+use cipherscore_engine::rlwe::words::unpack;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};

@@ -52,6 +52,7 @@ impl CompileArguments<'_> {
             max_error: self.max_error,
             hide: self.hide,
             log2_p_fail: self.log2_p_fail,
+            ..CompileOptions::default()
         })
     }
 }

@@ -26,6 +26,7 @@ struct Exception {
 /// `program` is a word of its own, for polynomials, and not one for functions or processes.
 const EXCEPTIONS: &[Exception] = &[
     Exception { word: "program", place: "engine/src/bulk/", reason: "what this engine evaluates" },
+    Exception { word: "program", place: "engine/src/rows/", reason: "what this engine evaluates" },
     Exception { word: "program", place: "engine/src/artifact/", reason: "the file program.bin" },
 ];
 

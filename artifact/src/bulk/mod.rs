@@ -1,7 +1,8 @@
-//! The bulk engine: what our own compiler made.
+//! What our own compiler made: the bulk form, many rows at a time, and the row form, one at a time.
 
 mod client;
 mod facts;
+mod row_facts;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,6 +11,10 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
+use cipherscore_engine::rows::artifact::RowServerArtifact;
+use cipherscore_engine::rows::evaluator::RowEvaluator;
+use thiserror::Error;
 
 use self::client::BulkModel;
 use crate::engine::{Engine, OpenClient, Side, Zip};
@@ -18,8 +23,34 @@ use crate::files::FileForm;
 use crate::forms::{Form, Forms};
 use crate::model::{ClientModel, EngineError};
 
-/// Polynomials of many rows at a time.
+/// Polynomials of many rows at a time, paths of one.
 pub(crate) struct BulkEngine;
+
+/// A `client.zip` that only has the row form.
+#[derive(Debug, Error)]
+#[error(
+    "this artifact is for single rows only, which data owners cannot encrypt with this program: \
+     compile the model for bulk, or for both forms"
+)]
+struct OnlyRows;
+
+fn open_bulk(zip: &Zip<'_>) -> Result<BulkClientArtifact, EngineError> {
+    Ok(CompiledClientArtifact::open(zip.bytes)?.bulk().ok_or(OnlyRows)?)
+}
+
+fn bulk_form(artifact: BulkServerArtifact, threads: NonZeroUsize) -> Result<Form, EngineError> {
+    let facts = facts::of_server(&artifact);
+    let evaluator = BulkEvaluator::new(artifact)?.with_threads(threads);
+    Ok(Form { evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
+}
+
+fn row_form(artifact: RowServerArtifact, threads: NonZeroUsize) -> Result<Form, EngineError> {
+    let facts = row_facts::of_server(&artifact);
+    let RowServerArtifact { model_id, specs, program } = artifact;
+    let evaluator = RowEvaluator::new(model_id, specs.parameters, program.into_program())?;
+    let evaluator = evaluator.with_threads(threads);
+    Ok(Form { evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
+}
 
 impl Engine for BulkEngine {
     fn kinds(&self) -> &'static [Kind] {
@@ -34,14 +65,18 @@ impl Engine for BulkEngine {
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {
-        let artifact = BulkClientArtifact::open(zip.bytes)?;
-        Ok(OpenClient::Model(Arc::new(BulkModel::new(artifact)?)))
+        Ok(OpenClient::Model(Arc::new(BulkModel::new(open_bulk(zip)?)?)))
     }
 
-    fn describe_client(&self, zip: &Zip<'_>) -> Result<Facts, EngineError> {
-        let artifact = BulkClientArtifact::open(zip.bytes)?;
-        let model = BulkModel::new(artifact.clone())?;
-        Ok(facts::of_client(&artifact, model.interface()))
+    fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError> {
+        let artifact = CompiledClientArtifact::open(zip.bytes)?;
+        let mut described = Vec::new();
+        if let Some(bulk) = artifact.bulk() {
+            let model = BulkModel::new(bulk.clone())?;
+            described.push(facts::of_client(&bulk, model.interface()));
+        }
+        described.extend(row_facts::of_client(&artifact));
+        Ok(described)
     }
 
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {
@@ -58,10 +93,11 @@ impl Engine for BulkEngine {
         _recorder: &RecorderCommand,
         threads: NonZeroUsize,
     ) -> Result<Forms, EngineError> {
-        let artifact = BulkServerArtifact::open(zip.bytes)?;
-        let facts = facts::of_server(&artifact);
-        let evaluator = BulkEvaluator::new(artifact)?.with_threads(threads);
-        let (evaluator, files) = (Arc::new(evaluator), FileForm::Rows);
-        Ok(Form { evaluator, facts, files }.into())
+        let CompiledServerArtifact { bulk, rows, .. } = CompiledServerArtifact::open(zip.bytes)?;
+        let bulk = bulk.map(|artifact| bulk_form(artifact, threads));
+        let rows = rows.map(|artifact| row_form(artifact, threads));
+        let mut forms = bulk.into_iter().chain(rows).collect::<Result<Vec<_>, _>>()?.into_iter();
+        let preferred = forms.next().expect("what was opened has a form");
+        Ok(Forms { preferred, others: forms.collect() })
     }
 }

@@ -57,9 +57,9 @@ impl Engine for CircuitEngine {
         })
     }
 
-    fn describe_client(&self, zip: &Zip<'_>) -> Result<Facts, EngineError> {
+    fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError> {
         let versions = zip.archive.get(names::VERSIONS);
-        Ok(facts::of_client(&ClientZip::of(&zip.archive)?, versions))
+        Ok(vec![facts::of_client(&ClientZip::of(&zip.archive)?, versions)])
     }
 
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {

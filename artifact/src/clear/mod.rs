@@ -58,9 +58,9 @@ impl Engine for ClearEngine {
         Ok(OpenClient::Model(Arc::new(ClearClient::new(model_id, file))))
     }
 
-    fn describe_client(&self, zip: &Zip<'_>) -> Result<Facts, EngineError> {
+    fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError> {
         let (model_id, file) = ClientFile::open(&zip.archive)?;
-        Ok(facts::describe("client", model_id, file.features.len()))
+        Ok(vec![facts::describe("client", model_id, file.features.len())])
     }
 
     fn model_id(&self, zip: &Zip<'_>) -> Result<ModelId, EngineError> {

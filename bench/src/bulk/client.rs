@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 
 use cipherscore_engine::bulk::kernel::Kernel;
 
-use super::rows::Numbers;
 use super::scoring::evaluate;
 use super::subjects::Subject;
 use super::{Amount, rows_per_second};
 use crate::machine::Watch;
+use crate::numbers::Numbers;
 use crate::table::Table;
 
 /// Encoding of rows and encryption, and decryption, in turn.

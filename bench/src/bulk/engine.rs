@@ -4,12 +4,12 @@ use std::num::NonZeroUsize;
 
 use cipherscore_engine::bulk::kernel::Kernel;
 
-use super::rows::Numbers;
 use super::scoring::evaluate;
 use super::split::{PARTS, Split};
 use super::subjects::Subject;
 use super::{Amount, rows_per_second};
 use crate::machine::Watch;
+use crate::numbers::Numbers;
 use crate::table::{Table, Target, median};
 
 /// Rows of an upload: full ring batches, and at least so many.

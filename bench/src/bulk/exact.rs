@@ -7,10 +7,10 @@ use cipherscore_engine::bulk::kernel::Kernel;
 use rayon::prelude::*;
 
 use super::Amount;
-use super::rows::Numbers;
 use super::scoring::evaluate;
 use super::subjects::Subject;
 use crate::machine::Watch;
+use crate::numbers::Numbers;
 use crate::table::{Table, Target};
 
 /// Once: random rows are encrypted, evaluated and decrypted on all threads, a ring batch at a time.

@@ -12,9 +12,9 @@ use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
 
 use super::Amount;
-use super::rows::Numbers;
 use super::setting::Setting;
 use super::subjects::Subject;
+use crate::numbers::Numbers;
 use crate::table::{Table, Target, quantile, sorted};
 
 type Owner = Client<AmqpBroker, RedisStore>;

@@ -9,6 +9,7 @@ use cipherscore_producer::model::{Features, InputFeature};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 
 use crate::models::sources;
+use crate::numbers::Numbers;
 
 /// Of which the trained model, its rows and its clear scores are in the sources.
 const EXAMPLE: &str = "examples/breast_cancer_xgboost";
@@ -75,29 +76,4 @@ pub(super) fn random(
         }));
     }
     Matrix::new(ranges.len(), values)
-}
-
-/// SplitMix64: the same numbers in every run.
-pub(super) struct Numbers(u64);
-
-impl Numbers {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// From 0 up to, not including, 1.
-    pub(super) fn unit(&mut self) -> f64 {
-        (self.word() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.word() % bound as u64).expect("below a usize")
-    }
 }

@@ -8,14 +8,14 @@ use anyhow::Context;
 use cipherscore_engine::bulk::flood::Flood;
 use cipherscore_engine::bulk::kernel::Kernel;
 use cipherscore_engine::bulk::layout::component_words;
-use cipherscore_engine::bulk::mask::{MaskId, Masks, SEED_BYTES};
-use cipherscore_engine::bulk::parameters::BLOCK_POINTS;
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::sanitise::Sanitiser;
 use cipherscore_engine::bulk::secret::PublicKey;
 use cipherscore_engine::bulk::switch::Switch;
 use cipherscore_engine::bulk::tape::{Columns, Tape, TapeScratch};
-use cipherscore_engine::bulk::words::{pack, packed_len, unpack};
+use cipherscore_engine::rlwe::mask::{MaskId, Masks, SEED_BYTES};
+use cipherscore_engine::rlwe::primes::BLOCK_POINTS;
+use cipherscore_engine::rlwe::words::{pack, packed_len, unpack};
 
 use super::rows_per_second;
 use super::subjects::Subject;

@@ -14,8 +14,9 @@ use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{Encryption, NewKeys};
 
-use super::rows::{Numbers, Training, example, random};
+use super::rows::{Training, example, random};
 use super::trained::{full_trees, linear};
+use crate::numbers::Numbers;
 
 /// Values of ensembles' rows that are missing.
 const MISSING: f64 = 0.02;

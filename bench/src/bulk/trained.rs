@@ -4,7 +4,8 @@ use cipherscore_compiler::trained::{
     Body, Ensemble, Linear, Link, ScoreKind, TrainedModel, Tree, TreeNode, ValueSet,
 };
 
-use super::rows::{Numbers, Training};
+use super::rows::Training;
+use crate::numbers::Numbers;
 
 /// Thresholds of a feature, as many as a trainer with few bins has.
 const QUANTILES: usize = 20;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use cipherscore_compiler::read::MAX_MODEL_BYTES;
-use cipherscore_compiler::report::{Agreement, CompileReport};
+use cipherscore_compiler::report::{Agreement, CompileReport, RowReport};
 use cipherscore_compiler::trained::TrainedModel;
-use cipherscore_compiler::{Bins, CompileOptions, Format, compile, parse_ranges, read};
+use cipherscore_compiler::{
+    Bins, CompileOptions, Format, WantedForms, compile, parse_ranges, read,
+};
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{Features, InputFeature};
@@ -74,6 +76,15 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "P", default_value = "2^-128", value_parser = parse_p_fail)]
     p_fail: f64,
 
+    /// For how many rows at a time an ensemble is compiled. Linear models are for bulk.
+    #[arg(long, value_enum, default_value_t = FormChoice::Bulk)]
+    form: FormChoice,
+
+    /// For rows: weight tags by factors from 1 to R at least. What bits that are none tell of the
+    /// trees' structure takes more rows the larger R is; keys and rows may become larger.
+    #[arg(long, value_name = "R", default_value = "1")]
+    tag_factors: std::num::NonZeroU32,
+
     /// Folder for report.json and report.svg.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -104,12 +115,36 @@ impl From<BinsChoice> for Bins {
     }
 }
 
+/// As [`WantedForms`], with help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormChoice {
+    /// Thousands of rows at a time, microseconds each.
+    Bulk,
+    /// Single rows, milliseconds each, of trees of any depth.
+    Rows,
+    /// Both, where the model fits both and a row is worth it; else the one that it fits.
+    Both,
+}
+
+impl From<FormChoice> for WantedForms {
+    fn from(choice: FormChoice) -> Self {
+        match choice {
+            FormChoice::Bulk => Self::Bulk,
+            FormChoice::Rows => Self::Rows,
+            FormChoice::Both => Self::Both,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct CompiledModel {
     model_id: ModelId,
     output: PathBuf,
     client_bytes: usize,
     server_bytes: usize,
+    /// Which form was wanted and is not there, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     report: CompileReport,
 }
 
@@ -136,6 +171,7 @@ impl Compile {
             model_id: compiled.model_id,
             client_bytes: compiled.client_zip.len(),
             server_bytes: compiled.server_zip.len(),
+            left_out: compiled.left_out.map(|left_out| left_out.to_string()),
             report: compiled.report,
             output: self.output,
         };
@@ -157,6 +193,8 @@ impl Compile {
             max_error: self.max_error,
             hide: !self.no_hide,
             log2_p_fail: self.p_fail,
+            forms: self.form.into(),
+            tag_factors: self.tag_factors,
         })
     }
 
@@ -218,7 +256,6 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 impl CompiledModel {
     fn print(&self) {
         let Self { report, output, .. } = self;
-        let line = |what: &str, text: &str| say!("{what:<16}{text}");
         line("model", &format!("{}, {}", printable(&report.class_name), report.kind));
         line("model id", &self.model_id.to_string());
         let (client, server) = (size(self.client_bytes), size(self.server_bytes));
@@ -230,19 +267,15 @@ impl CompiledModel {
             "columns",
             &format!("{}, degree {}, {} outputs", report.columns, report.degree, report.outputs),
         );
-        line(
-            "ring",
-            &format!(
-                "N = {}, {} primes of 51 bits, {} in a reply, t = {}",
-                report.ring_dimension, report.primes, report.reply_primes, report.plaintext_modulus
-            ),
-        );
-        line("security", &format!("{} bits", report.security_bits));
-        line("failure prob.", &format!("2^{:.1} for each batch of rows", report.log2_p_fail));
-        line("batch", &format!("up to {} rows", report.ring_dimension));
-        let (up, down) = (report.upload_bytes_per_row, report.reply_bytes_per_row);
-        line("bytes per row", &format!("{up:.0} up, {down:.0} down, of a full batch"));
-        line("time per row", &format!("about {:.2} us of one core", report.microseconds_per_row));
+        if report.reply_primes > 0 {
+            print_bulk(report);
+        }
+        if let Some(rows) = &report.rows {
+            row_lines(rows).iter().for_each(|(what, text)| line(what, text));
+        }
+        if let Some(left_out) = &self.left_out {
+            line("left out", &printable(left_out));
+        }
         line(
             "rounding",
             &format!("at most {:.1e} of what an output can be", report.relative_error),
@@ -252,6 +285,67 @@ impl CompiledModel {
             line(if index == 0 { "owners learn" } else { "" }, secret);
         }
     }
+}
+
+fn line(what: &str, text: &str) {
+    say!("{what:<16}{text}");
+}
+
+fn print_bulk(report: &CompileReport) {
+    line(
+        "ring",
+        &format!(
+            "N = {}, {} primes of 51 bits, {} in a reply, t = {}",
+            report.ring_dimension, report.primes, report.reply_primes, report.plaintext_modulus
+        ),
+    );
+    line("security", &format!("{} bits", report.security_bits));
+    line("failure prob.", &format!("2^{:.1} for each batch of rows", report.log2_p_fail));
+    line("batch", &format!("up to {} rows", report.ring_dimension));
+    let (up, down) = (report.upload_bytes_per_row, report.reply_bytes_per_row);
+    line("bytes per row", &format!("{up:.0} up, {down:.0} down, of a full batch"));
+    line("time per row", &format!("about {:.2} us of one core", report.microseconds_per_row));
+}
+
+/// What there is to say of the form for single rows, for people.
+pub(super) fn row_lines(rows: &RowReport) -> Vec<(&'static str, String)> {
+    let bytes = |bytes: u64| size(usize::try_from(bytes).unwrap_or(usize::MAX));
+    let (mut outputs, mut trees) = (0, 0);
+    for region in &rows.regions {
+        outputs += region.outputs;
+        trees += region.trees;
+    }
+    let most_digits = rows.digits.iter().copied().max().unwrap_or(1);
+    let digits = match most_digits {
+        1 => "residues as digits".to_owned(),
+        most => format!("up to {most} digits of a residue"),
+    };
+    vec![
+        ("single rows", format!("about {:.1} ms of one core with AVX-512", rows.milliseconds)),
+        (
+            "  bytes",
+            format!(
+                "{} up, {} down, evaluation key {}",
+                bytes(rows.upload_bytes),
+                bytes(rows.reply_bytes),
+                bytes(rows.key_bytes)
+            ),
+        ),
+        (
+            "  ring",
+            format!(
+                "N = {}, {} primes of 51 bits, {digits}, t = {} * {}",
+                rows.ring_dimension, rows.primes, rows.tag_modulus, rows.value_modulus
+            ),
+        ),
+        (
+            "  outputs",
+            format!("{outputs} of {trees} trees, padded; tag factors R = {}", rows.tag_factors),
+        ),
+        ("  security", format!("{} bits", rows.security_bits)),
+        ("  failure prob.", format!("2^{:.1} for each row", rows.log2_p_fail)),
+        ("  hidden by", format!("{} bits", rows.hide_bits)),
+    ]
 }
 
 /// How a compiled model answers calibration rows, for people.

@@ -58,7 +58,16 @@ impl Inspected {
         let Ok(report) = serde_json::from_value::<CompileReport>(self.facts.report.clone()) else {
             return;
         };
-        line("time per row", &format!("about {:.2} us of one core", report.microseconds_per_row));
+        if report.reply_primes > 0 {
+            line(
+                "time per row",
+                &format!("about {:.2} us of one core", report.microseconds_per_row),
+            );
+        }
+        if let Some(rows) = &report.rows {
+            let time = format!("about {:.1} ms of one core with AVX-512", rows.milliseconds);
+            line("a single row", &time);
+        }
         line("agreement", &agreement(report.agreement));
         for (index, secret) in report.data_owner_learns.iter().enumerate() {
             line(if index == 0 { "owners learn" } else { "" }, secret);

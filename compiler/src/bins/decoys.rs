@@ -9,11 +9,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use cipherscore_engine::artifact::Digest;
-
 use super::Calibration;
 use crate::lower::Column;
-use crate::trained::{Ensemble, Feature, TreeNode, ValueSet};
+use crate::stream::{Purpose, Stream};
+use crate::trained::{Ensemble, Feature, ValueSet};
 
 /// Draws for one decoy, after which the calibration rows are taken to have no more.
 const MAX_DRAWS: usize = 64;
@@ -86,41 +85,6 @@ fn next(feature: &Feature, value: f64) -> f64 {
     }
 }
 
-/// A stream of numbers that only depends on the model, all of it: whoever compiles again gets the
-/// same decoys, so that two artifacts of one model do not give the real ones away; and whoever
-/// does not know the model cannot draw them.
-struct Stream {
-    seed: String,
-    counter: u64,
-}
-
-impl Stream {
-    fn of(ensemble: &Ensemble) -> Self {
-        let mut bytes = Vec::new();
-        for node in ensemble.trees.iter().flat_map(|tree| &tree.nodes) {
-            match node {
-                TreeNode::Leaf(values) => {
-                    values.iter().for_each(|(_, value)| bytes.extend(value.to_le_bytes()));
-                }
-                TreeNode::Split { feature, values, .. } => {
-                    bytes.extend(feature.to_le_bytes());
-                    let bounds = values.0.iter().flat_map(|&(low, high)| [low, high]);
-                    bounds.for_each(|bound| bytes.extend(bound.to_le_bytes()));
-                }
-            }
-        }
-        Self { seed: Digest::of(&bytes).to_string(), counter: 0 }
-    }
-
-    /// Uniform below a bound, but for a bias of bound / 2^64.
-    fn below(&mut self, bound: usize) -> usize {
-        let block = Digest::of(format!("{} {}", self.seed, self.counter).as_bytes()).to_bytes();
-        self.counter += 1;
-        let number = block[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        usize::try_from(number % bound.max(1) as u64).expect("below a usize")
-    }
-}
-
 /// Columns that are thresholds of one feature; that of infinity tells whether a value is there.
 fn thresholds(columns: &[Column], feature: usize) -> Vec<(f64, bool)> {
     let of_feature = columns.iter().filter(|column| column.feature == feature);
@@ -140,7 +104,7 @@ pub(crate) fn pad(
     columns: &[Column],
     calibration: &Calibration,
 ) -> Vec<Column> {
-    let mut stream = Stream::of(ensemble);
+    let mut stream = Stream::of(ensemble, Purpose::Decoys);
     let mut decoys = Vec::new();
     for (index, feature) in features.iter().enumerate() {
         let real = thresholds(columns, index);

@@ -3,6 +3,8 @@
 use cipherscore_engine::bulk::client_model::{BulkClientModel, EncodedRows};
 use cipherscore_engine::bulk::program::ValidProgram;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_engine::rows::parameters::RowParameters;
+use cipherscore_engine::rows::program::ValidRowProgram;
 
 use crate::report::Agreement;
 use crate::trained::TrainedModel;
@@ -10,10 +12,19 @@ use crate::trained::TrainedModel;
 /// Rows that are compared; the first ones.
 const MAX_ROWS: usize = 10_000;
 
+/// The integer ensemble, in one of the forms that have it.
+#[derive(Clone, Copy)]
+pub(super) enum Evaluated<'a> {
+    /// As polynomials.
+    Bulk(&'a ValidProgram),
+    /// As paths, whose sums are from 0 on.
+    Rows(&'a ValidRowProgram, &'a RowParameters),
+}
+
 pub(super) fn of(
     model: &TrainedModel,
     client: &BulkClientModel,
-    program: &ValidProgram,
+    program: Evaluated<'_>,
     rows: &[Vec<f64>],
 ) -> Agreement {
     let mut agreement =
@@ -36,14 +47,24 @@ pub(super) fn of(
     agreement
 }
 
-fn evaluate(program: &ValidProgram, row: &EncodedRows<'_>) -> Option<Vec<i64>> {
+fn evaluate(program: Evaluated<'_>, row: &EncodedRows<'_>) -> Option<Vec<i64>> {
     let column = |column: u32| {
         let mut value = [0];
         row.fill(column, 0, &mut value);
         value[0]
     };
-    let columns: Vec<i64> = (0..program.program().columns).map(column).collect();
-    program.interpret(&columns).ok()
+    match program {
+        Evaluated::Bulk(program) => {
+            let columns: Vec<i64> = (0..program.program().columns).map(column).collect();
+            program.interpret(&columns).ok()
+        }
+        Evaluated::Rows(program, parameters) => {
+            let bits: Vec<bool> =
+                (0..parameters.columns).map(|position| column(position) == 1).collect();
+            let sums = program.interpret(&bits).ok()?;
+            Some(sums.iter().map(|sum| sum - parameters.value_centre()).collect())
+        }
+    }
 }
 
 /// The first of the largest.

@@ -3,14 +3,18 @@
 use cipherscore_engine::artifact::Kind;
 use cipherscore_engine::bulk::client_model::{Inputs, MAX_CUTS, MAX_RANGES, Predicates};
 use cipherscore_engine::bulk::parameters::Packing;
-use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
+use cipherscore_engine::bulk::plan::{Goal, PlanError, Rounded, plan, plan_at};
 use cipherscore_engine::bulk::program::MAX_COLUMNS;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_engine::rows::plan::{
+    DEFAULT_HIDE_BITS, RoundedSums, RowGoal, RowLimits, plan_rows, plan_rows_at,
+};
 
+use super::forms::{BulkForm, LeftOut, RowForm, RowFormError, WantedForms};
 use super::{CompileError, CompileOptions, Parts};
 use crate::bins::{self, Bins, Calibration};
-use crate::lower::{Column, Lowered, Rounding};
-use crate::report::ensemble_secrets;
+use crate::lower::{Column, LowerError, Lowered, Rounding, Targets};
+use crate::report::{ensemble_secrets, row_secrets};
 use crate::trained::{Ensemble, TrainedModel};
 
 /// Leaves are integers far below 64 bits at any scale.
@@ -21,33 +25,161 @@ pub(super) fn compile(
     ensemble: &Ensemble,
     options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
-    let lowered = lower(model, ensemble, options)?;
-    let predicates = lowered.predicates(&model.features);
-    check_sizes(&predicates)?;
-    let inputs = Inputs::Predicates(predicates);
-    let units = units(&lowered.spans(), model.score_kind);
-    let rounding = |scale: f64| {
+    let only = |targets| Candidate::of(model, ensemble, options, targets);
+    match options.forms {
+        WantedForms::Bulk => {
+            let candidate = only(Targets::POLYNOMIALS)?;
+            let bulk = candidate.bulk(None)?;
+            candidate.parts(Some(bulk), None, None)
+        }
+        WantedForms::Rows => {
+            let candidate = only(Targets::PATHS)?;
+            let rows = candidate.rows(RowLimits::LARGEST, None)?;
+            candidate.parts(None, Some(rows), None)
+        }
+        WantedForms::Both => {
+            let candidate = only(Targets::BOTH)?;
+            match (candidate.bulk(None), candidate.rows(RowLimits::DEFAULT, None)) {
+                (Ok(bulk), Ok(rows)) => candidate.both(bulk, rows),
+                // The columns of a form that is not there are not offered.
+                (Ok(_), Err(refusal)) => {
+                    let candidate = only(Targets::POLYNOMIALS)?;
+                    let bulk = candidate.bulk(None)?;
+                    candidate.parts(Some(bulk), None, Some(LeftOut::rows(&refusal)))
+                }
+                (Err(refusal), Ok(_)) => {
+                    let candidate = only(Targets::PATHS)?;
+                    let rows = candidate.rows(RowLimits::DEFAULT, None)?;
+                    candidate.parts(None, Some(rows), Some(LeftOut::bulk(&refusal)))
+                }
+                (Err(bulk), Err(rows)) => Err(CompileError::NoForm { bulk, rows }),
+            }
+        }
+    }
+}
+
+/// An ensemble whose thresholds are as they are offered, and whose leaves are not rounded yet.
+struct Candidate<'a> {
+    options: &'a CompileOptions,
+    lowered: Lowered,
+    predicates: Predicates,
+    /// What errors are relative to, of each raw output.
+    units: Vec<f64>,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(
+        model: &TrainedModel,
+        ensemble: &Ensemble,
+        options: &'a CompileOptions,
+        targets: Targets,
+    ) -> Result<Self, CompileError> {
+        let lowered = lower(model, ensemble, options, targets)?;
+        let predicates = lowered.predicates(&model.features);
+        check_sizes(&predicates)?;
+        let units = units(&lowered.spans(), model.score_kind);
+        Ok(Self { options, lowered, predicates, units })
+    }
+
+    fn rounding(&self, scale: f64) -> Rounding {
         let scale = scale.min(MAX_SCALE);
-        lowered.round(&units.iter().map(|unit| scale / unit).collect::<Vec<_>>())
-    };
-    let goal = Goal {
-        packing: Packing::Slots,
-        hide: options.hide,
-        log2_failure: options.log2_p_fail,
-        max_error: options.max_error,
-    };
-    let (plan, rounded) = plan(&goal, &mut |scale| {
-        let rounding = rounding(scale);
-        Ok(Rounded {
-            program: lowered.program(&rounding).validate()?,
-            ranges: rounding.outputs.iter().map(|output| output.range).collect(),
-            max_error: relative_error(&rounding, &units),
+        self.lowered.round(&self.units.iter().map(|unit| scale / unit).collect::<Vec<_>>())
+    }
+
+    /// The bulk form, at a scale or at the one that fits best.
+    fn bulk(&self, scale: Option<f64>) -> Result<BulkForm, PlanError> {
+        let goal = Goal {
+            packing: Packing::Slots,
+            hide: self.options.hide,
+            log2_failure: self.options.log2_p_fail,
+            max_error: self.options.max_error,
+        };
+        let mut round = |scale: f64| {
+            let rounding = self.rounding(scale);
+            Ok(Rounded {
+                program: self.lowered.program(&rounding).validate()?,
+                ranges: rounding.outputs.iter().map(|output| output.range).collect(),
+                max_error: relative_error(&rounding, &self.units),
+            })
+        };
+        let (plan, rounded) = match scale {
+            Some(scale) => plan_at(&goal, scale, &mut round)?,
+            None => plan(&goal, &mut round)?,
+        };
+        Ok(BulkForm { plan, program: rounded.program })
+    }
+
+    /// The row form, at a scale or at the one that fits best.
+    fn rows(&self, limits: RowLimits, scale: Option<f64>) -> Result<RowForm, RowFormError> {
+        let trees = self.lowered.rows().expect("it was lowered to paths");
+        let columns = u32::try_from(self.predicates.columns.len()).unwrap_or(u32::MAX);
+        let goal = RowGoal {
+            max_error: self.options.max_error,
+            log2_failure: self.options.log2_p_fail,
+            hide: DEFAULT_HIDE_BITS,
+            tag_factors: self.options.tag_factors.get(),
+            limits,
+        };
+        let shape = trees.shape(columns);
+        let mut round = |scale: f64| {
+            let rounding = self.rounding(scale);
+            let ends = rounding.outputs.iter().flat_map(|output| [output.range.0, output.range.1]);
+            RoundedSums {
+                magnitude: ends.map(i64::unsigned_abs).max().unwrap_or(0),
+                max_error: relative_error(&rounding, &self.units),
+            }
+        };
+        let plan = match scale {
+            Some(scale) => plan_rows_at(&goal, &shape, scale, &mut round)?,
+            None => plan_rows(&goal, &shape, &mut round)?,
+        };
+        let offset = plan.parameters.value_centre();
+        let program = trees.program(&self.rounding(plan.scale), columns, offset);
+        let program = program.validate(&plan.parameters)?;
+        Ok(RowForm { plan, program })
+    }
+
+    /// Both forms at one scale, the coarser of theirs: their integers are the same, and so are the
+    /// scores, whichever form a row takes.
+    fn both(&self, bulk: BulkForm, rows: RowForm) -> Result<Parts, CompileError> {
+        let scale = bulk.plan.scale.min(rows.plan.scale);
+        let bulk = if bulk.plan.scale > scale { self.bulk(Some(scale))? } else { bulk };
+        let rows = match rows.plan.scale > scale {
+            true => self.rows(RowLimits::DEFAULT, Some(scale))?,
+            false => rows,
+        };
+        self.parts(Some(bulk), Some(rows), None)
+    }
+
+    fn parts(
+        &self,
+        bulk: Option<BulkForm>,
+        rows: Option<RowForm>,
+        left_out: Option<LeftOut>,
+    ) -> Result<Parts, CompileError> {
+        let of_bulk = bulk.as_ref().map(|bulk| bulk.plan.scale);
+        let scale = of_bulk.or(rows.as_ref().map(|rows| rows.plan.scale)).unwrap_or(1.0);
+        let rounding = self.rounding(scale);
+        if rounding.outputs.iter().all(|output| output.range.0 == output.range.1) {
+            // An error that is allowed to be as large as the outputs leaves nothing of them.
+            return Err(LowerError::Constant.into());
+        }
+        let mut data_owner_learns = ensemble_secrets(self.options.bins, self.options.hide);
+        if rows.is_some() {
+            data_owner_learns.extend(row_secrets());
+        }
+        Ok(Parts {
+            kind: Kind::Ensemble,
+            bins: Some(self.options.bins),
+            relative_error: relative_error(&rounding, &self.units),
+            inputs: Inputs::Predicates(self.predicates.clone()),
+            outputs: rounding.outputs,
+            bulk,
+            rows,
+            left_out,
+            data_owner_learns,
         })
-    })?;
-    let Rounding { outputs, .. } = rounding(plan.scale);
-    let data_owner_learns = ensemble_secrets(options.bins, options.hide);
-    let (kind, bins, program) = (Kind::Ensemble, Some(options.bins), rounded.program);
-    Ok(Parts { kind, bins, plan, program, inputs, outputs, data_owner_learns })
+    }
 }
 
 /// Refuses what [`Predicates::validate`] would, and says what to do about it.
@@ -88,6 +220,7 @@ fn lower(
     model: &TrainedModel,
     ensemble: &Ensemble,
     options: &CompileOptions,
+    targets: Targets,
 ) -> Result<Lowered, CompileError> {
     let features = &model.features;
     let calibration = options.calibration.as_deref().filter(|rows| !rows.is_empty());
@@ -99,15 +232,15 @@ fn lower(
     let needed = |what| calibration.as_ref().ok_or(CompileError::CalibrationNeeded(what));
     let none = |_: &[Column]| Vec::new();
     let lowered = match options.bins {
-        Bins::Used => Lowered::of(&ensemble, features.len(), none)?,
+        Bins::Used => Lowered::of(&ensemble, features.len(), targets, none)?,
         Bins::Padded => {
             let calibration = needed("padded bins")?;
             let pad = |real: &[Column]| bins::pad(&ensemble, features, real, calibration);
-            Lowered::of(&ensemble, features.len(), pad)?
+            Lowered::of(&ensemble, features.len(), targets, pad)?
         }
         Bins::Full => {
             let grids = bins::snap(&mut ensemble, features, needed("full bins")?);
-            Lowered::of(&ensemble, features.len(), |real| bins::grid(&grids, real))?
+            Lowered::of(&ensemble, features.len(), targets, |real| bins::grid(&grids, real))?
         }
     };
     Ok(lowered)

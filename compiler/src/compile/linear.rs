@@ -5,8 +5,10 @@ use cipherscore_engine::bulk::client_model::Inputs;
 use cipherscore_engine::bulk::parameters::Packing;
 use cipherscore_engine::bulk::plan::{Goal, Rounded, plan};
 
+use super::forms::{BulkForm, WantedForms};
 use super::{CompileError, CompileOptions, Parts};
 use crate::linear::{LinearError, Ranged, RoundedLinear};
+use crate::lower::LowerError;
 use crate::ranges::{calibrated, named};
 use crate::report::linear_secrets;
 use crate::trained::{Linear, TrainedModel};
@@ -16,6 +18,9 @@ pub(super) fn compile(
     linear: &Linear,
     options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
+    if options.forms == WantedForms::Rows {
+        return Err(CompileError::LinearRows);
+    }
     let features = &model.features;
     let ranges = match (&options.ranges, &options.calibration) {
         (Some(ranges), _) => named(ranges, features, linear)?,
@@ -47,11 +52,17 @@ pub(super) fn compile(
         })
     })?;
     let RoundedLinear { inputs, outputs, .. } = ranged.round(plan.scale);
+    if rounded.program.degree() == 0 {
+        // An error that is allowed to be as large as the outputs leaves nothing of them.
+        return Err(LowerError::Constant.into());
+    }
     Ok(Parts {
         kind: Kind::Linear,
         bins: None,
-        plan,
-        program: rounded.program,
+        relative_error: plan.max_error,
+        bulk: Some(BulkForm { plan, program: rounded.program }),
+        rows: None,
+        left_out: None,
         inputs: Inputs::Linear(inputs),
         outputs,
         data_owner_learns: linear_secrets(features.len()),

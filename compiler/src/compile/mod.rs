@@ -2,28 +2,31 @@
 
 mod agreement;
 mod ensemble;
+mod forms;
 mod linear;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use cipherscore_engine::artifact::{Kind, ModelId, NativeManifest};
-use cipherscore_engine::bulk::artifact::{
-    BulkArtifactError, BulkClientArtifact, BulkServerArtifact, BulkSpecs,
-};
+use cipherscore_engine::bulk::artifact::BulkArtifactError;
 use cipherscore_engine::bulk::client_model::{
     BulkClientModel, Inputs, InvalidBulkClientModel, Scores,
 };
-use cipherscore_engine::bulk::plan::{Plan, PlanError};
-use cipherscore_engine::bulk::program::ValidProgram;
+use cipherscore_engine::bulk::plan::PlanError;
+use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
 use thiserror::Error;
 
+use self::agreement::Evaluated;
+use self::forms::{BulkForm, Described, RowForm};
+pub use self::forms::{LeftOut, RowFormError, WantedForms};
 use crate::bins::Bins;
 use crate::invalid::InvalidModel;
 use crate::lower::{LowerError, RoundedOutput};
 use crate::ranges::{FeatureRange, RangesError};
-use crate::report::{CompileReport, FeatureColumns, NS_PER_PRODUCT, NS_PER_WORD};
+use crate::report::{CompileReport, FeatureColumns};
 use crate::trained::{Body, TrainedModel};
 
 /// How a model is compiled.
@@ -41,8 +44,13 @@ pub struct CompileOptions {
     pub max_error: f64,
     /// Whether replies hide an ensemble from the data owner. Linear models are never hidden.
     pub hide: bool,
-    /// log2 of the probability that any score of a ring batch is wrong.
+    /// log2 of the probability that any score of a ring batch, or of a row, is wrong.
     pub log2_p_fail: f64,
+    /// For how many rows at a time an ensemble is compiled.
+    pub forms: WantedForms,
+    /// Least R of the row form: tags are weighted by factors from 1 to R, and what bits that are none
+    /// tell of the trees' structure takes more rows the larger it is.
+    pub tag_factors: NonZeroU32,
 }
 
 impl Default for CompileOptions {
@@ -55,6 +63,8 @@ impl Default for CompileOptions {
             max_error: 1e-3,
             hide: true,
             log2_p_fail: -128.0,
+            forms: WantedForms::default(),
+            tag_factors: NonZeroU32::MIN,
         }
     }
 }
@@ -72,6 +82,8 @@ pub struct Compiled {
     pub model_id: ModelId,
     /// What was found out.
     pub report: CompileReport,
+    /// The form that was wanted and is not there.
+    pub left_out: Option<LeftOut>,
 }
 
 impl fmt::Debug for Compiled {
@@ -127,6 +139,20 @@ pub enum CompileError {
     /// No parameters fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A linear model for single rows.
+    #[error("a linear model has no form for single rows; compile it for bulk")]
+    LinearRows,
+    /// No row form, where nothing else is wanted.
+    #[error("no form for single rows: {0}")]
+    Rows(#[from] RowFormError),
+    /// Neither form, where either would do.
+    #[error("{bulk}; and no form for single rows: {rows}")]
+    NoForm {
+        /// Why there is no bulk form.
+        bulk: PlanError,
+        /// Why there is no row form.
+        rows: RowFormError,
+    },
     /// The zips.
     #[error(transparent)]
     Artifact(#[from] BulkArtifactError),
@@ -148,14 +174,17 @@ pub fn compile(model: &TrainedModel, options: &CompileOptions) -> Result<Compile
     parts.pack(model, options)
 }
 
-/// A model in the form that engine and data owner take.
+/// A model in the forms that engines and data owner take.
 struct Parts {
     kind: Kind,
     bins: Option<Bins>,
-    plan: Plan,
-    program: ValidProgram,
     inputs: Inputs,
     outputs: Vec<RoundedOutput>,
+    /// Largest difference that rounding makes, relative to what an output can be.
+    relative_error: f64,
+    bulk: Option<BulkForm>,
+    rows: Option<RowForm>,
+    left_out: Option<LeftOut>,
     data_owner_learns: Vec<String>,
 }
 
@@ -165,10 +194,6 @@ impl Parts {
         model: &TrainedModel,
         options: &CompileOptions,
     ) -> Result<Compiled, CompileError> {
-        if self.program.degree() == 0 {
-            // An error that is allowed to be as large as the outputs leaves nothing of them.
-            return Err(LowerError::Constant.into());
-        }
         let client_model = BulkClientModel {
             class_name: model.class_name.clone(),
             inputs: self.inputs.clone(),
@@ -180,36 +205,28 @@ impl Parts {
             },
         };
         client_model.validate()?;
-        let (specs, report) = (self.specs(options), self.report(model, options, &client_model));
-        let server_zip = BulkServerArtifact::zip(self.kind, &specs, &self.program)?;
+        let bulk = self.bulk.as_ref().map(|form| (form.specs(options), &form.program));
+        let rows = self.rows.as_ref().map(|form| (form.specs(), &form.program));
+        let report = self.report(model, options, &client_model);
+        let server_zip = CompiledServerArtifact::zip(
+            self.kind,
+            bulk.as_ref().map(|(specs, program)| (specs, *program)),
+            rows.as_ref().map(|(specs, program)| (specs, *program)),
+        )?;
         let model_id = ModelId::of(&server_zip);
-        let client = BulkClientArtifact {
+        let client = CompiledClientArtifact {
             kind: self.kind,
             model_id,
-            specs,
+            bulk: bulk.map(|(specs, _)| specs),
+            rows: rows.map(|(specs, _)| specs),
             model: client_model,
             report: report.for_data_owner().to_json(),
         };
         let client_zip = client.to_zip()?;
         let zips = [("client.zip", client_zip.as_slice()), ("server.zip", server_zip.as_slice())];
         let manifest = NativeManifest::of(self.kind, Some(model_id), zips).to_json();
-        Ok(Compiled { client_zip, server_zip, manifest, model_id, report })
-    }
-
-    fn specs(&self, options: &CompileOptions) -> BulkSpecs {
-        let (program, plan) = (self.program.program(), &self.plan);
-        BulkSpecs {
-            parameters: plan.parameters,
-            columns: program.columns,
-            outputs: u32::try_from(program.outputs.len()).expect("checked by the program"),
-            degree: plan.degree,
-            hidden: plan.hide,
-            reply_primes: plan.reply_primes,
-            log2_sigma_phase: plan.log2_sigma_phase,
-            // The exact one depends on the leaves, which a hidden model does not tell.
-            log2_p_fail: if plan.hide { options.log2_p_fail } else { plan.log2_failure },
-            security_bits: plan.parameters.security_bits(),
-        }
+        let left_out = self.left_out;
+        Ok(Compiled { client_zip, server_zip, manifest, model_id, report, left_out })
     }
 
     fn report(
@@ -218,35 +235,48 @@ impl Parts {
         options: &CompileOptions,
         client: &BulkClientModel,
     ) -> CompileReport {
-        let (specs, plan) = (self.specs(options), &self.plan);
         let calibration = options.calibration.as_deref();
-        let primes = f64::from(plan.parameters.primes);
-        #[allow(clippy::cast_precision_loss, reason = "at most a few millions")]
-        let products = plan.ring_products as f64;
-        let ns = products * NS_PER_PRODUCT + f64::from(specs.columns) * NS_PER_WORD;
+        let rows = self.rows.as_ref();
+        let program = self.bulk.as_ref().map(|form| Evaluated::Bulk(&form.program));
+        let program =
+            program.or(rows.map(|form| Evaluated::Rows(&form.program, &form.plan.parameters)));
+        let agreement = calibration
+            .zip(program)
+            .map(|(rows, program)| agreement::of(model, client, program, rows));
+        let described = self.described(options);
         CompileReport {
             class_name: model.class_name.clone(),
             kind: self.kind,
             bins: self.bins,
             features: self.feature_columns(),
-            columns: specs.columns,
-            outputs: specs.outputs,
-            degree: specs.degree,
-            hidden: specs.hidden,
-            ring_dimension: plan.parameters.ring_dimension,
-            primes: plan.parameters.primes,
-            reply_primes: plan.reply_primes,
-            plaintext_modulus: plan.parameters.plaintext_modulus,
-            security_bits: specs.security_bits,
-            log2_p_fail: specs.log2_p_fail,
-            upload_bytes_per_row: plan.upload_bytes_per_row,
-            reply_bytes_per_row: plan.reply_bytes_per_row,
-            microseconds_per_row: ns * primes / 1000.0,
+            columns: u32::try_from(self.inputs.columns()).unwrap_or(u32::MAX),
+            outputs: u32::try_from(self.outputs.len()).unwrap_or(u32::MAX),
+            degree: described.degree,
+            hidden: described.hidden,
+            ring_dimension: described.ring_dimension,
+            primes: described.primes,
+            reply_primes: described.reply_primes,
+            plaintext_modulus: described.plaintext_modulus,
+            security_bits: described.security_bits,
+            log2_p_fail: described.log2_p_fail,
+            upload_bytes_per_row: described.upload_bytes_per_row,
+            reply_bytes_per_row: described.reply_bytes_per_row,
+            microseconds_per_row: described.microseconds_per_row,
             raw_error: self.outputs.iter().map(|output| output.error).collect(),
-            relative_error: plan.max_error,
-            agreement: calibration.map(|rows| agreement::of(model, client, &self.program, rows)),
+            relative_error: self.relative_error,
+            agreement,
             data_owner_learns: self.data_owner_learns.clone(),
-            noise_bits: plan.noise_bits.clone(),
+            noise_bits: described.noise_bits,
+            rows: rows.map(RowForm::report),
+        }
+    }
+
+    /// Of the bulk form; where there is none, of the row form.
+    fn described(&self, options: &CompileOptions) -> Described {
+        match (&self.bulk, &self.rows) {
+            (Some(bulk), _) => bulk.described(options),
+            (None, Some(rows)) => rows.described(),
+            (None, None) => Described::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 use cipherscore_engine::artifact::Kind;
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
 use cipherscore_engine::model::ScoreKind;
 
 use super::*;
@@ -225,4 +226,97 @@ fn a_picture_is_well_formed() {
         assert!(tag.matches('"').count() % 2 == 0, "{tag}");
     }
     assert!(open.is_empty(), "{open:?}");
+}
+
+/// A path of so many features, with a leaf beside each of its nodes.
+fn chain(length: u32, rows: &[Vec<f64>]) -> TrainedModel {
+    let mut nodes = Vec::new();
+    for feature in 0..length {
+        let values = ValueSet(vec![(f64::NEG_INFINITY, 50.0 + f64::from(feature))]);
+        let (inside, outside) = (2 * feature + 1, 2 * feature + 2);
+        nodes.push(TreeNode::Split { feature, values, missing_inside: true, inside, outside });
+        nodes.push(TreeNode::Leaf(vec![(0, f64::from(feature % 5) - 2.0)]));
+    }
+    nodes.push(TreeNode::Leaf(vec![(0, 7.0)]));
+    let model = classifier(1, 1, rows);
+    TrainedModel {
+        body: Body::Ensemble(Ensemble { base: vec![0.0], trees: vec![Tree { nodes }] }),
+        ..model
+    }
+}
+
+fn forms(compiled: &Compiled) -> (bool, bool) {
+    let server = CompiledServerArtifact::open(&compiled.server_zip).unwrap();
+    let client = CompiledClientArtifact::open(&compiled.client_zip).unwrap();
+    let of_server = (server.bulk.is_some(), server.rows.is_some());
+    assert_eq!(of_server, (client.bulk.is_some(), client.rows.is_some()));
+    assert_eq!(of_server.1, compiled.report.rows.is_some());
+    of_server
+}
+
+#[test]
+fn an_ensemble_has_the_forms_that_are_wanted() {
+    let rows = rows(400, 6);
+    let model = classifier(20, 3, &rows);
+    for (wanted, found) in [
+        (WantedForms::Bulk, (true, false)),
+        (WantedForms::Rows, (false, true)),
+        (WantedForms::Both, (true, true)),
+    ] {
+        let compiled = compile(&model, &CompileOptions { forms: wanted, ..with_rows(&rows) });
+        let compiled = compiled.unwrap();
+        assert_eq!((forms(&compiled), compiled.left_out.as_ref()), (found, None));
+        assert!(compiled.report.relative_error <= 1e-3);
+        let agreement = compiled.report.agreement.unwrap();
+        assert_eq!((agreement.rows, agreement.refused), (400, 0));
+        assert!(agreement.largest_difference <= compiled.report.raw_error[0] / 4.0 + 1e-12);
+    }
+}
+
+/// A path of more features than a polynomial may have, and more leaves than a row is worth.
+#[test]
+fn a_model_that_fits_one_form_has_that_one() {
+    let rows = rows(100, 20);
+    let both = |model: &TrainedModel| {
+        let options =
+            CompileOptions { bins: Bins::Used, forms: WantedForms::Both, ..with_rows(&rows) };
+        compile(model, &options).unwrap()
+    };
+    let deep = both(&chain(20, &rows));
+    assert_eq!(forms(&deep), (false, true));
+    let left_out = deep.left_out.unwrap();
+    assert!(left_out.form == "bulk" && left_out.reason.contains("degree"), "{left_out}");
+    // The same as if the other form had not been asked for.
+    let options = CompileOptions { bins: Bins::Used, forms: WantedForms::Rows, ..with_rows(&rows) };
+    let alone = compile(&chain(20, &rows), &options).unwrap();
+    assert_eq!((alone.server_zip, alone.client_zip), (deep.server_zip, deep.client_zip));
+
+    let long = compile(
+        &chain(20, &rows),
+        &CompileOptions { tag_factors: NonZeroU32::new(13).unwrap(), ..options },
+    );
+    let refused = long.unwrap_err().to_string();
+    assert!(refused.contains("no form for single rows: a path of 2"), "{refused}");
+}
+
+#[test]
+fn a_linear_model_has_the_bulk_form_only() {
+    let complete: Vec<_> = rows(500, 3).into_iter().filter(|row| !row[2].is_nan()).collect();
+    let of = |forms| compile(&linear(), &CompileOptions { forms, ..with_rows(&complete) });
+    assert_eq!(of(WantedForms::Bulk).unwrap(), of(WantedForms::Both).unwrap());
+    let refused = of(WantedForms::Rows).unwrap_err().to_string();
+    assert!(refused.contains("linear model has no form for single rows"), "{refused}");
+}
+
+/// The public part does not tell how many leaves there are beyond their class.
+#[test]
+fn sizes_of_rows_are_classes() {
+    let rows = rows(400, 6);
+    for trees in [17, 18] {
+        let options = CompileOptions { forms: WantedForms::Rows, ..with_rows(&rows) };
+        let report = compile(&classifier(trees, 3, &rows), &options).unwrap().report.rows.unwrap();
+        assert_eq!(report.regions[0].trees, 18);
+        let outputs = usize::try_from(report.regions[0].outputs).unwrap();
+        assert_eq!(cipherscore_engine::rows::plan::outputs_class(outputs), outputs);
+    }
 }

@@ -26,15 +26,24 @@ pub(crate) struct FeatureColumns {
 }
 
 /// A column or its complement.
-type Literal = (AtomSet, bool);
+pub(crate) type Literal = (AtomSet, bool);
 
 /// `x < cut` in atoms: how many numeric atoms, and whether what is missing is inside.
 type Threshold = (u32, bool);
 
+/// The one of a set of so many atoms and its complement that holds atom 0, and whether it is the
+/// complement.
+pub(crate) fn canonical(set: &AtomSet, atoms: u32) -> Literal {
+    match set.contains(0) {
+        true => (set.clone(), false),
+        false => (set.complement(atoms), true),
+    }
+}
+
 impl FeatureColumns {
-    /// Columns of which all the needed sets can be made.
-    pub(crate) fn of(atoms: &Atoms, needed: &BTreeSet<AtomSet>) -> Self {
-        let mut columns = Self { atoms: atoms.len(), sets: BTreeSet::new() };
+    /// Columns of which all the needed sets can be made, and the given ones, which hold atom 0.
+    pub(crate) fn of(atoms: &Atoms, given: BTreeSet<AtomSet>, needed: &BTreeSet<AtomSet>) -> Self {
+        let mut columns = Self { atoms: atoms.len(), sets: given };
         let (thresholds, others): (Vec<_>, Vec<_>) =
             needed.iter().partition(|set| columns.threshold(set).is_some());
         for set in thresholds {
@@ -60,12 +69,8 @@ impl FeatureColumns {
         self.sets.iter()
     }
 
-    /// The one of a set and its complement that holds atom 0, and whether it is the complement.
     fn canonical(&self, set: &AtomSet) -> Literal {
-        match set.contains(0) {
-            true => (set.clone(), false),
-            false => (set.complement(self.atoms), true),
-        }
+        canonical(set, self.atoms)
     }
 
     /// What a canonical set is as a threshold.
@@ -216,7 +221,7 @@ mod tests {
     }
 
     fn check(atoms: &Atoms, needed: &BTreeSet<AtomSet>) {
-        let columns = FeatureColumns::of(atoms, needed);
+        let columns = FeatureColumns::of(atoms, BTreeSet::new(), needed);
         for set in needed {
             let (constant, terms) = columns.combination(set).unwrap();
             assert!((0..=1).contains(&constant) && (1..=2).contains(&terms.len()));
@@ -235,9 +240,9 @@ mod tests {
         let atoms = Atoms { cuts: vec![1.0, 2.0, 3.0] };
         // x < 1, 1 <= x < 2, 2 <= x < 3, the rest with what is missing.
         let needed: BTreeSet<_> = [0b00001, 0b00010, 0b00100, 0b11000].map(|s| set(s, 5)).into();
-        assert_eq!(FeatureColumns::of(&atoms, &needed).sets.len(), 3);
+        assert_eq!(FeatureColumns::of(&atoms, BTreeSet::new(), &needed).sets.len(), 3);
         // The same, where the middle takes what is missing: a difference of nested thresholds.
         let needed: BTreeSet<_> = [0b00001, 0b10010, 0b01100].map(|s| set(s, 5)).into();
-        assert_eq!(FeatureColumns::of(&atoms, &needed).sets.len(), 2);
+        assert_eq!(FeatureColumns::of(&atoms, BTreeSet::new(), &needed).sets.len(), 2);
     }
 }

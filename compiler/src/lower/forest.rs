@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::LowerError;
 use super::atoms::{AtomSet, Atoms};
-use crate::trained::{Ensemble, Tree, TreeNode};
-
-/// Longest path that is followed, conditions that turn out to be none included.
-pub(crate) const MAX_DEPTH: usize = 2048;
+use super::walk::{Growth, Walk, parts};
+use crate::trained::{Ensemble, TreeNode};
 
 /// Position of a shape in a [`Forest`].
 pub(crate) type ShapeId = usize;
@@ -56,22 +54,20 @@ pub(crate) struct Forest {
 impl Forest {
     /// Reads the trees of a valid model.
     pub(crate) fn of(ensemble: &Ensemble, features: usize) -> Result<Self, LowerError> {
+        let atoms = atoms(ensemble, features);
         let mut forest = Self {
-            atoms: atoms(ensemble, features),
+            atoms: Vec::new(),
             shapes: Vec::new(),
             uses: Vec::new(),
             roots: Vec::new(),
             index: HashMap::new(),
         };
-        for tree in &ensemble.trees {
-            for output in outputs(tree) {
-                let mut walk = Walk { forest: &mut forest, tree, output, allowed: BTreeMap::new() };
-                let shape = walk.shape(0, 0)?;
-                let range = forest.range(shape);
-                forest.roots.push(Root { output: output as usize, shape, range });
-            }
+        for (tree, output) in parts(ensemble) {
+            let shape = Walk::new(&atoms, tree, output, &mut forest).root()?;
+            let range = forest.range(shape);
+            forest.roots.push(Root { output: output as usize, shape, range });
         }
-        Ok(forest)
+        Ok(Self { atoms, ..forest })
     }
 
     fn intern(&mut self, shape: Shape) -> ShapeId {
@@ -88,30 +84,6 @@ impl Forest {
         self.shapes.push(shape);
         self.uses.push(uses);
         id
-    }
-
-    /// One of two shapes by a feature's atoms. A child that splits on the same feature gives its
-    /// own pieces, pieces with one child become one.
-    fn split(&mut self, feature: usize, sides: [(AtomSet, ShapeId); 2]) -> ShapeId {
-        let mut by_child: BTreeMap<ShapeId, AtomSet> = BTreeMap::new();
-        let mut add = |child, set: &AtomSet| {
-            let piece = by_child.entry(child).or_insert_with(|| AtomSet::of([]));
-            *piece = piece.union(set);
-        };
-        for (set, child) in &sides {
-            match &self.shapes[*child] {
-                Shape::Split { feature: same, pieces } if *same == feature => {
-                    pieces.iter().for_each(|(piece, child)| add(*child, piece));
-                }
-                _ => add(*child, set),
-            }
-        }
-        let mut pieces: Vec<_> = by_child.into_iter().map(|(child, set)| (set, child)).collect();
-        pieces.sort();
-        match pieces.as_slice() {
-            [(_, child)] => *child,
-            _ => self.intern(Shape::Split { feature, pieces }),
-        }
     }
 
     /// Smallest and largest leaf below a shape; all of them are reachable.
@@ -157,6 +129,36 @@ impl Forest {
     }
 }
 
+impl Growth for Forest {
+    fn leaf(&mut self, value: f64) -> ShapeId {
+        self.intern(Shape::Leaf(value.to_bits()))
+    }
+
+    /// One of two shapes by a feature's atoms. A child that splits on the same feature gives its
+    /// own pieces, pieces with one child become one.
+    fn split(&mut self, feature: usize, _set: &AtomSet, sides: [(AtomSet, ShapeId); 2]) -> ShapeId {
+        let mut by_child: BTreeMap<ShapeId, AtomSet> = BTreeMap::new();
+        let mut add = |child, set: &AtomSet| {
+            let piece = by_child.entry(child).or_insert_with(|| AtomSet::of([]));
+            *piece = piece.union(set);
+        };
+        for (set, child) in &sides {
+            match &self.shapes[*child] {
+                Shape::Split { feature: same, pieces } if *same == feature => {
+                    pieces.iter().for_each(|(piece, child)| add(*child, piece));
+                }
+                _ => add(*child, set),
+            }
+        }
+        let mut pieces: Vec<_> = by_child.into_iter().map(|(child, set)| (set, child)).collect();
+        pieces.sort();
+        match pieces.as_slice() {
+            [(_, child)] => *child,
+            _ => self.intern(Shape::Split { feature, pieces }),
+        }
+    }
+}
+
 /// Cuts of each feature.
 fn atoms(ensemble: &Ensemble, features: usize) -> Vec<Atoms> {
     let mut sets = vec![Vec::new(); features];
@@ -166,62 +168,4 @@ fn atoms(ensemble: &Ensemble, features: usize) -> Vec<Atoms> {
         }
     }
     sets.into_iter().map(|sets| Atoms::of(sets.into_iter())).collect()
-}
-
-/// Outputs that a tree adds to.
-fn outputs(tree: &Tree) -> BTreeSet<u32> {
-    let leaves = tree.nodes.iter().filter_map(|node| match node {
-        TreeNode::Leaf(values) => Some(values),
-        TreeNode::Split { .. } => None,
-    });
-    leaves.flatten().map(|&(output, _)| output).collect()
-}
-
-/// A way down one tree, for one output.
-struct Walk<'a> {
-    forest: &'a mut Forest,
-    tree: &'a Tree,
-    output: u32,
-    /// Atoms that get here, of each feature that was looked at.
-    allowed: BTreeMap<usize, AtomSet>,
-}
-
-impl Walk<'_> {
-    fn shape(&mut self, node: u32, depth: usize) -> Result<ShapeId, LowerError> {
-        if depth > MAX_DEPTH {
-            return Err(LowerError::TooDeep);
-        }
-        match &self.tree.nodes[node as usize] {
-            TreeNode::Leaf(values) => {
-                let value = values.iter().find(|(output, _)| *output == self.output);
-                // Adding zero makes a negative zero positive.
-                let value = value.map_or(0.0, |(_, value)| *value) + 0.0;
-                Ok(self.forest.intern(Shape::Leaf(value.to_bits())))
-            }
-            TreeNode::Split { feature, values, missing_inside, inside, outside } => {
-                let feature = *feature as usize;
-                let atoms = &self.forest.atoms[feature];
-                let set = atoms.set(values, *missing_inside);
-                let before = self.allowed.get(&feature).cloned();
-                let here = before.clone().unwrap_or_else(|| AtomSet::all(atoms.len()));
-                let sides = [(here.intersection(&set), *inside), (here.without(&set), *outside)];
-                let shape = match sides.each_ref().map(|(set, _)| set.is_empty()) {
-                    [true, _] => self.shape(*outside, depth + 1)?,
-                    [_, true] => self.shape(*inside, depth + 1)?,
-                    _ => {
-                        let [first, second] = sides.map(|(set, child)| {
-                            self.allowed.insert(feature, set.clone());
-                            self.shape(child, depth + 1).map(|shape| (set, shape))
-                        });
-                        self.forest.split(feature, [first?, second?])
-                    }
-                };
-                match before {
-                    Some(before) => self.allowed.insert(feature, before),
-                    None => self.allowed.remove(&feature),
-                };
-                Ok(shape)
-            }
-        }
-    }
 }

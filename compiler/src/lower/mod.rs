@@ -5,8 +5,11 @@ mod columns;
 mod emit;
 mod forest;
 mod leaves;
+mod paths;
+mod row_trees;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::BTreeSet;
 
@@ -14,12 +17,16 @@ use cipherscore_engine::bulk::client_model::{Predicate, PredicateFeature, Predic
 use cipherscore_engine::bulk::program::Program;
 use thiserror::Error;
 
+use crate::stream::{Purpose, Stream};
 use crate::trained::{Ensemble, Feature, ValueSet};
 use atoms::{AtomSet, Atoms};
 use columns::{FeatureColumns, Indicators, needed};
 use emit::Emitter;
-use forest::{Forest, MAX_DEPTH};
+use forest::Forest;
 pub(crate) use leaves::{RoundedOutput, Rounding};
+use paths::Paths;
+pub(crate) use row_trees::RowTrees;
+use walk::MAX_DEPTH;
 
 /// Why a model cannot be lowered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -69,11 +76,28 @@ impl Column {
     }
 }
 
+/// What an ensemble is lowered to. All that is wanted has the same columns: data owners who saw
+/// two lists of them would know what is in both for real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// Polynomials, for the bulk engine.
+    polynomials: bool,
+    /// Paths, for the row engine.
+    paths: bool,
+}
+
+impl Targets {
+    pub(crate) const POLYNOMIALS: Self = Self { polynomials: true, paths: false };
+    pub(crate) const PATHS: Self = Self { polynomials: false, paths: true };
+    pub(crate) const BOTH: Self = Self { polynomials: true, paths: true };
+}
+
 /// An ensemble whose leaves are not rounded yet.
 #[derive(Debug)]
 pub(crate) struct Lowered {
     forest: Forest,
     indicators: Indicators,
+    rows: Option<RowTrees>,
     base: Vec<f64>,
     /// In the order of the upload.
     pub(crate) columns: Vec<Column>,
@@ -84,18 +108,26 @@ impl Lowered {
     pub(crate) fn of(
         ensemble: &Ensemble,
         features: usize,
+        targets: Targets,
         decoys: impl FnOnce(&[Column]) -> Vec<Column>,
     ) -> Result<Self, LowerError> {
         let forest = Forest::of(ensemble, features)?;
-        let needed = needed(&forest);
+        let mut needed = needed(&forest);
         if needed.iter().all(BTreeSet::is_empty) {
             return Err(LowerError::Constant);
         }
+        if !targets.polynomials {
+            needed.iter_mut().for_each(BTreeSet::clear);
+        }
+        let paths = targets.paths.then(|| Paths::of(ensemble, &forest.atoms)).transpose()?;
+        let none = || vec![BTreeSet::new(); features];
+        let splits = paths.as_ref().map_or_else(none, |paths| paths.sets(features));
         let of_features: Vec<_> = forest
             .atoms
             .iter()
+            .zip(splits)
             .zip(&needed)
-            .map(|(atoms, needed)| FeatureColumns::of(atoms, needed))
+            .map(|((atoms, splits), needed)| FeatureColumns::of(atoms, splits, needed))
             .collect();
         let real = of_features.iter().enumerate().flat_map(|(feature, columns)| {
             let atoms = &forest.atoms[feature];
@@ -111,7 +143,14 @@ impl Lowered {
             u32::try_from(position).expect("fewer columns than memory")
         };
         let indicators = Indicators::of(&of_features, &needed, position);
-        Ok(Self { forest, indicators, base: ensemble.base.clone(), columns })
+        let rows = paths.map(|paths| {
+            let columns: Vec<u32> =
+                paths.predicates.iter().map(|(feature, set)| position(*feature, set)).collect();
+            let mut stream = Stream::of(ensemble, Purpose::Padding);
+            let column = |predicate: usize| columns[predicate];
+            RowTrees::of(&paths, ensemble.base.len(), column, &mut stream)
+        });
+        Ok(Self { forest, indicators, rows, base: ensemble.base.clone(), columns })
     }
 
     /// Largest raw output less the smallest, of each output.
@@ -129,6 +168,11 @@ impl Lowered {
         let columns = u32::try_from(self.columns.len()).expect("fewer columns than memory");
         let leaf = |root, value| rounding.leaf(root, value);
         Emitter::program(&self.forest, &self.indicators, columns, self.base.len(), leaf)
+    }
+
+    /// The trees for the row engine, if they are wanted.
+    pub(crate) fn rows(&self) -> Option<&RowTrees> {
+        self.rows.as_ref()
     }
 
     /// What the data owner computes for each column. Cuts are those of the columns, and no others.

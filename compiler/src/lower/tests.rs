@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use cipherscore_engine::bulk::program::{ColumnSum, Node};
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_engine::rows::parameters::{FloodWidth, RowKeyParameters, RowParameters};
+use cipherscore_engine::rows::plan::RowShape;
+use cipherscore_engine::rows::program::{PathEdge, PathLeaf};
 use proptest::prelude::*;
 
 use super::*;
@@ -85,13 +88,14 @@ fn check(model: &TrainedModel, rows: &[Vec<f64>], scale: f64) -> Option<Program>
     model.validate().unwrap();
     let Body::Ensemble(ensemble) = &model.body else { unreachable!() };
     let outputs = ensemble.base.len();
-    let lowered = match Lowered::of(ensemble, model.features.len(), |_| vec![]) {
-        Ok(lowered) => lowered,
-        Err(error) => {
-            assert_eq!(error, LowerError::Constant);
-            return None;
-        }
-    };
+    let lowered =
+        match Lowered::of(ensemble, model.features.len(), Targets::POLYNOMIALS, |_| vec![]) {
+            Ok(lowered) => lowered,
+            Err(error) => {
+                assert_eq!(error, LowerError::Constant);
+                return None;
+            }
+        };
     let rounding = lowered.round(&vec![scale; outputs]);
     let program = lowered.program(&rounding);
     let predicates = lowered.predicates(&model.features);
@@ -119,9 +123,62 @@ fn check(model: &TrainedModel, rows: &[Vec<f64>], scale: f64) -> Option<Program>
             assert!((raw - decoded).abs() <= output.error + 1e-9, "{raw} {decoded}");
         }
     }
+    check_paths(model, rows, scale);
     let path = |tree: &Tree| distinct_features(tree, 0, &BTreeSet::new());
     assert!(degree(&program) <= ensemble.trees.iter().map(path).max().unwrap_or(0));
     Some(program)
+}
+
+/// A row program's parameters, as far as it is checked against them.
+fn row_parameters(shape: RowShape) -> RowParameters {
+    let RowShape { columns, regions, .. } = shape;
+    RowParameters {
+        keys: RowKeyParameters { ring_dimension: 8192, primes: 3, steps: vec![] },
+        tag_modulus: 251,
+        value_modulus: 1_000_003,
+        tag_factors: 1,
+        columns,
+        group_columns: 1,
+        regions,
+        flood: [FloodWidth { factor: 1, bits: 0 }; 2],
+        hide: 45,
+        word_bits: 40,
+    }
+}
+
+/// Lowers the model to paths as well. Every row has the integers of its polynomials, and bits that no
+/// row has reach one leaf of each tree.
+fn check_paths(model: &TrainedModel, rows: &[Vec<f64>], scale: f64) {
+    let Body::Ensemble(ensemble) = &model.body else { unreachable!() };
+    let outputs = ensemble.base.len();
+    let features = model.features.len();
+    let lowered = Lowered::of(ensemble, features, Targets::BOTH, |_| vec![]).unwrap();
+    let rounding = lowered.round(&vec![scale; outputs]);
+    let program = lowered.program(&rounding);
+    let columns = program.columns;
+    let trees = lowered.rows().unwrap();
+    let parameters = row_parameters(trees.shape(columns));
+    let centre = parameters.value_centre();
+    let paths = trees.program(&rounding, columns, centre);
+    let edges = paths.leaves().map(|leaf| leaf.path.len()).max();
+    assert_eq!(
+        edges.map(|edges| u32::try_from(edges).unwrap()),
+        Some(trees.shape(columns).longest_path)
+    );
+    let paths = paths.validate(&parameters).unwrap();
+    let predicates = lowered.predicates(&model.features);
+    for (position, row) in rows.iter().enumerate() {
+        let atoms = predicates.atoms(row).unwrap();
+        let bit = |p: &Predicate| p.contains(atoms[p.feature as usize]);
+        let mut bits: Vec<bool> = predicates.columns.iter().map(bit).collect();
+        let integers: Vec<i64> = bits.iter().map(|&bit| i64::from(bit)).collect();
+        let sums = paths.interpret(&bits).unwrap();
+        let sums: Vec<i64> = sums.iter().map(|sum| sum - centre).collect();
+        assert_eq!(sums, evaluate(&program, &integers), "{row:?}");
+        let flipped = position % bits.len();
+        bits[flipped] = !bits[flipped];
+        paths.interpret(&bits).unwrap();
+    }
 }
 
 fn tree_outputs(tree: &Tree) -> BTreeSet<u32> {
@@ -266,4 +323,51 @@ fn a_model_that_does_not_depend_on_its_features_is_refused() {
     let same = split(0, ValueSet(vec![(LOW, 1.0)]), true, leaf(1.0), leaf(1.0));
     let ensemble = Ensemble { base: vec![0.0], trees: vec![tree(&same)] };
     assert!(check(&model(ensemble, 3), &[], 1.0).is_none());
+}
+
+/// Numbers of trees and leaves are classes, and what is added changes no sum.
+#[test]
+fn sizes_are_padded_to_classes() {
+    let below = |t: f64| ValueSet(vec![(LOW, t)]);
+    let grow = |at: usize| {
+        let t = |shift: usize| below(f64::from(u32::try_from((at + shift) % 7).unwrap()));
+        let inner = split(1, t(1), true, leaf(1.0), leaf(at as f64 / 3.0));
+        let inner = split(2, t(2), false, inner, leaf(-2.0));
+        tree(&split(0, t(0), at.is_multiple_of(2), inner, leaf(4.5)))
+    };
+    let ensemble = Ensemble { base: vec![0.0], trees: (0..21).map(grow).collect() };
+    let model = model(ensemble, 3);
+    check(&model, &all_rows(), 8.0);
+    let Body::Ensemble(ensemble) = &model.body else { unreachable!() };
+    let lowered = Lowered::of(ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    let shape = lowered.rows().unwrap().shape(9);
+    // 21 trees are 22, and 88 leaves with 8 canaries are 96.
+    assert_eq!((shape.regions[0].trees, shape.regions[0].outputs), (22, 88));
+    let program = lowered.rows().unwrap().program(&lowered.round(&[8.0]), 9, 0);
+    let both_ways = |leaf: &&PathLeaf| {
+        let opposite =
+            |a: &PathEdge| leaf.path.iter().any(|b| a.column == b.column && a.wanted != b.wanted);
+        leaf.path.iter().any(opposite)
+    };
+    let padding = program.leaves().filter(both_ways).count();
+    let real: usize = program.leaves().count() - padding;
+    assert!(real <= 88 && padding < 12, "{real} {padding}");
+    // Shorter paths than the longest become longer.
+    assert_eq!(shape.longest_path, 3);
+    let again = Lowered::of(ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    assert_eq!(again.rows().unwrap().program(&again.round(&[8.0]), 9, 0), program);
+}
+
+/// An output that no row changes takes a tree that adds nothing.
+#[test]
+fn constant_outputs_have_a_tree() {
+    let below = |t: f64| ValueSet(vec![(LOW, t)]);
+    let leaf = |value: f64| Grown::Leaf(vec![(0, value), (1, 3.0)]);
+    let trees = vec![tree(&split(0, below(1.0), true, leaf(1.0), leaf(2.0)))];
+    let ensemble = Ensemble { base: vec![0.0, 0.0], trees };
+    check(&model(ensemble.clone(), 3), &all_rows(), 4.0).unwrap();
+    let lowered = Lowered::of(&ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    let trees: Vec<_> =
+        lowered.rows().unwrap().shape(1).regions.iter().map(|region| region.trees).collect();
+    assert_eq!(trees, [1, 1]);
 }

@@ -3,6 +3,7 @@
 mod picture;
 
 use cipherscore_engine::artifact::Kind;
+use cipherscore_engine::rows::parameters::OutputRegion;
 use serde::{Deserialize, Serialize};
 
 use crate::bins::Bins;
@@ -13,7 +14,9 @@ pub const NS_PER_PRODUCT: f64 = 0.8;
 /// Time of one word of a column, in nanoseconds: its mask expanded, its body unpacked and checked.
 pub const NS_PER_WORD: f64 = 2.0;
 
-/// Facts about a compiled model. Nothing in it is more than the data owner may know; `noise_bits`,
+/// Facts about a compiled model: of its bulk form, where it has one, and of its row form. Without a
+/// bulk form, what there is to say of ciphertexts is the row form's, whose degree is 1, and whose
+/// replies are of words and have 0 primes. Nothing in it is more than the data owner may know; `noise_bits`,
 /// which is left out of `client.zip`, is for the model owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +66,45 @@ pub struct CompileReport {
     /// log2 of the standard deviation of the noise that the monomials of degree 1, 2, ... have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noise_bits: Vec<f64>,
+    /// The row form, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowReport>,
+}
+
+/// Facts about the row form. All of it is public, or follows from what is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowReport {
+    /// Leaves and trees of each raw output, padded.
+    pub regions: Vec<OutputRegion>,
+    /// N.
+    pub ring_dimension: u32,
+    /// k, 51 bits each.
+    pub primes: u32,
+    /// Of each step of the expansion: digits into which a residue is cut.
+    pub digits: Vec<u32>,
+    /// c: columns of one expanded ciphertext.
+    pub group_columns: u32,
+    /// t1.
+    pub tag_modulus: u32,
+    /// R.
+    pub tag_factors: u32,
+    /// t2.
+    pub value_modulus: u64,
+    /// Bits by which replies hide the model.
+    pub hide_bits: u32,
+    /// log2 of the work of the best known attack on a ciphertext.
+    pub security_bits: u32,
+    /// log2 of the probability that a row's scores are wrong, at most.
+    pub log2_p_fail: f64,
+    /// Of a row on one thread with AVX-512-IFMA, about; twice as many without.
+    pub milliseconds: f64,
+    /// Of a row.
+    pub upload_bytes: u64,
+    /// Of a row.
+    pub reply_bytes: u64,
+    /// Of the evaluation key, which travels once.
+    pub key_bytes: u64,
 }
 
 /// Columns of one feature.
@@ -120,7 +162,7 @@ impl CompileReport {
 
     /// Bits of the modulus that noise may use: half of it.
     fn available_bits(&self) -> f64 {
-        f64::from(self.primes) * f64::from(cipherscore_engine::bulk::parameters::WORD_BITS) - 1.0
+        f64::from(self.primes) * f64::from(cipherscore_engine::rlwe::primes::WORD_BITS) - 1.0
     }
 
     /// A picture: noise by degree against what the modulus has room for, and bytes of a row.
@@ -156,6 +198,16 @@ pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
     };
     let always = "number of columns, degree, sizes and timing";
     [thresholds, replies, always].map(str::to_owned).into()
+}
+
+/// What the data owner can learn of an ensemble beside [`ensemble_secrets`], where it has the row
+/// form.
+pub(crate) fn row_secrets() -> Vec<String> {
+    let sizes = "numbers of trees and of leaves of each raw output, to one part in eight; a bound of \
+                 the longest path; the time of a row, and from it about how many columns are used";
+    let rows = "from single rows, if it sends honest bits, noise and keys, no more than their exact \
+                scores; whoever does not can extract the trees";
+    [sizes, rows].map(str::to_owned).into()
 }
 
 /// What the data owner of a linear model can learn, in sentences.

@@ -7,3 +7,4 @@ mod answers;
 mod bounds;
 mod cases;
 mod owner;
+mod rows;

@@ -17,6 +17,10 @@ pub mod names {
     pub const CIRCUIT: &str = "circuit.bin";
     /// Polynomials of the bulk engine, in our format.
     pub const PROGRAM: &str = "program.bin";
+    /// Paths of the row engine, in our format.
+    pub const ROW_PROGRAM: &str = "rows.bin";
+    /// Parameters of the row engine ([`RowSpecs`](crate::rows::artifact::RowSpecs)).
+    pub const ROW_SPECS: &str = "rows.specs.json";
     /// Predicates and scores of the bulk engine ([`BulkClientModel`](crate::bulk::client_model)).
     pub const CLIENT_MODEL: &str = "processing.json";
     /// What the compiler found out about the model.

@@ -29,8 +29,8 @@
 
 use zeroize::Zeroizing;
 
-use super::ring::PrimeRing;
-use super::sampling::NoiseStream;
+use crate::rlwe::prime_ring::PrimeRing;
+use crate::rlwe::sampling::NoiseStream;
 
 /// After Q released coefficients, an observer's advantage is at most sqrt(Q) / 2 times 2^-45.
 pub const HIDING_BITS: u32 = 45;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::bulk::parameters::{Packing, Parameters};
     use crate::bulk::ring::Ring;
-    use crate::bulk::sampling::Noise;
+    use crate::rlwe::sampling::Noise;
 
     /// The coefficients of a flood, from two primes.
     fn drawn(bits: u32) -> Vec<i128> {

@@ -7,9 +7,10 @@
 //! With rows in slots all N points are there. With rows in coefficients the words of other rows
 //! are left out: in columns, and in component 0 of a reply.
 
-use super::mask::SEED_BYTES;
-use super::parameters::{BLOCK_POINTS, Packing, Parameters};
-use super::words::packed_len;
+use super::parameters::{Packing, Parameters};
+use crate::rlwe::mask::SEED_BYTES;
+use crate::rlwe::primes::BLOCK_POINTS;
+use crate::rlwe::words::packed_len;
 
 /// Rows of each ring batch: N in all but the last.
 pub fn ring_batch_rows(parameters: &Parameters, rows: usize) -> impl Iterator<Item = usize> {

@@ -1,7 +1,7 @@
 //! From residues modulo primes to the centred integer, modulo t: the last step of decryption.
 
-use super::montgomery::Montgomery;
 use super::parameters::Parameters;
+use crate::rlwe::montgomery::Montgomery;
 
 /// The first primes p_0 .. p_(r-1) of some parameters, and t.
 ///
@@ -46,7 +46,7 @@ impl Lift {
     /// The centred integer that `residues` stand for, one of each prime, times the primes that are
     /// not there, modulo t.
     pub(super) fn lift(&self, residues: impl IntoIterator<Item = u64>) -> u64 {
-        let mut digits = [0; super::parameters::PRIMES.len()];
+        let mut digits = [0; crate::rlwe::primes::PRIMES.len()];
         let mut negative = false;
         let mut value = 0;
         let residues = residues.into_iter().zip(&self.primes).zip(&self.inverses);

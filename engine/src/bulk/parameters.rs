@@ -4,25 +4,7 @@ use serde::{Deserialize, Serialize};
 use tfhe_ntt::prime::is_prime64;
 use thiserror::Error;
 
-/// Primes, the first of which make up the ciphertext modulus. Each is 1 modulo 2^16, so that one
-/// list serves all rings, and between 2^51 - 2^23 and 2^51: below what AVX-512-IFMA multiplies, and
-/// so close to it that one of 2^28 masks is rejected.
-pub const PRIMES: [u64; 8] = [
-    0x7_ffff_fffe_0001,
-    0x7_ffff_ffdd_0001,
-    0x7_ffff_ffd2_0001,
-    0x7_ffff_ffd1_0001,
-    0x7_ffff_ffc6_0001,
-    0x7_ffff_ffbd_0001,
-    0x7_ffff_ff9c_0001,
-    0x7_ffff_ff90_0001,
-];
-
-/// Bits of a word of a ciphertext.
-pub const WORD_BITS: u32 = 51;
-
-/// Evaluation points, or coefficients, of a block.
-pub const BLOCK_POINTS: usize = 256;
+use crate::rlwe::primes::{PRIMES, log2_product, rings, security_bits};
 
 /// Where the rows of a ring batch are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,36 +40,12 @@ pub struct InvalidRingParameters(pub String);
 /// prime and within 64 bits.
 pub const MAX_PLAINTEXT_MODULUS: u64 = 1 << 40;
 
-/// A row of the security estimates: no ring with more primes is safe, and none with fewer is worth
-/// its size.
-struct Security {
-    ring_dimension: u32,
-    primes: u32,
-    bits: u32,
-}
-
-/// Minimum over the attacks estimated, for uniform ternary secrets and centred binomial errors;
-/// rounded down. `docs/security/` has the script and the estimator's output.
-const SECURITY: [Security; 11] = [
-    Security { ring_dimension: 2048, primes: 1, bits: 134 },
-    Security { ring_dimension: 4096, primes: 1, bits: 285 },
-    Security { ring_dimension: 4096, primes: 2, bits: 134 },
-    Security { ring_dimension: 8192, primes: 2, bits: 291 },
-    Security { ring_dimension: 8192, primes: 3, bits: 184 },
-    Security { ring_dimension: 8192, primes: 4, bits: 134 },
-    Security { ring_dimension: 16384, primes: 4, bits: 294 },
-    Security { ring_dimension: 16384, primes: 5, bits: 228 },
-    Security { ring_dimension: 16384, primes: 6, bits: 185 },
-    Security { ring_dimension: 16384, primes: 7, bits: 156 },
-    Security { ring_dimension: 16384, primes: 8, bits: 135 },
-];
-
 impl Parameters {
     /// Ring dimensions and numbers of primes that [`Self::validate`] accepts. Those with fewer
     /// primes come first, as uploads and evaluation grow with these and with nothing else; then
     /// those with fewer rows, whose last ring batch wastes less.
     pub fn rings() -> impl Iterator<Item = (u32, u32)> {
-        SECURITY.iter().map(|row| (row.ring_dimension, row.primes))
+        rings()
     }
 
     /// Refuses what is not of the table, and plaintext moduli that do not fit the packing.
@@ -117,9 +75,7 @@ impl Parameters {
 
     /// log2 of the estimated work of the best attack. 0 for a ring that is not of the table.
     pub fn security_bits(&self) -> u32 {
-        let ring = (self.ring_dimension, self.primes);
-        let row = SECURITY.iter().find(|row| (row.ring_dimension, row.primes) == ring);
-        row.map_or(0, |row| row.bits)
+        security_bits(self.ring_dimension, self.primes)
     }
 
     /// The primes whose product is q.
@@ -143,27 +99,12 @@ impl Parameters {
     }
 }
 
-/// log2 of the product of `moduli`.
-pub(super) fn log2_product(moduli: &[u64]) -> f64 {
-    // Exact enough: converting 51 bits to a float loses nothing.
-    moduli.iter().map(|&modulus| (modulus as f64).log2()).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parameters(packing: Packing, ring_dimension: u32, primes: u32, t: u64) -> Parameters {
         Parameters { packing, ring_dimension, primes, plaintext_modulus: t }
-    }
-
-    #[test]
-    fn primes_are_as_their_documentation_says() {
-        for (index, prime) in PRIMES.into_iter().enumerate() {
-            assert!(is_prime64(prime) && prime % (1 << 16) == 1);
-            assert!((1 << 51) - (1 << 23) < prime && prime < 1 << 51);
-            assert!(!PRIMES[..index].contains(&prime));
-        }
     }
 
     #[test]

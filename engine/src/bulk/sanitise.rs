@@ -30,8 +30,8 @@ use zeroize::Zeroizing;
 
 use super::flood::Flood;
 use super::ring::Ring;
-use super::sampling::{EntropyError, Noise, NoiseStream};
 use super::secret::PublicKey;
+use crate::rlwe::sampling::{EntropyError, Noise, NoiseStream};
 
 /// Prepares additions for outputs of one degree under one public key.
 pub struct Sanitiser {
@@ -121,9 +121,10 @@ impl Addition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::noise::{ERROR_VARIANCE, sanitiser_variance};
+    use crate::bulk::noise::sanitiser_variance;
     use crate::bulk::secret::SecretKey;
     use crate::bulk::tests::*;
+    use crate::rlwe::sampling::ERROR_VARIANCE;
 
     fn sanitiser(ring: &Arc<Ring>, secret: &SecretKey, degree: u32, flood: Flood) -> Sanitiser {
         let bytes = secret.public_key(ring).unwrap();

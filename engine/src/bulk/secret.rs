@@ -6,11 +6,12 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::mask::{Masks, SEED_BYTES};
 use super::parameters::{Packing, Parameters};
-use super::ring::{PrimeRing, Ring};
-use super::sampling::{EntropyError, Noise};
-use super::words::{WordsError, pack, packed_len, unpack};
+use super::ring::Ring;
+use crate::rlwe::mask::{Masks, SEED_BYTES};
+use crate::rlwe::prime_ring::PrimeRing;
+use crate::rlwe::sampling::{EntropyError, Noise};
+use crate::rlwe::words::{WordsError, pack, packed_len, unpack};
 
 /// First bytes of a secret key.
 pub const SECRET_MAGIC: [u8; 8] = *b"CSBULKSK";
@@ -247,8 +248,8 @@ fn first_bytes(digest: &[u8]) -> [u8; SEED_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::sampling::ERROR_BOUND;
     use crate::bulk::tests::{fixed_secret, sha256};
+    use crate::rlwe::sampling::ERROR_BOUND;
 
     const PARAMETERS: Parameters = Parameters {
         packing: Packing::Slots,

@@ -18,6 +18,8 @@ use super::client_model::{BulkClientModel, Inputs, InvalidBulkClientModel};
 use super::parameters::InvalidRingParameters;
 use super::program::{InvalidProgram, Program, ProgramFormatError, ValidProgram};
 use crate::artifact::{Archive, ArchiveError, Kind, ManifestError, ModelId, NativeManifest, names};
+use crate::rows::parameters::InvalidRowParameters;
+use crate::rows::program::{InvalidRowProgram, RowProgramFormatError};
 
 pub use specs::{BulkSpecs, MAX_RING_BATCH_BYTES};
 
@@ -28,7 +30,7 @@ pub const MAX_CLIENT_MODEL_BYTES: usize = 64 << 20;
 /// Largest `report.json`, in bytes.
 pub const MAX_REPORT_BYTES: usize = 16 << 20;
 
-/// Why a zip of the bulk engine cannot be used.
+/// Why a zip of our compiler cannot be used, or a form of it.
 #[derive(Debug, Error)]
 pub enum BulkArtifactError {
     /// Not a usable zip.
@@ -67,6 +69,15 @@ pub enum BulkArtifactError {
     /// Its program must not be evaluated.
     #[error("program.bin is invalid: {0}")]
     InvalidProgram(#[from] InvalidProgram),
+    /// Parameters of the row form that the engine does not know, and so cannot vouch for.
+    #[error("refused parameters of rows: {0}")]
+    RowParameters(#[from] InvalidRowParameters),
+    /// Its `rows.bin`.
+    #[error("rows.bin cannot be read: {0}")]
+    RowProgram(#[from] RowProgramFormatError),
+    /// Its row program must not be evaluated.
+    #[error("rows.bin is invalid: {0}")]
+    InvalidRowProgram(#[from] InvalidRowProgram),
     /// Its files do not fit each other.
     #[error("the artifact is inconsistent: {0}")]
     Inconsistent(String),
@@ -74,18 +85,18 @@ pub enum BulkArtifactError {
 
 /// What Concrete ML looks at first, and prints when it is not of its own version. Here nothing reads
 /// it.
-const VERSIONS: &[u8] =
+pub(crate) const VERSIONS: &[u8] =
     b"{\"concrete-ml\": \"none, since cipherscore compiled this model: open it with \
     cipherscore.deployment, not with concrete.ml.deployment\"}\n";
 /// What Concrete ML's client reads before it looks at versions.
 const PROCESSING: &[u8] = b"{}\n";
 
-fn inconsistent<T>(what: impl Into<String>) -> Result<T, BulkArtifactError> {
+pub(crate) fn inconsistent<T>(what: impl Into<String>) -> Result<T, BulkArtifactError> {
     Err(BulkArtifactError::Inconsistent(what.into()))
 }
 
 /// A file of the zip, within its bound.
-fn bounded<'a>(
+pub(crate) fn bounded<'a>(
     archive: &'a Archive,
     name: &'static str,
     limit: usize,
@@ -96,14 +107,14 @@ fn bounded<'a>(
     }
 }
 
-fn json<'a, T: serde::Deserialize<'a>>(
+pub(crate) fn json<'a, T: serde::Deserialize<'a>>(
     name: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, BulkArtifactError> {
     serde_json::from_slice(bytes).map_err(|source| BulkArtifactError::Json { name, source })
 }
 
-fn to_json<T: serde::Serialize>(
+pub(crate) fn to_json<T: serde::Serialize>(
     name: &'static str,
     value: &T,
 ) -> Result<Vec<u8>, BulkArtifactError> {
@@ -136,13 +147,17 @@ pub struct BulkServerArtifact {
 }
 
 impl BulkServerArtifact {
-    /// Opens a `server.zip`.
+    /// Opens a `server.zip` that has the bulk form.
     pub fn open(zip: &[u8]) -> Result<Self, BulkArtifactError> {
-        let archive = Archive::read(zip)?;
-        let (NativeManifest { kind, .. }, specs) = open_specs(&archive)?;
+        Self::of(&Archive::read(zip)?, ModelId::of(zip))
+    }
+
+    /// Reads the bulk form of a `server.zip` with such an id.
+    pub(crate) fn of(archive: &Archive, model_id: ModelId) -> Result<Self, BulkArtifactError> {
+        let (NativeManifest { kind, .. }, specs) = open_specs(archive)?;
         let program = Program::from_bytes(archive.require(names::PROGRAM)?)?.validate()?;
         check_program(&specs, &program)?;
-        Ok(Self { kind, model_id: ModelId::of(zip), specs, program })
+        Ok(Self { kind, model_id, specs, program })
     }
 
     /// Makes a `server.zip`.
@@ -151,15 +166,51 @@ impl BulkServerArtifact {
         specs: &BulkSpecs,
         program: &ValidProgram,
     ) -> Result<Vec<u8>, BulkArtifactError> {
-        specs.validate(kind)?;
-        check_program(specs, program)?;
-        let files = [
-            (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, specs)?),
-            (names::PROGRAM, program.program().to_bytes()?),
-            (names::VERSIONS, VERSIONS.into()),
-        ];
+        let mut files = server_files(kind, specs, program)?;
+        files.push((names::VERSIONS, VERSIONS.into()));
         Ok(NativeManifest::seal(kind, None, &files).to_zip()?)
     }
+}
+
+/// Files of a zip.
+pub(crate) type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// What a `server.zip` has of the bulk form.
+pub(crate) fn server_files(
+    kind: Kind,
+    specs: &BulkSpecs,
+    program: &ValidProgram,
+) -> Result<Files, BulkArtifactError> {
+    specs.validate(kind)?;
+    check_program(specs, program)?;
+    Ok(vec![
+        (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, specs)?),
+        (names::PROGRAM, program.program().to_bytes()?),
+    ])
+}
+
+/// What a `client.zip` has of the bulk form.
+pub(crate) fn client_files(
+    kind: Kind,
+    specs: &BulkSpecs,
+    model: &BulkClientModel,
+) -> Result<Files, BulkArtifactError> {
+    specs.validate(kind)?;
+    check_fit(kind, specs, model)?;
+    Ok(vec![(names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, specs)?)])
+}
+
+/// What a `client.zip` has whatever its forms are.
+pub(crate) fn common_client_files(
+    model: &BulkClientModel,
+    report: &[u8],
+) -> Result<Files, BulkArtifactError> {
+    Ok(vec![
+        (names::CLIENT_MODEL, to_json(names::CLIENT_MODEL, model)?),
+        (names::REPORT, report.to_vec()),
+        (names::PROCESSING, PROCESSING.into()),
+        (names::VERSIONS, VERSIONS.into()),
+    ])
 }
 
 /// Checks that a program is the one of the specs.
@@ -194,32 +245,38 @@ pub struct BulkClientArtifact {
 }
 
 impl BulkClientArtifact {
-    /// Opens a `client.zip`. It comes from the model owner, who must not decide what protects the
+    /// Opens a `client.zip` that has the bulk form. It comes from the model owner, who must not decide what protects the
     /// data owner: parameters that are not of the engine's own table are refused.
     pub fn open(zip: &[u8]) -> Result<Self, BulkArtifactError> {
-        let archive = Archive::read(zip)?;
-        let (NativeManifest { kind, model_id, .. }, specs) = open_specs(&archive)?;
+        Self::of(&Archive::read(zip)?)
+    }
+
+    /// Reads the bulk form of a `client.zip`.
+    pub(crate) fn of(archive: &Archive) -> Result<Self, BulkArtifactError> {
+        let (NativeManifest { kind, model_id, .. }, specs) = open_specs(archive)?;
         let model_id = model_id.ok_or(ManifestError::NoModelId)?;
-        let model = bounded(&archive, names::CLIENT_MODEL, MAX_CLIENT_MODEL_BYTES)?;
-        let model: BulkClientModel = json(names::CLIENT_MODEL, model)?;
-        let report = bounded(&archive, names::REPORT, MAX_REPORT_BYTES)?.to_vec();
+        let (model, report) = open_client_model(archive)?;
         check_fit(kind, &specs, &model)?;
         Ok(Self { kind, model_id, specs, model, report })
     }
 
     /// Makes the `client.zip`.
     pub fn to_zip(&self) -> Result<Vec<u8>, BulkArtifactError> {
-        self.specs.validate(self.kind)?;
-        check_fit(self.kind, &self.specs, &self.model)?;
-        let files = [
-            (names::CLIENT_SPECS, to_json(names::CLIENT_SPECS, &self.specs)?),
-            (names::CLIENT_MODEL, to_json(names::CLIENT_MODEL, &self.model)?),
-            (names::REPORT, self.report.clone()),
-            (names::PROCESSING, PROCESSING.into()),
-            (names::VERSIONS, VERSIONS.into()),
-        ];
+        let mut files = client_files(self.kind, &self.specs, &self.model)?;
+        files.extend(common_client_files(&self.model, &self.report)?);
         Ok(NativeManifest::seal(self.kind, Some(self.model_id), &files).to_zip()?)
     }
+}
+
+/// What a `client.zip` has whatever its forms are: rows to columns, integers to scores; and what
+/// the compiler found out.
+pub(crate) fn open_client_model(
+    archive: &Archive,
+) -> Result<(BulkClientModel, Vec<u8>), BulkArtifactError> {
+    let model = bounded(archive, names::CLIENT_MODEL, MAX_CLIENT_MODEL_BYTES)?;
+    let model: BulkClientModel = json(names::CLIENT_MODEL, model)?;
+    let report = bounded(archive, names::REPORT, MAX_REPORT_BYTES)?.to_vec();
+    Ok((model, report))
 }
 
 /// Checks a client model, and that it is one of the specs.

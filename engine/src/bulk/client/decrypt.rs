@@ -7,7 +7,7 @@ use super::{BulkClient, BulkClientError, ReplyShape};
 use crate::bulk::layout::{component_words, output_len, reply_len, ring_batch_rows};
 use crate::bulk::lift::Lift;
 use crate::bulk::parameters::Packing;
-use crate::bulk::words::{packed_len, unpack};
+use crate::rlwe::words::{packed_len, unpack};
 
 impl BulkClient {
     /// The rows of each output, centred modulo t.

@@ -4,12 +4,13 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::{BulkClient, BulkClientError};
-use crate::bulk::keystream::KEY_BYTES;
 use crate::bulk::layout::{block_words, ring_batch_len, ring_batch_rows, upload_len};
-use crate::bulk::mask::{Masks, SEED_BYTES};
-use crate::bulk::parameters::{BLOCK_POINTS, Packing};
-use crate::bulk::sampling::{EntropyError, Noise, entropy};
-use crate::bulk::words::{pack, packed_len};
+use crate::bulk::parameters::Packing;
+use crate::rlwe::keystream::KEY_BYTES;
+use crate::rlwe::mask::{Masks, SEED_BYTES};
+use crate::rlwe::primes::BLOCK_POINTS;
+use crate::rlwe::sampling::{EntropyError, Noise, entropy};
+use crate::rlwe::words::{pack, packed_len};
 
 /// Seeds of a ring batch.
 pub(in crate::bulk) struct Seeds {

@@ -18,9 +18,9 @@ use zeroize::Zeroizing;
 
 use super::parameters::Parameters;
 use super::ring::Ring;
-use super::sampling::EntropyError;
 use super::secret::SecretKey;
-use super::words::WordsError;
+use crate::rlwe::sampling::EntropyError;
+use crate::rlwe::words::WordsError;
 #[cfg(test)]
 pub(super) use encrypt::Seeds;
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::*;
 use crate::bulk::flood::Flood;
 use crate::bulk::layout::{reply_len, upload_len};
-use crate::bulk::mask::SEED_BYTES;
-use crate::bulk::noise::{ERROR_VARIANCE, rounding_variance, sanitiser_variance};
+use crate::bulk::noise::{rounding_variance, sanitiser_variance};
 use crate::bulk::parameters::Packing;
 use crate::bulk::sanitise::Sanitiser;
 use crate::bulk::secret::PublicKey;
 use crate::bulk::switch::Switch;
 use crate::bulk::tests::*;
+use crate::rlwe::mask::SEED_BYTES;
+use crate::rlwe::sampling::ERROR_VARIANCE;
 
 fn fixed_client(ring: &Arc<Ring>) -> BulkClient {
     BulkClient::new(Arc::clone(ring), &fixed_secret(ring.parameters())).unwrap()

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::{BulkEvaluator, RingBatch};
-use crate::bulk::mask::MaskId;
-use crate::bulk::parameters::BLOCK_POINTS;
 use crate::bulk::tape::{Columns, TapeScratch};
-use crate::bulk::words::{packed_len, unpack};
 use crate::evaluator::EvaluationError;
+use crate::rlwe::mask::MaskId;
+use crate::rlwe::primes::BLOCK_POINTS;
+use crate::rlwe::words::{packed_len, unpack};
 
 /// Bytes of a cache line, at which the kernels' vectors are best aligned.
 const LINE_BYTES: usize = 64;

@@ -1,7 +1,8 @@
 //! What jobs and keys take of a worker's memory, in bytes.
 
 use super::{BulkEvaluator, WAITING_BLOCKS};
-use crate::bulk::parameters::{BLOCK_POINTS, Parameters};
+use crate::bulk::parameters::Parameters;
+use crate::rlwe::primes::BLOCK_POINTS;
 
 const WORD_BYTES: usize = size_of::<u64>();
 

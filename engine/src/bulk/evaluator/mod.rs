@@ -19,8 +19,7 @@ use self::blocks::Sums;
 use super::artifact::BulkServerArtifact;
 use super::kernel::Kernel;
 use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
-use super::mask::{Masks, SEED_BYTES};
-use super::parameters::{BLOCK_POINTS, InvalidRingParameters, Packing, Parameters};
+use super::parameters::{InvalidRingParameters, Packing, Parameters};
 use super::program::InvalidProgram;
 use super::ring::Ring;
 use super::secret::PublicKey;
@@ -29,6 +28,8 @@ use super::tape::Tape;
 use crate::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
+use crate::rlwe::mask::{Masks, SEED_BYTES};
+use crate::rlwe::primes::BLOCK_POINTS;
 
 /// Blocks of an upload that are evaluated together, and so in memory, at most. With several primes
 /// each they keep some threads busy.

@@ -11,8 +11,8 @@ use crate::bulk::layout::component_words;
 use crate::bulk::parameters::Packing;
 use crate::bulk::sanitise::Sanitiser;
 use crate::bulk::secret::PublicKey;
-use crate::bulk::words::{pack, packed_len};
 use crate::evaluator::EvaluationError;
+use crate::rlwe::words::{pack, packed_len};
 
 impl BulkEvaluator {
     /// Hides the model if it is to be hidden, makes the words fewer, and appends them to the reply.

@@ -11,9 +11,9 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
-use super::parameters::{BLOCK_POINTS, PRIMES};
 use super::points::{LANES, Points, STEP_POINTS, VECTORS};
 use super::tape::{Columns, Tape, TapeScratch};
+use crate::rlwe::primes::{BLOCK_POINTS, PRIMES};
 
 /// What evaluates tapes on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@
 //! as p < 2^51. Conditional subtractions of 4p, 2p and p make it canonical when it is below 8p,
 //! those of 2p and p when it is below 4p.
 
-use super::super::montgomery::Montgomery;
-pub(super) use super::super::montgomery::{RADIX_BITS, RADIX_MASK};
+use crate::rlwe::montgomery::Montgomery;
+pub(super) use crate::rlwe::montgomery::{RADIX_BITS, RADIX_MASK};
 
 /// Terms that an affine combination sums before it reduces: with a constant, or what was summed
 /// before, it is below `(12/2 + 1 + 1) p = 8 p`.
@@ -66,8 +66,8 @@ fn low(value: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::parameters::PRIMES;
     use super::*;
+    use crate::rlwe::primes::PRIMES;
 
     #[test]
     fn reduction_divides_by_the_radix() {

@@ -1,9 +1,9 @@
 //! For every processor: sums of products in 128 bits.
 
-use super::super::parameters::BLOCK_POINTS;
 use super::super::tape::{Base, Columns, Form, Indicator, Product, Step, Tape, Target};
 use super::montgomery::{Modulus, RADIX_BITS, TERMS_PER_REDUCTION};
 use super::{Points, STEP_POINTS};
+use crate::rlwe::primes::BLOCK_POINTS;
 
 /// Words of [`Points`], one after the other.
 type Words = [u64; STEP_POINTS];

@@ -28,11 +28,8 @@ use thiserror::Error;
 use self::expand::{Expansion, Polynomial};
 use super::parameters::{Packing, Parameters};
 use super::program::{MAX_DEGREE, ValidProgram};
+use crate::rlwe::sampling::{ERROR_VARIANCE, SECRET_VARIANCE};
 
-/// σ² of the centred binomial distribution of 21 + 21 bits.
-pub const ERROR_VARIANCE: f64 = 10.5;
-/// Variance of a coefficient of the uniform ternary secret.
-pub const SECRET_VARIANCE: f64 = 2.0 / 3.0;
 /// One secret of 2^128 may have larger powers than is counted on, and tails are as heavy as they
 /// are at 2^-128.
 const TAIL_BITS: f64 = 128.0;

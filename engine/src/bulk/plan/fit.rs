@@ -2,8 +2,9 @@
 
 use super::super::flood::Flood;
 use super::super::noise::{self, Moments};
-use super::super::parameters::{PRIMES, Packing, Parameters};
+use super::super::parameters::{Packing, Parameters};
 use super::Goal;
+use crate::rlwe::primes::PRIMES;
 
 /// Bits of the largest plaintext modulus.
 pub const MAX_PLAINTEXT_BITS: u32 = 40;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::fit::{MAX_PLAINTEXT_BITS, MIN_LOG2_FAILURE};
-pub use self::search::{Round, plan};
+pub use self::search::{Round, plan, plan_at};
 use super::noise::NoiseError;
 use super::parameters::{Packing, Parameters};
 use super::program::{InvalidProgram, ValidProgram};

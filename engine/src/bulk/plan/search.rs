@@ -1,17 +1,13 @@
 //! Searches scales: coarsest first to find parameters, then finest within these.
 
 use super::super::noise::Moments;
-use super::super::parameters::{Packing, WORD_BITS};
+use super::super::parameters::Packing;
 use super::super::program::InvalidProgram;
 use super::fit::{Demand, Fit, MIN_LOG2_FAILURE, Shortfall};
 use super::{Goal, Plan, PlanError, PlanRefusal, Remedy, Rounded};
+use crate::rlwe::primes::WORD_BITS;
+use crate::scales::{self, MAX_STEP, NoScale, STEPS_PER_BIT, STRIDE, scale};
 
-/// Scales are powers of 2^(1/4).
-const STEPS_PER_BIT: i32 = 4;
-/// Steps that a search takes before it has the scale between two.
-const STRIDE: i32 = 2 * STEPS_PER_BIT;
-/// Scales from 2^-64 to 2^64.
-const MAX_STEP: i32 = 64 * STEPS_PER_BIT;
 /// How much finer than the error asks for a scale may become: at 2^8, errors no longer matter.
 const MAX_REFINEMENT: i32 = 8 * STEPS_PER_BIT;
 /// Failure probabilities that a refusal tries.
@@ -36,6 +32,20 @@ pub fn plan(goal: &Goal, round: &mut Round<'_>) -> Result<(Plan, Rounded), PlanE
     Ok((candidate.plan(goal, &fit), candidate.rounded))
 }
 
+/// Plans a model at one of the scales that [`plan`] finds, or a coarser one of its.
+pub fn plan_at(
+    goal: &Goal,
+    scale: f64,
+    round: &mut Round<'_>,
+) -> Result<(Plan, Rounded), PlanError> {
+    check(goal)?;
+    let candidate = Candidate::new(goal, scales::step(scale), round)?;
+    match candidate.demand.least(goal) {
+        Ok(fit) => Ok((candidate.plan(goal, &fit), candidate.rounded)),
+        Err(shortfall) => Err(refuse(goal, &candidate, shortfall, round).into()),
+    }
+}
+
 fn check(goal: &Goal) -> Result<(), PlanError> {
     if goal.packing == Packing::Coefficients && goal.hide {
         return Err(PlanError::Goal("a linear model cannot be hidden: a few rows give it away"));
@@ -47,10 +57,6 @@ fn check(goal: &Goal) -> Result<(), PlanError> {
         return Err(PlanError::Goal("the failure probability must be from 2^-1024 to 1"));
     }
     Ok(())
-}
-
-fn scale(step: i32) -> f64 {
-    (f64::from(step) / f64::from(STEPS_PER_BIT)).exp2()
 }
 
 /// A model at a scale, and what it asks of parameters.
@@ -110,40 +116,11 @@ impl Candidate {
 
 /// The coarsest scale that meets the error.
 fn coarsest(goal: &Goal, round: &mut Round<'_>) -> Result<i32, PlanError> {
-    let mut reached = f64::INFINITY;
-    let mut meets = |step: i32| -> Result<bool, PlanError> {
-        let error = round(scale(step))?.max_error;
-        reached = reached.min(error);
-        Ok(error <= goal.max_error)
-    };
-    // A value that is rounded at scale 1/e is off by e/2.
-    #[allow(clippy::cast_possible_truncation)]
-    let start = (-goal.max_error.log2() * f64::from(STEPS_PER_BIT)).round() as i32;
-    let start = start.clamp(-MAX_STEP, MAX_STEP);
-    let (mut coarse, mut fine) = (start, start);
-    if meets(start)? {
-        while coarse == fine && fine > -MAX_STEP {
-            coarse = (fine - STRIDE).max(-MAX_STEP);
-            if meets(coarse)? {
-                fine = coarse;
-            }
-        }
-    } else {
-        while coarse == fine {
-            if coarse == MAX_STEP {
-                return Err(PlanError::Error { asked: goal.max_error, reached });
-            }
-            fine = (coarse + STRIDE).min(MAX_STEP);
-            if !meets(fine)? {
-                coarse = fine;
-            }
-        }
-    }
-    while fine - coarse > 1 {
-        let middle = i32::midpoint(coarse, fine);
-        if meets(middle)? { fine = middle } else { coarse = middle }
-    }
-    Ok(fine)
+    let error_at = |scale: f64| round(scale).map(|rounded| rounded.max_error);
+    scales::coarsest(goal.max_error, error_at).map_err(|none| match none {
+        NoScale::Error(reached) => PlanError::Error { asked: goal.max_error, reached },
+        NoScale::Rounding(invalid) => invalid.into(),
+    })
 }
 
 /// The finest scale that the parameters of a fit allow.

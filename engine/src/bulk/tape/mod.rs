@@ -9,8 +9,8 @@
 
 mod flatten;
 
-use super::parameters::BLOCK_POINTS;
 use super::points::{Points, STEP_POINTS};
+use crate::rlwe::primes::BLOCK_POINTS;
 
 /// Components that one evaluation may hold at a time: 64 MiB.
 pub const MAX_SCRATCH_COMPONENTS: usize = 1 << 18;

@@ -9,14 +9,15 @@ use zeroize::Zeroizing;
 
 use super::client::{BulkClient, Seeds};
 use super::layout::{block_words, component_words, ring_batch_rows};
-use super::mask::{MaskId, Masks, SEED_BYTES};
-use super::noise::SECRET_VARIANCE;
-use super::parameters::{BLOCK_POINTS, Packing, Parameters};
+use super::parameters::{Packing, Parameters};
 use super::ring::Ring;
-use super::sampling::Noise;
 use super::secret::SecretKey;
 use super::switch::Switch;
-use super::words::{pack, packed_len, unpack};
+use crate::rlwe::mask::{MaskId, Masks, SEED_BYTES};
+use crate::rlwe::primes::BLOCK_POINTS;
+use crate::rlwe::sampling::Noise;
+use crate::rlwe::sampling::SECRET_VARIANCE;
+use crate::rlwe::words::{pack, packed_len, unpack};
 
 /// Words of a component, prime by prime.
 pub(super) type Words = Vec<Vec<u64>>;
@@ -130,7 +131,7 @@ impl Ciphertext {
     fn each_word(
         &mut self,
         ring: &Ring,
-        change: impl Fn(&super::montgomery::Montgomery, u64) -> u64,
+        change: impl Fn(&crate::rlwe::montgomery::Montgomery, u64) -> u64,
     ) {
         for component in &mut self.0 {
             for (words, prime) in component.iter_mut().zip(ring.primes()) {

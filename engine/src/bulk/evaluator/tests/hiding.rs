@@ -9,7 +9,7 @@ use crate::bulk::program::{Node, Output, Product, Program};
 use crate::bulk::ring::Ring;
 use crate::bulk::tests::samples::{affine, column};
 use crate::bulk::tests::{Ciphertext, read_upload};
-use crate::bulk::words::{packed_len, unpack};
+use crate::rlwe::words::{packed_len, unpack};
 
 const PARAMETERS: Parameters = Parameters {
     packing: Packing::Slots,

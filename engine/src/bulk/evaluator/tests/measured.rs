@@ -177,7 +177,7 @@ fn highest_degree(parameters: &Parameters) -> u32 {
 
 #[test]
 fn residues_lift_to_their_centred_integer() {
-    let moduli = &crate::bulk::parameters::PRIMES[..3];
+    let moduli = &crate::rlwe::primes::PRIMES[..3];
     let centred = Centred::new(moduli);
     for number in [0, 1, -1, 1 << 50, -(1 << 52), i128::MAX >> 5, i128::MIN >> 6] {
         let residue =

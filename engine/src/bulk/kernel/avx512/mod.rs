@@ -8,12 +8,12 @@ mod vector;
 
 use std::arch::x86_64::_mm512_add_epi64;
 
-use super::super::parameters::BLOCK_POINTS;
 use super::super::tape::{
     Base, Columns, Form, Indicator, Product, Step, Tape, Target, Term, Value,
 };
 use super::montgomery::{Modulus, TERMS_PER_REDUCTION};
 use super::{LANES, Points, STEP_POINTS, VECTORS};
+use crate::rlwe::primes::BLOCK_POINTS;
 use vector::{Field, Sum, Vectors, load_all, splat, store_all};
 
 /// Proof that the processor has the instructions.

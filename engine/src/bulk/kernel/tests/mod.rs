@@ -3,10 +3,10 @@
 mod reference;
 
 use super::Kernel;
-use crate::bulk::parameters::{BLOCK_POINTS, PRIMES};
 use crate::bulk::program::{MAX_COEFFICIENT, Node, Program, ValidProgram};
 use crate::bulk::tape::{Columns, Tape, TapeScratch};
 use crate::bulk::tests::samples::{Numbers, full_trees, random};
+use crate::rlwe::primes::{BLOCK_POINTS, PRIMES};
 
 /// Words of all columns, random or extreme.
 fn words(numbers: &mut Numbers, program: &ValidProgram, prime: u64) -> Vec<u64> {

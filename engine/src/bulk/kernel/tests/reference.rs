@@ -2,9 +2,9 @@
 //! in plain residues.
 
 use crate::bulk::kernel::montgomery::RADIX_BITS;
-use crate::bulk::parameters::{BLOCK_POINTS, PRIMES};
 use crate::bulk::program::{ColumnSum, Node, NodeId, Program, ValidProgram};
 use crate::bulk::tape::Columns;
+use crate::rlwe::primes::{BLOCK_POINTS, PRIMES};
 
 /// Evaluates one block modulo [`PRIMES`]`[prime]`: slices are as for
 /// [`Tape::evaluate`](crate::bulk::tape::Tape::evaluate).

@@ -7,17 +7,17 @@ use aes::{Aes128, Block};
 use zeroize::Zeroize;
 
 /// Bytes of a key.
-pub(super) const KEY_BYTES: usize = 16;
+pub(crate) const KEY_BYTES: usize = 16;
 /// Words of a block.
 const BLOCK_WORDS: usize = 2;
 /// Blocks encrypted at a time: enough for the processor's pipeline, few enough to stay on the stack.
 const BLOCKS: usize = 128;
 
 /// A key, expanded. Wiped when dropped.
-pub(super) struct Keystream(Aes128);
+pub(crate) struct Keystream(Aes128);
 
 /// Where blocks are encrypted that become secrets. Wiped when dropped.
-pub(super) struct SecretBlocks([Block; BLOCKS]);
+pub(crate) struct SecretBlocks([Block; BLOCKS]);
 
 impl Default for SecretBlocks {
     fn default() -> Self {
@@ -32,17 +32,17 @@ impl Drop for SecretBlocks {
 }
 
 impl Keystream {
-    pub(super) fn new(key: &[u8; KEY_BYTES]) -> Self {
+    pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
         Self(Aes128::new(key.into()))
     }
 
     /// Fills `words` with what block `first` and those after it make, which everybody may know.
-    pub(super) fn fill(&self, first: u128, words: &mut [u64]) {
+    pub(crate) fn fill(&self, first: u128, words: &mut [u64]) {
         self.fill_through(first, words, &mut [Block::default(); BLOCKS]);
     }
 
     /// The same for what nobody may know.
-    pub(super) fn fill_secret(&self, first: u128, words: &mut [u64], blocks: &mut SecretBlocks) {
+    pub(crate) fn fill_secret(&self, first: u128, words: &mut [u64], blocks: &mut SecretBlocks) {
         self.fill_through(first, words, &mut blocks.0);
     }
 

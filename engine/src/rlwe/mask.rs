@@ -6,7 +6,7 @@
 //! uniform modulo the prime. They are the Montgomery form of the mask.
 
 use super::keystream::{KEY_BYTES, Keystream};
-use super::parameters::{BLOCK_POINTS, WORD_BITS};
+use super::primes::{BLOCK_POINTS, WORD_BITS};
 
 /// Bytes of a mask seed.
 pub const SEED_BYTES: usize = KEY_BYTES;
@@ -41,7 +41,7 @@ impl Masks {
     }
 
     /// Fills `words`, of which there are at most [`BLOCK_POINTS`], with the first words of a mask,
-    /// each below `modulus`, which is one of [`PRIMES`](super::parameters::PRIMES).
+    /// each below `modulus`, which is one of [`PRIMES`](super::primes::PRIMES).
     pub fn expand(&self, id: MaskId, modulus: u64, words: &mut [u64]) {
         debug_assert!(words.len() <= BLOCK_POINTS);
         let first = id.counter();
@@ -94,7 +94,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::bulk::parameters::PRIMES;
+    use crate::rlwe::primes::PRIMES;
 
     /// The definition.
     fn reference(seed: &[u8; SEED_BYTES], id: MaskId, modulus: u64) -> Vec<u64> {

@@ -5,9 +5,9 @@
 //! that every faster kernel must equal.
 
 /// log2 of R: what AVX-512-IFMA multiplies are words of 52 bits.
-pub(super) const RADIX_BITS: u32 = 52;
+pub(crate) const RADIX_BITS: u32 = 52;
 /// Words below R.
-pub(super) const RADIX_MASK: u64 = (1 << RADIX_BITS) - 1;
+pub(crate) const RADIX_MASK: u64 = (1 << RADIX_BITS) - 1;
 
 /// A prime p below 2^51, and what Montgomery products modulo p need. Residues are below p.
 #[derive(Debug, Clone, Copy)]
@@ -138,13 +138,13 @@ const fn low(value: u128) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::bulk::keystream::Keystream;
-    use crate::bulk::parameters::PRIMES;
+    use crate::rlwe::keystream::Keystream;
+    use crate::rlwe::primes::PRIMES;
 
     /// Residues, the first of which are the extreme ones.
-    pub(in crate::bulk) fn random(count: usize, modulus: u64, seed: u8) -> Vec<u64> {
+    pub(crate) fn random(count: usize, modulus: u64, seed: u8) -> Vec<u64> {
         let mut words = vec![0; count];
         Keystream::new(&[seed; 16]).fill(0, &mut words);
         words.iter_mut().for_each(|word| *word %= modulus);
@@ -152,7 +152,7 @@ pub(super) mod tests {
         words
     }
 
-    pub(in crate::bulk) fn product(a: u64, b: u64, modulus: u64) -> u64 {
+    pub(crate) fn product(a: u64, b: u64, modulus: u64) -> u64 {
         u64::try_from(u128::from(a) * u128::from(b) % u128::from(modulus)).unwrap()
     }
 

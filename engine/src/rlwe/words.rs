@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::parameters::WORD_BITS;
+use super::primes::WORD_BITS;
 
 /// Words that take whole bytes: 51 of them.
 const GROUP: usize = 8;
@@ -118,7 +118,7 @@ fn unpack_group(bytes: &[u8; GROUP_BYTES], words: &mut [u64; GROUP]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::parameters::PRIMES;
+    use crate::rlwe::primes::PRIMES;
 
     /// Words of all sizes, most of them with high bits set.
     fn words(count: usize, modulus: u64) -> Vec<u64> {

@@ -1,0 +1,15 @@
+//! What the engines on ring learning with errors share: arithmetic, masks, noise, packed words.
+//!
+//! * [`primes`]: the primes, and the rings that are safe with them;
+//! * `montgomery`: arithmetic modulo a prime, [`prime_ring`]: of the ring modulo a prime;
+//! * `keystream`: words from a key, [`mask`]: masks from a seed;
+//! * [`sampling`]: secrets and noise;
+//! * [`words`]: residues without gaps.
+
+pub(crate) mod keystream;
+pub mod mask;
+pub(crate) mod montgomery;
+pub mod prime_ring;
+pub mod primes;
+pub mod sampling;
+pub mod words;

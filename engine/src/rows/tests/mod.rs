@@ -1,0 +1,9 @@
+//! Tests of several modules together, and what they share.
+
+mod distribution;
+mod keys;
+mod known_answers;
+pub(super) mod models;
+mod noise;
+mod replies;
+pub(super) mod sides;
