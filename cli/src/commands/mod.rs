@@ -34,7 +34,7 @@ use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::client_zip::{OpenClient, open_client, open_model_or_function};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::ClientModel;
-use cipherscore_producer::rows::ExtraColumns;
+use cipherscore_producer::rows::{ExtraColumns, FirstLine};
 use clap::Args;
 use serde::Serialize;
 
@@ -99,20 +99,26 @@ fn require_one_model(client: &dyn ClientModel, path: &Path, zip: &[u8]) -> anyho
     Ok(())
 }
 
-/// What to do about columns of a file that the model does not know.
+/// How the columns of a file are found.
 #[derive(Args)]
 pub(crate) struct InputColumns {
     /// Pass over columns that are no features of the model. Without this, they are an error. Only
     /// for models whose features have names: those of Concrete ML are found by their positions.
     #[arg(long)]
     ignore_extra_columns: bool,
+
+    /// The first line is a row like the others: the columns are the model's features in their
+    /// order.
+    #[arg(long, conflicts_with = "ignore_extra_columns")]
+    no_header: bool,
 }
 
 impl InputColumns {
-    fn extra(&self) -> ExtraColumns {
-        match self.ignore_extra_columns {
-            true => ExtraColumns::Ignore,
-            false => ExtraColumns::Refuse,
+    fn first_line(&self) -> FirstLine {
+        match (self.no_header, self.ignore_extra_columns) {
+            (true, _) => FirstLine::Row,
+            (false, true) => FirstLine::Header(ExtraColumns::Ignore),
+            (false, false) => FirstLine::Header(ExtraColumns::Refuse),
         }
     }
 }
