@@ -58,7 +58,9 @@ def compile_model(
     """
     if not p_fail > 0:
         raise CompileError("p_fail is a probability from 2**-1024 to 2**-20")
-    rows = None if calibration is None else as_rows(calibration, _names(model))
+    rows = None
+    if calibration is not None:
+        rows = as_rows(calibration, _names(model)).astype(np.float64, copy=False)
     options: Any = {
         "calibration": rows,
         "ranges": None if ranges is None else [(name, *ends) for name, ends in ranges.items()],
