@@ -46,7 +46,7 @@ use self::ledger::Ledger;
 use self::part::{PartJournal, Scoring};
 use self::record::{FORMAT_VERSION, Header};
 use self::run::{Run, Totals};
-use crate::blocking::blocking;
+use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
 use crate::driver::{Driver, Target};
 use crate::evaluation_keys::KeySource;
@@ -210,7 +210,8 @@ pub async fn score<B: Broker, S: Store>(
 
     let in_flight = size::in_flight(&settings, encryption.model(), ledger.header().rows_per_job);
     let (ours, its) = (Arc::clone(&encryption), Arc::clone(&ledger));
-    let scoring = Scoring { driver, encryption: ours, ledger: its, target };
+    let interest = Interest::default();
+    let scoring = Scoring { driver, encryption: ours, ledger: its, target, interest };
     let run = Run::new(scoring, past, republish, in_flight, events)?;
     let outcome = run.run(&input, first_line).await?;
     let (written, encryption_of) = (output.clone(), Arc::clone(&encryption));
