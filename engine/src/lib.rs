@@ -8,6 +8,7 @@
 //! * [`ciphertext`]: ciphertexts and seeds as words.
 //! * [`model`]: quantisation before encryption, post-processing after decryption.
 //! * [`artifact`]: the zips.
+//! * [`size`]: sizes as people read them, for messages.
 //! * [`evaluator`]: the trait by which a worker evaluates any kind of artifact.
 
 pub mod artifact;
@@ -23,3 +24,6 @@ mod mask;
 pub mod model;
 pub mod parameters;
 mod seed;
+mod size;
+
+pub use size::size;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use age::secrecy::SecretString;
+use cipherscore_artifact::content::Content;
 use cipherscore_common::EvaluationKeyId;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
@@ -158,6 +159,7 @@ impl Client {
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let shared = Arc::clone(&self.shared);
         let integers = work::run(py, move |_| {
+            Content::Ciphertexts.require(&outputs).map_err(Failure::as_class(Class::Rows))?;
             let encryption = shared.keys()?.encryption;
             let integers = match read_rows_file(&outputs) {
                 Ok((rows, body)) => encryption.decrypt(body, rows),

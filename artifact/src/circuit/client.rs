@@ -16,6 +16,7 @@ use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::content::Content;
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
@@ -139,6 +140,7 @@ impl ClientModel for CircuitModel {
 }
 
 fn read_specs(server_zip: &[u8]) -> Result<ClientSpecs, EngineError> {
+    Content::Zip.require(server_zip)?;
     let server = Archive::read(server_zip)?;
     Ok(ClientSpecs::parse(server.require(names::CLIENT_SPECS)?)?)
 }

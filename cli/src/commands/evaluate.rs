@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use cipherscore_artifact::content::Content;
 use cipherscore_artifact::files::FilesError;
 use cipherscore_artifact::server::Form;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
@@ -104,7 +105,9 @@ impl Evaluate {
             anyhow::ensure!(!requirements.needs_key, NO_KEY);
             return Ok(None);
         };
-        let prepared = form.evaluator.prepare(read_bounded(path, requirements.max_key_bytes)?);
+        let key = read_bounded(path, requirements.max_key_bytes)?;
+        Content::EvaluationKey.require(&key).with_context(|| path.display().to_string())?;
+        let prepared = form.evaluator.prepare(key);
         Ok(Some(Arc::new(prepared.with_context(|| path.display().to_string())?)))
     }
 }
@@ -136,7 +139,10 @@ fn evaluate(
     let named = || names(inputs);
     let (rows, body) = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
-            (FilesError::Value { index, .. }, count @ 2..) => {
+            (
+                FilesError::Value { index, .. } | FilesError::Content { index, .. },
+                count @ 2..,
+            ) => {
                 format!("{}, input {} of {count}", inputs[*index].display(), index + 1)
             }
             _ => names(inputs),

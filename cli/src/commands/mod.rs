@@ -58,7 +58,12 @@ fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let read = file.take(limit as u64 + 1).read_to_end(&mut bytes);
     let read = read.with_context(|| path.display().to_string())?;
-    anyhow::ensure!(read <= limit, "{}: larger than {limit} bytes", path.display());
+    anyhow::ensure!(
+        read <= limit,
+        "{}: larger than {}, which such a file never is; is it the right one?",
+        path.display(),
+        size(limit)
+    );
     Ok(bytes)
 }
 
