@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::bulk::BulkEngine;
 use crate::circuit::CircuitEngine;
+use crate::content::{Content, OtherContent};
 use crate::engine::{Engine, Zip};
 
 /// Every engine that this program has.
@@ -18,6 +19,9 @@ const ENGINES: &[&dyn Engine] = &[
 /// Why it is not known what a zip is.
 #[derive(Debug, Error)]
 pub enum UnknownZipError {
+    /// Something else.
+    #[error(transparent)]
+    Content(#[from] OtherContent),
     /// Not a usable zip.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -43,6 +47,7 @@ impl UnknownZipError {
 
 /// Finds the engine of a zip.
 pub(crate) fn read(bytes: &[u8]) -> Result<Zip<'_>, UnknownZipError> {
+    Content::Zip.require(bytes)?;
     let archive = Archive::read(bytes)?;
     let kind = match archive.get(names::MANIFEST).map(Kind::of_manifest).transpose() {
         Ok(kind) => kind,

@@ -7,6 +7,7 @@ use cipherscore_concrete::values::read_stored_value;
 use cipherscore_engine::parameters::Gate;
 use thiserror::Error;
 
+use crate::content::{Content, OtherContent};
 use crate::model::{RowsFileError, read_rows_file, write_rows_file};
 
 /// How the files of a form's jobs are made.
@@ -48,6 +49,14 @@ pub enum FilesError {
         inputs: usize,
         /// Files of outputs that there are.
         outputs: usize,
+    },
+    /// A file is something else.
+    #[error("{reason}")]
+    Content {
+        /// Which of the files, from 0.
+        index: usize,
+        /// What it is.
+        reason: OtherContent,
     },
     /// A file is not the value that it stands for.
     #[error("{reason}")]
@@ -99,6 +108,10 @@ impl FileForm {
 
     /// How many rows the files of a job hold, and the body of the job.
     pub fn read<F: AsRef<[u8]>>(&self, files: &[F]) -> Result<(u32, Vec<u8>), FilesError> {
+        for (index, file) in files.iter().enumerate() {
+            let other = |reason| FilesError::Content { index, reason };
+            Content::Ciphertexts.require(file.as_ref()).map_err(other)?;
+        }
         match (self, files) {
             (Self::Values { inputs, .. }, files) => {
                 for (index, (gate, file)) in inputs.iter().zip(files).enumerate() {

@@ -8,6 +8,7 @@
 //! * [`client_zip`]: a `client.zip` to its [model](model::ClientModel) or function.
 //! * [`model`]: what a data owner can do with a model.
 //! * [`facts`]: what there is to say of either.
+//! * [`content`]: what a file is, where it stands in the place of another.
 //! * [`files`]: rows and outputs in files, as `encrypt` and `evaluate` write them.
 //! * [`matrix`]: numbers of many rows.
 //!
@@ -19,6 +20,7 @@ mod circuit;
 #[cfg(feature = "clear")]
 pub mod clear;
 pub mod client_zip;
+pub mod content;
 mod engine;
 mod engines;
 pub mod facts;

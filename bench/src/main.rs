@@ -1,6 +1,7 @@
 //! Measures on this machine what the documentation says about speed, and prints one table.
 
 mod bulk;
+mod calls;
 mod circuits;
 mod concrete_ml;
 mod data_owner;
@@ -34,6 +35,8 @@ enum Command {
     Bulk(options::Options),
     /// What a row costs in the row engine, part by part.
     Rows(options::Options),
+    /// Small calls of `cipherscore evaluate`: a process for each, and one that watches a folder.
+    Calls(options::Options),
     /// Where the time of Concrete ML's circuits goes: operations alone, one row, many rows.
     Circuits(circuits::Arguments),
     /// Concrete ML's circuits in our engine, and in Concrete ML's own server.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
         Command::Rows(options) => rows::run(&options),
+        Command::Calls(options) => calls::run(&options),
         Command::Circuits(arguments) => circuits::run(&arguments),
         Command::ConcreteMl(options) => concrete_ml::run(&options),
     };

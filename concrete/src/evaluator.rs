@@ -19,6 +19,7 @@ use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use cipherscore_engine::parameters::{Compression, Signature};
+use cipherscore_engine::size;
 use cipherscore_ids::{KeysetId, ModelId};
 use parking_lot::Mutex;
 use rayon::prelude::*;
@@ -219,7 +220,10 @@ impl Evaluator for CircuitEvaluator {
         let (found, limit) = (serialised.len(), max_evaluation_key_bytes(keyset));
         if found > limit {
             return Err(EvaluationError::NotConformant(format!(
-                "an evaluation key of {found} bytes, where at most {limit} are possible"
+                "an evaluation key of {}, where those of this model have at most {}: is it one of \
+                 another model?",
+                size(found),
+                size(limit)
             )));
         }
         let not_conformant =

@@ -25,6 +25,7 @@ pub mod evaluator;
 pub mod framing;
 pub mod function;
 pub mod keys;
+pub mod message;
 pub mod mlir;
 pub mod noise;
 pub mod processing;

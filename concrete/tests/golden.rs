@@ -10,6 +10,7 @@ mod cases;
 
 use cases::Case;
 use cipherscore_concrete::concrete_capnp::{keyset, value};
+use cipherscore_concrete::message::Message;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_concrete::{WireError, keys};
 use cipherscore_engine::client_keys::ClientKeys;
@@ -50,6 +51,32 @@ fn canonical(bytes: &[u8]) -> Vec<u8> {
     let mut copy = capnp::message::Builder::new(one_segment);
     copy.set_root_canonical(value).unwrap();
     capnp::serialize::write_message_to_words(&copy)
+}
+
+/// Of the real client, and of ours, which writes more segments.
+#[test]
+fn messages_are_told_from_each_other() {
+    for case in golden() {
+        for file in ["input", "result"] {
+            assert_eq!(
+                Message::of(&case.read(&format!("golden/{file}.bin"))),
+                Some(Message::Value)
+            );
+        }
+        let keys = case.read("golden/evaluation_keys.bin");
+        assert_eq!(Message::of(&keys), Some(Message::EvaluationKeys));
+        let (client, keyset) = (client_keys(&case), case.client().keyset().clone());
+        let secret = keys::write_client_keys(&client);
+        assert_eq!(Message::of(&secret), Some(Message::ClientKeys));
+        let evaluation = client.evaluation_keys(&keyset, &|| ()).unwrap();
+        let written = keys::write_evaluation_keys(&evaluation, &keyset);
+        assert_eq!(Message::of(&written), Some(Message::EvaluationKeys));
+        for end in 0..64.min(keys.len()) {
+            Message::of(&keys[..end]);
+        }
+    }
+    assert_eq!(Message::of(b""), None);
+    assert_eq!(Message::of(&[0xff; 64]), None);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! * [`ciphertext`]: ciphertexts and seeds as words.
 //! * [`model`]: quantisation before encryption, post-processing after decryption.
 //! * [`artifact`]: the zips.
+//! * [`size`]: sizes as people read them, for messages.
 //! * [`evaluator`]: the trait by which a worker evaluates any kind of artifact.
 
 pub mod artifact;
@@ -30,3 +31,6 @@ pub mod rlwe;
 pub mod rows;
 mod scales;
 mod seed;
+mod size;
+
+pub use size::size;

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use cipherscore_engine::size;
 use tempfile::NamedTempFile;
 
 /// Who may read a file.
@@ -20,7 +21,7 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     match read > limit {
-        true => Err(io::Error::other(format!("larger than {limit} bytes"))),
+        true => Err(io::Error::other(format!("larger than {}", size(limit)))),
         false => Ok(bytes),
     }
 }

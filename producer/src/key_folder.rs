@@ -263,7 +263,7 @@ impl KeyFolder {
             let file = std::fs::File::open(path)?;
             let size = file.metadata()?.len();
             if size > MAX_CLIENT_KEY_BYTES {
-                return Err(io::Error::other(format!("larger than {MAX_CLIENT_KEY_BYTES} bytes")));
+                return Err(io::Error::other("larger than any client key; is it one?"));
             }
             // Room for all of it at once: a growing buffer would leave copies behind.
             let capacity = usize::try_from(size).map_err(io::Error::other)?;

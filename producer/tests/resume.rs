@@ -31,7 +31,7 @@ async fn run(services: &Services, owner: &Owner, input: &Path, events: Events) -
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input: input.to_owned(),
-        extra_columns: ExtraColumns::Refuse,
+        first_line: ExtraColumns::Refuse.into(),
         output: owner.path("scores.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(2).unwrap()),

@@ -7,13 +7,15 @@ mod support;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{BlobName, BlobStore, MarkStore};
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::EncryptionError;
+use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
@@ -148,6 +150,88 @@ async fn a_call_that_is_given_up_is_taken_back() {
     }
     // Others go on.
     assert_eq!(score(&stream, &owner, 1, 99).await.unwrap(), owner.expected(1));
+}
+
+/// Takes a while for each row, and counts them.
+struct Slow {
+    encryption: Arc<dyn Encryption>,
+    encrypted: AtomicU64,
+}
+
+impl Encryption for Slow {
+    fn model(&self) -> &dyn ClientModel {
+        self.encryption.model()
+    }
+
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+        self.encrypt_unless(rows, &|| false)
+    }
+
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        for _ in 0..rows.len() {
+            if stop() {
+                return Err(EncryptionError::Stopped);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            self.encrypted.fetch_add(1, Ordering::Relaxed);
+        }
+        self.encryption.encrypt(rows)
+    }
+
+    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
+        self.encryption.decrypt(outputs, rows)
+    }
+
+    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+        self.encryption.encrypt_file(rows)
+    }
+
+    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
+        self.encryption.decrypt_file(outputs)
+    }
+}
+
+/// Each of its jobs would be encrypted for minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_waits_for_encrypts_no_further_row() {
+    let (services, owner) = (Services::default(), Owner::new(LINEAR));
+    let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
+    let stream = open(&services).await;
+    let slow = Arc::new(Slow { encryption: owner.encryption(), encrypted: AtomicU64::new(0) });
+    let encrypted = || slow.encrypted.load(Ordering::Relaxed);
+    let (target, all, told) = (target(&owner), rows(&owner, 100_000), Events::ignored());
+    let encryption: Arc<dyn Encryption> = slow.clone();
+    let per_job = NonZeroU32::new(200_000);
+    tokio::select! {
+        ended = stream.score(&target, &encryption, all, per_job, &told) => panic!("{ended:?}"),
+        () = until(|| encrypted() > 20) => {}
+    }
+    // Rows that were begun are done; the flag is looked at before others.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let then = encrypted();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(encrypted(), then);
+    assert!(worker.seen().is_empty());
+    assert_eq!(score(&stream, &owner, 1, 99).await.unwrap(), owner.expected(1));
+}
+
+#[test]
+fn every_engine_stops_encrypting_when_it_is_told() {
+    for owner in [Owner::new(LINEAR), Owner::compiled("lgb_binary")] {
+        let features = owner.model.interface().features.count();
+        let rows = Matrix::new(features, vec![0.0; 5000 * features]);
+        let asked = AtomicU64::new(0);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) >= 2;
+        let stopped = owner.encryption().encrypt_unless(&rows, &stop).unwrap_err();
+        assert!(matches!(stopped, EncryptionError::Stopped), "{stopped}");
+        // Threads that had begun with something ask once more each.
+        let threads = std::thread::available_parallelism().unwrap().get() as u64;
+        assert!(asked.load(Ordering::Relaxed) <= 3 + threads, "{asked:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

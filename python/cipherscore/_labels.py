@@ -40,7 +40,7 @@ def read(folder: Path) -> Optional[npt.NDArray[Any]]:
     path = folder / FILE
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ArtifactError(f"{path}: larger than {MAX_BYTES} bytes")
+            raise ArtifactError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which labels never are")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None

@@ -1,10 +1,12 @@
 from collections.abc import Callable
-from typing import Any, Literal, Optional, TypedDict
+from typing import Any, Literal, Optional, TypedDict, Union
 
 import numpy as np
 import numpy.typing as npt
 
 _Floats = npt.NDArray[np.float64]
+# In the precision in which they came.
+_Rows = npt.NDArray[Union[np.float64, np.float32]]
 _Integers = npt.NDArray[np.int64]
 
 RANGE_MARGIN: float
@@ -79,6 +81,8 @@ class Client:
     @property
     def features_are_named(self) -> bool: ...
     @property
+    def row_shape(self) -> list[int]: ...
+    @property
     def score_kind(self) -> Literal["probabilities", "predictions", "outputs"]: ...
     @property
     def needs_key(self) -> bool: ...
@@ -86,7 +90,7 @@ class Client:
     def rows_per_job(self) -> int: ...
     def generate_keys(self, force: bool) -> None: ...
     def evaluation_key(self) -> Optional[bytes]: ...
-    def encrypt(self, rows: _Floats) -> bytes: ...
+    def encrypt(self, rows: _Rows) -> bytes: ...
     def decrypt(self, outputs: bytes) -> _Integers: ...
     def scores(self, integers: _Integers) -> _Floats: ...
     def fits(self, server_zip: bytes) -> bool: ...
@@ -109,20 +113,23 @@ class Call:
     @property
     def rows_done(self) -> int: ...
 
+class EvaluationKey:
+    def __init__(self, serialised: bytes) -> None: ...
+
 class Fleet:
     def __init__(self, options: _FleetOptions) -> None: ...
     def score(
         self,
         client: Client,
         model_id: str,
-        rows: _Floats,
+        rows: _Rows,
         rows_per_job: Optional[int],
         done: Callable[[Optional[Any], Optional[BaseException]], None],
     ) -> Call: ...
     def evaluate(
         self,
         model_id: str,
-        evaluation_key: Optional[bytes],
+        evaluation_key: Optional[EvaluationKey],
         values: list[bytes],
         rows_per_job: int,
         done: Callable[[Optional[Any], Optional[BaseException]], None],

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import numpy as np
 
 from . import _labels, _native
-from ._rows import as_rows, is_frame
+from ._pair import read_server
+from ._rows import as_rows, is_frame, require_shape
 from .errors import ArtifactError, RowsError
 
 if TYPE_CHECKING:
@@ -45,34 +46,39 @@ class RemoteClient:
                 "it there, or use cipherscore.deployment.FHEModelClient(path_dir, key_dir, model_id=ID)"
             )
         opened = _native.Client((folder / "client.zip").read_bytes())
-        self.model_id = _native.server_model_id(server.read_bytes())
+        self.model_id = _native.server_model_id(read_server(opened, folder))
         self.classes = _labels.read(folder)
         self.is_classifier = opened.score_kind == "probabilities"
         self.rows_per_job = opened.rows_per_job
+        self._row_shape = opened.row_shape
         self._needs_key = opened.needs_key
-        self._key: Optional[bytes] = None
         # Its objects are made for one thread.
         self._lock = threading.Lock()
 
     def rows(self, x: Any) -> Any:
         """Return rows as an array whose first dimension they are."""
-        if is_frame(x):
-            return as_rows(x)
-        rows = np.asarray(x)
+        rows = as_rows(x, shape=self._row_shape) if is_frame(x) else np.asarray(x)
         if rows.ndim < 2 or len(rows) == 0:
             raise RowsError("rows have two dimensions, (rows, features), and there is at least one")
-        return rows
+        require_shape(rows.shape, self._row_shape)
+        return rows.reshape(len(rows), *self._row_shape)
 
     def score(
         self,
         rows: Any,
         job: Job,
         executor: Executor,
-        evaluate: Callable[[Optional[bytes], list[bytes], Done], None],
+        evaluate: Callable[[Optional[_native.EvaluationKey], list[bytes], Done], None],
         finished: Done,
         rows_per_job: int,
     ) -> None:
         """Encrypt rows job by job, and decrypt what comes back; in the executor's thread."""
+        try:
+            # The client may have got other keys since the last call.
+            key = self._evaluation_key()
+        except BaseException as error:
+            finished(None, error)
+            return
         starts = range(0, len(rows), rows_per_job)
         parts: list[Any] = [None] * len(starts)
         left = [len(starts)]
@@ -97,8 +103,9 @@ class RemoteClient:
                 return
             try:
                 start = starts[number]
-                values = self._encrypt(rows[start : start + rows_per_job])
-                key = self._evaluation_key()
+                values = self._encrypt(rows[start : start + rows_per_job], job)
+                if job.done():
+                    return
                 evaluate(key, values, lambda result, error: answered(number, result, error))
                 # Behind what waits to be decrypted.
                 if number + 1 < len(starts):
@@ -114,21 +121,23 @@ class RemoteClient:
             raise RowsError("the client is gone: keep FHEModelClient until its rows have scores")
         return client
 
-    def _evaluation_key(self) -> Optional[bytes]:
-        if not self._needs_key:
-            return None
+    def _evaluation_key(self) -> Optional[_native.EvaluationKey]:
+        """The key as the client has it now. Makes keys if there are none."""
         with self._lock:
-            if self._key is None:
-                self._key = bytes(self._open().get_serialized_evaluation_keys())
-            return self._key
+            client = self._open()
+            if not self._needs_key:
+                # Without them it cannot encrypt.
+                client.generate_private_and_evaluation_keys(force=False)
+                return None
+            return _native.EvaluationKey(bytes(client.get_serialized_evaluation_keys()))
 
-    def _encrypt(self, rows: Any) -> list[bytes]:
+    def _encrypt(self, rows: Any, job: Job) -> list[bytes]:
+        """A value for each row; fewer when nobody waits for them any more."""
         with self._lock:
             client, values = self._open(), []
-            if self._key is None:
-                # Makes keys if there are none, without which it cannot encrypt.
-                client.generate_private_and_evaluation_keys(force=False)
             for row in range(len(rows)):
+                if job.done():
+                    break
                 value = client.quantize_encrypt_serialize(rows[row : row + 1])
                 if not isinstance(value, bytes):
                     raise RowsError("a model of one input is needed, in Concrete's ciphertext format")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +17,25 @@ def is_frame(values: Any) -> bool:
     return hasattr(values, "columns") and hasattr(values, "to_numpy") and hasattr(values, "index")
 
 
-def as_rows(values: Any, names: Optional[Sequence[str]] = None) -> npt.NDArray[np.float64]:
-    """Return rows as a contiguous array of doubles.
+#: Rows of single or double precision.
+Rows = npt.NDArray[Union[np.float32, np.float64]]
+
+
+def as_rows(
+    values: Any, names: Optional[Sequence[str]] = None, shape: Optional[Sequence[int]] = None
+) -> Rows:
+    """Return rows as a contiguous array: of floats where they are that, else of doubles.
 
     Args:
         values: An array, a DataFrame or a sparse matrix of shape (rows, features), or (rows, ..)
             of a module whose rows have several dimensions.
         names: Names of the features, where the model has some: columns of a DataFrame are put into
             their order.
+        shape: Dimensions of a row, which may also be flat, in row-major order; any by default.
 
     Raises:
-        RowsError: Something else, or a DataFrame without a column that the model needs.
+        RowsError: Something else, rows of another shape, or a DataFrame without a column that the
+            model needs.
     """
     if is_frame(values):
         columns = [str(column) for column in values.columns]
@@ -42,7 +51,9 @@ def as_rows(values: Any, names: Optional[Sequence[str]] = None) -> npt.NDArray[n
     elif hasattr(values, "toarray"):
         values = values.toarray()
     try:
-        rows = np.asarray(values, dtype=np.float64)
+        rows = np.asarray(values)
+        if rows.dtype != np.float32:
+            rows = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RowsError(f"rows are numbers, but: {error}") from None
     if rows.ndim < 2:
@@ -52,5 +63,24 @@ def as_rows(values: Any, names: Optional[Sequence[str]] = None) -> npt.NDArray[n
         )
     if rows.shape[0] == 0:
         raise RowsError("there are no rows")
-    # Of a module that takes images, say: its features in row-major order.
+    if shape is not None:
+        require_shape(rows.shape, shape)
     return np.ascontiguousarray(rows.reshape(len(rows), -1))
+
+
+def require_shape(found: Sequence[int], shape: Sequence[int]) -> None:
+    """Refuse rows whose dimensions are others than the model's, or in another order: values would go
+    to the wrong features.
+
+    Raises:
+        RowsError: They are, and not flat either.
+    """
+    if list(found[1:]) in (list(shape), [math.prod(shape)]):
+        return
+    if len(shape) == len(found) - 1 == 1:
+        raise RowsError(f"rows have {found[1]} features, where the model was trained on {shape[0]}")
+    dimensions = ", ".join(map(str, shape))
+    raise RowsError(
+        f"rows are of shape {tuple(found)}, where the model takes (rows, {dimensions}); they are not "
+        "reshaped, since their values may be in another order"
+    )

@@ -22,6 +22,35 @@ _SUPPORTED = (
 )
 
 
+# What no converter helps with, and what does instead.
+_KERNEL = (
+    "its kernel compares a row with training rows. LinearSVC, LogisticRegression and trees are taken"
+)
+_NEIGHBOURS = (
+    "it compares a row with all training rows. Trees are taken; so are compiled "
+    "KNeighborsClassifier of Concrete ML"
+)
+_LAYERS = (
+    "its layers compute on each other's results. Trees are taken; so are compiled networks of "
+    "Concrete ML"
+)
+_REFUSED = {
+    "SVC": _KERNEL,
+    "SVR": _KERNEL,
+    "NuSVC": _KERNEL,
+    "NuSVR": _KERNEL,
+    "OneClassSVM": _KERNEL,
+    "GaussianProcessClassifier": _KERNEL,
+    "GaussianProcessRegressor": _KERNEL,
+    "KNeighborsClassifier": _NEIGHBOURS,
+    "KNeighborsRegressor": _NEIGHBOURS,
+    "RadiusNeighborsClassifier": _NEIGHBOURS,
+    "RadiusNeighborsRegressor": _NEIGHBOURS,
+    "MLPClassifier": _LAYERS,
+    "MLPRegressor": _LAYERS,
+}
+
+
 def compile_model(
     model: Any,
     *,
@@ -58,7 +87,9 @@ def compile_model(
     """
     if not p_fail > 0:
         raise CompileError("p_fail is a probability from 2**-1024 to 2**-20")
-    rows = None if calibration is None else as_rows(calibration, _names(model))
+    rows = None
+    if calibration is not None:
+        rows = as_rows(calibration, _names(model)).astype(np.float64, copy=False)
     options: Any = {
         "calibration": rows,
         "ranges": None if ranges is None else [(name, *ends) for name, ends in ranges.items()],
@@ -118,6 +149,12 @@ def _sklearn(model: Any, options: Any) -> _native.Compiled:
         raise CompileError(f"{type(model).__qualname__} is no model of scikit-learn")
     if not any(hasattr(model, name) for name in ("n_features_in_", "coef_", "tree_", "steps")):
         _fitted(model, "n_features_in_")
+    last = model.steps[-1][1] if getattr(model, "steps", None) else model
+    reason = _REFUSED.get(type(last).__name__)
+    if reason is not None:
+        raise UnsupportedModelError(
+            f"{type(last).__name__} cannot be compiled: {reason}. What can be: {_SUPPORTED}"
+        )
     trees, linear = _trees.read(model), _linear.read(model)
     read = trees or linear
     if read is None:

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _labels, _native
-from ._rows import as_rows
+from ._pair import read_server
+from ._rows import Rows, as_rows
 from .compiler import Bins, Ranges, compile_model
 from .errors import ArtifactError, CompileError, KeysError, RowsError
 
@@ -54,6 +55,10 @@ class DeploymentMode(Enum):
 
 def _is_concrete(model: Any) -> bool:
     return any(base.__module__.startswith("concrete.ml") for base in type(model).__mro__)
+
+
+def _is_unusual_float(kind: Any) -> bool:
+    return getattr(kind, "kind", None) == "f" and kind not in (np.float32, np.float64)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -171,7 +176,8 @@ class FHEModelClient:
         Args:
             path_dir: The folder with ``client.zip``.
             key_dir: Where keys are, or will be, in files that only their owner can read; they are
-                cipherscore's, and other than Concrete ML's. None keeps keys in memory.
+                cipherscore's, and other than Concrete ML's. It may be ``path_dir`` itself. None keeps
+                keys in memory.
             passphrase: Encrypts the secret key in ``key_dir``.
             model_id: Which model a :class:`cipherscore.Fleet` evaluates, where neither ``client.zip``
                 nor a ``server.zip`` beside it says so.
@@ -196,6 +202,8 @@ class FHEModelClient:
         )
         #: Labels of the classes in the order of the probabilities, where they are known.
         self.classes_: Optional[npt.NDArray[Any]] = _labels.read(folder)
+        if (folder / "server.zip").exists():
+            read_server(self.client, folder)
 
     @property
     def model_id(self) -> str:
@@ -215,7 +223,7 @@ class FHEModelClient:
                     "not say it; give FHEModelClient(.., model_id=ID), as `cipherscore inspect "
                     "server.zip` says it to whoever has it"
                 )
-            self._model_id = _native.server_model_id(path.read_bytes())
+            self._model_id = _native.server_model_id(read_server(self.client, path.parent))
         return self._model_id
 
     @property
@@ -249,21 +257,27 @@ class FHEModelClient:
         """Return None: there is no key of TFHE-rs."""
         return None
 
-    def rows(self, x: Any) -> npt.NDArray[np.float64]:
+    def rows(self, x: Any) -> Rows:
         """Return rows as the model takes them.
 
         Args:
-            x: An array or a DataFrame of shape (rows, features). Columns of a DataFrame are found by
-                their names, where the model has names of features.
+            x: An array or a DataFrame of shape (rows, features), or of the shape that the model was
+                trained on. Columns of a DataFrame are found by their names, where the model has
+                names of features. Rows of Concrete ML's models are quantised in their own precision,
+                as Concrete ML does: 32-bit floats in 32 bits.
+
+        Raises:
+            RowsError: Rows of another shape, or of a precision that is neither single nor double.
         """
         named = self.client.features_are_named
-        rows = as_rows(x, self.client.feature_names if named else None)
-        expected = len(self.client.feature_names)
-        if rows.shape[1] != expected:
+        kind = getattr(x, "dtype", None)
+        # Compiled models say which one they are, and take numbers for what they are.
+        if self.client.model_id is None and kind is not None and _is_unusual_float(kind):
             raise RowsError(
-                f"rows have {rows.shape[1]} features, where the model was trained on {expected}"
+                f"rows of {kind} would be quantised in that precision by Concrete ML, with other "
+                "results; say which precision is meant: rows.astype(numpy.float32), or float64"
             )
-        return rows
+        return as_rows(x, self.client.feature_names if named else None, self.client.row_shape)
 
     def quantize_encrypt_serialize(self, *x: Any) -> bytes:
         """Encrypt rows.
@@ -306,9 +320,9 @@ class FHEModelClient:
 
 
 def _refuse_other_keys(folder: Path) -> None:
-    """Keys are not written among somebody else's files."""
+    """Keys are not written among somebody else's files; beside the model's own they may be."""
     names = {path.name for path in folder.iterdir()}
-    if names and not names & {"client.key", "keys.json"}:
+    if names and not names & {"client.key", "keys.json", "client.zip"}:
         raise KeysError(
             f"{folder} holds other files, and no keys of cipherscore: give key_dir an empty or a new "
             "folder. Keys that Concrete ML made are not read: their layout is another one"

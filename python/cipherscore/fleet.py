@@ -252,7 +252,9 @@ class Fleet:
 
         count = rows_per_job or remote.rows_per_job
 
-        def evaluate(key: Optional[bytes], values: list[bytes], done: Callable[..., None]) -> None:
+        def evaluate(
+            key: Optional[_native.EvaluationKey], values: list[bytes], done: Callable[..., None]
+        ) -> None:
             job._add(self._native.evaluate(remote.model_id, key, values, count, done))
 
         def finished(scores: Any, error: Optional[BaseException]) -> None:

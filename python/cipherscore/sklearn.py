@@ -21,6 +21,17 @@ from typing import Any, Literal, Optional, TypeVar, Union
 
 import numpy as np
 import numpy.typing as npt
+import sklearn
+
+try:
+    import sklearn.frozen
+    import sklearn.utils.validation
+except ImportError:
+    raise ImportError(
+        f"cipherscore.sklearn needs scikit-learn 1.6 or newer, and this is {sklearn.__version__}. "
+        "Beside concrete-ml, which asks for an older one, install the estimators into an environment "
+        "of their own; cipherscore.deployment and cipherscore.Fleet work with either"
+    ) from None
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -40,7 +51,7 @@ from ._rows import is_frame
 from ._scorer import Scorer, environment_fleet
 from .compiler import Bins, Ranges
 from .deployment import FHEModelClient
-from .errors import CompileError, NotServedError
+from .errors import CompileError, NotServedError, RowsError
 from .fleet import Fleet
 
 __all__ = ["EncryptedClassifier", "EncryptedRegressor"]
@@ -190,6 +201,18 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
         rows = self._rows(X)
         if self.outside == "clip":
             rows = np.clip(rows, *self._limits)
+        try:
+            return self._evaluate(rows)
+        except RowsError as error:
+            if "outside of the range" not in str(error):
+                raise
+            # Of the rows of another fold, say: whoever sees NaN as a score looks here.
+            raise RowsError(
+                f"{error}, by default that of the rows of fit and a tenth of its width. outside='clip' "
+                "takes the end of the range instead, and ranges={feature: (low, high)} says another"
+            ) from None
+
+    def _evaluate(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.fleet is None:
             return self._scorer.locally(rows)
         fleet = environment_fleet() if self.fleet == "environment" else self.fleet

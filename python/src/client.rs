@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use age::secrecy::SecretString;
+use cipherscore_artifact::content::Content;
 use cipherscore_common::EvaluationKeyId;
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::evaluation_keys::KeySource;
@@ -20,6 +23,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use rayon::prelude::*;
 
+use crate::arrays::AnyRows;
 use crate::failure::{Class, Failure};
 use crate::{arrays, work};
 
@@ -92,6 +96,12 @@ impl Client {
         self.interface().features.are_named()
     }
 
+    /// Dimensions of a row.
+    #[getter]
+    fn row_shape(&self) -> Vec<usize> {
+        self.shared.model.row_shape()
+    }
+
     /// `probabilities`, `predictions` or `outputs`.
     #[getter]
     fn score_kind(&self) -> &'static str {
@@ -130,16 +140,12 @@ impl Client {
     }
 
     /// Encrypts rows: one of a circuit as Concrete serialises it, many as our file of rows.
-    fn encrypt<'py>(
-        &self,
-        py: Python<'py>,
-        rows: PyReadonlyArray2<'_, f64>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let rows = arrays::rows(&rows).map_err(|failure| failure.into_exception(py))?;
+    fn encrypt<'py>(&self, py: Python<'py>, rows: AnyRows<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let rows = rows.of(&*self.shared.model).map_err(|failure| failure.into_exception(py))?;
         let shared = Arc::clone(&self.shared);
-        let encrypted = work::run(py, move |_| {
+        let encrypted = work::run(py, move |stop| {
             let encryption = shared.keys()?.encryption;
-            let file = encrypt(&*encryption, &rows);
+            let file = encrypt(&*encryption, &rows, &|| stop.load(Ordering::Relaxed));
             file.map_err(Failure::as_class(Class::Rows))
         })?;
         Ok(PyBytes::new(py, &encrypted))
@@ -153,6 +159,7 @@ impl Client {
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let shared = Arc::clone(&self.shared);
         let integers = work::run(py, move |_| {
+            Content::Ciphertexts.require(&outputs).map_err(Failure::as_class(Class::Rows))?;
             let encryption = shared.keys()?.encryption;
             let integers = match read_rows_file(&outputs) {
                 Ok((rows, body)) => encryption.decrypt(body, rows),
@@ -195,6 +202,10 @@ impl Client {
 impl Client {
     fn interface(&self) -> &Interface {
         self.shared.model.interface()
+    }
+
+    pub(crate) fn model(&self) -> &dyn ClientModel {
+        &*self.shared.model
     }
 
     /// Keys, which are made if there are none. Takes time.
@@ -258,13 +269,15 @@ impl Shared {
     }
 }
 
-fn encrypt(encryption: &dyn Encryption, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+fn encrypt(
+    encryption: &dyn Encryption,
+    rows: &Matrix<f64>,
+    stop: Stop<'_>,
+) -> Result<Vec<u8>, EncryptionError> {
     encryption.model().check(rows, 1)?;
     match encryption.model().interface().rows_of_file {
-        Some(most) if rows.len() > most => {
-            Ok(write_rows_file(rows.len(), &encryption.encrypt(rows)?)?)
-        }
-        _ => encryption.encrypt_file(rows),
+        Some(most) if rows.len() <= most => encryption.encrypt_file(rows),
+        _ => Ok(write_rows_file(rows.len(), &encryption.encrypt_unless(rows, stop)?)?),
     }
 }
 

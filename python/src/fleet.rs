@@ -15,7 +15,6 @@ use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::stream::{Stream, StreamError, Target};
-use numpy::PyReadonlyArray2;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -23,6 +22,7 @@ use pyo3::types::PyBytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
+use crate::arrays::AnyRows;
 use crate::client::{Client, Keys, scores};
 use crate::failure::{Class, Failure};
 use crate::services::{self, FleetOptions};
@@ -43,6 +43,30 @@ pub(crate) struct Fleet {
     /// None when it is closed.
     stream: Mutex<Option<Arc<Connections>>>,
     said: Said,
+}
+
+/// A serialised evaluation key that another program made, and its digest.
+#[pyclass(frozen, module = "cipherscore._native")]
+pub(crate) struct EvaluationKey {
+    id: EvaluationKeyId,
+    bytes: Arc<Vec<u8>>,
+}
+
+#[pymethods]
+impl EvaluationKey {
+    #[new]
+    fn new(py: Python<'_>, serialised: PyBackedBytes) -> PyResult<Self> {
+        work::run(py, move |_| {
+            let bytes = Arc::new(serialised.to_vec());
+            Ok(Self { id: EvaluationKeyId::of(&bytes), bytes })
+        })
+    }
+}
+
+impl EvaluationKey {
+    fn source(&self) -> (EvaluationKeyId, KeySource) {
+        (self.id, KeySource::Bytes(Arc::clone(&self.bytes)))
+    }
 }
 
 /// Sentences for the log.
@@ -97,14 +121,14 @@ impl Fleet {
         py: Python<'_>,
         client: &Client,
         model_id: &str,
-        rows: PyReadonlyArray2<'_, f64>,
+        rows: AnyRows<'_>,
         rows_per_job: Option<NonZeroU32>,
         done: Py<PyAny>,
     ) -> PyResult<Call> {
         let raised = |failure: Failure| failure.into_exception(py);
         let stream = self.stream().map_err(raised)?;
         let model_id = parse_model(model_id).map_err(raised)?;
-        let (rows, keys) = (arrays::rows(&rows).map_err(raised)?, client.keys());
+        let (rows, keys) = (rows.of(client.model()).map_err(raised)?, client.keys());
         self.start(done, move |scored| async move {
             let Keys { encryption, evaluation } = blocking(keys).await??;
             let key = evaluation.filter(|_| encryption.model().interface().needs_key);
@@ -121,7 +145,7 @@ impl Fleet {
         &self,
         py: Python<'_>,
         model_id: &str,
-        evaluation_key: Option<PyBackedBytes>,
+        evaluation_key: Option<&EvaluationKey>,
         values: Vec<PyBackedBytes>,
         rows_per_job: NonZeroU32,
         done: Py<PyAny>,
@@ -130,19 +154,15 @@ impl Fleet {
         let stream = self.stream().map_err(raised)?;
         let model_id = parse_model(model_id).map_err(raised)?;
         let chunk = usize::try_from(rows_per_job.get())?;
+        let key = evaluation_key.map(EvaluationKey::source);
         self.start(done, move |scored| async move {
             let prepare = move || {
                 let framed = |rows: &[PyBackedBytes]| {
                     (u32::try_from(rows.len()).unwrap_or(u32::MAX), frame_values(rows))
                 };
-                let payloads: Vec<_> = values.chunks(chunk).map(framed).collect();
-                let key = evaluation_key.map(|key| {
-                    let id = EvaluationKeyId::of(&key);
-                    (id, KeySource::Bytes(Arc::new(key.to_vec())))
-                });
-                (payloads, key)
+                values.chunks(chunk).map(framed).collect::<Vec<_>>()
             };
-            let (payloads, key) = blocking(prepare).await?;
+            let payloads = blocking(prepare).await?;
             let target = Target { model_id, key };
             let outputs = stream.evaluate(&target, payloads, &scored).await?;
             let mut values = Vec::new();

@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use crate::compile::{Compiled, compile_file, compile_linear, compile_trees};
     #[pymodule_export]
-    use crate::fleet::{Call, Fleet};
+    use crate::fleet::{Call, EvaluationKey, Fleet};
     #[pymodule_export]
     use crate::recorder::record_and_exit;
     #[pymodule_export]

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cipherscore_artifact::content::Content;
 use cipherscore_artifact::files::FilesError;
 use cipherscore_artifact::server::{Form, ServerZip, open_server};
 use cipherscore_common::EvaluationKeyId;
@@ -107,6 +108,8 @@ impl Shared {
         if let Some((_, key)) = prepared.as_ref().filter(|(known, _)| *known == id) {
             return Ok(Some(Arc::clone(key)));
         }
+        let other = Failure::as_class(Class::Keys);
+        Content::EvaluationKey.require(key).map_err(other)?;
         // Two prepared keys at a time may be more than memory has room for.
         *prepared = None;
         let key = self.form.evaluator.prepare(key.to_vec());

@@ -7,12 +7,13 @@ import json
 import platform
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 from conftest import TESTDATA
 
-from cipherscore import ArtifactError, KeysError, _native
+from cipherscore import ArtifactError, KeysError, RowsError, _native
 from cipherscore.deployment import FHEModelClient, FHEModelServer
 
 RAW = platform.machine() == "x86_64" and sys.platform == "linux"
@@ -50,6 +51,67 @@ def test_many_rows(imported, name):
     np.testing.assert_array_equal(client.deserialize_decrypt(result), outputs)
     found = client.deserialize_decrypt_dequantize(result).reshape(scores.shape)
     np.testing.assert_allclose(found, scores, rtol=1e-6)
+
+
+def quantisers(folder):
+    """Scale, zero point, smallest and largest integer of each input."""
+    with zipfile.ZipFile(folder / "client.zip") as zipped:
+        processing = json.loads(zipped.read("serialized_processing.json"))
+
+    def number(value):
+        return value["serialized_value"] if isinstance(value, dict) else value
+
+    for typed in processing["input_quantizers"]:
+        each = {key: number(value) for key, value in typed["serialized_value"].items()}
+        low = -each["offset"]
+        yield each["scale"], each["zero_point"], low, low + 2 ** each["n_bits"] - 1
+
+
+@pytest.mark.parametrize("name", ["linear_regression", "logistic_regression_binary"])
+def test_rows_are_quantised_in_their_own_precision(imported, name):
+    """As Concrete ML does, which computes in the type of the array: by the border of two integers
+    a 32-bit float may have the other one."""
+    folder, rows, _, _ = case(name)
+    [(scale, zero, low, high)] = quantisers(folder)
+    features = rows.shape[1]
+    steps = np.arange(low, high)[-40 * features :].reshape(-1, features)
+    border = ((steps + 0.5 - zero) * scale).astype(np.float32)
+
+    def integers(kind):
+        real = border.astype(kind) / kind(scale) + kind(zero)
+        return np.clip(np.rint(real), low, high).astype(np.int64)
+
+    assert (integers(np.float32) != integers(np.float64)).any()
+    client, server = FHEModelClient(folder), FHEModelServer(imported(name))
+    keys = client.get_serialized_evaluation_keys()
+
+    def outputs(rows):
+        return client.deserialize_decrypt(server.run(client.quantize_encrypt_serialize(rows), keys))
+
+    for kind in (np.float32, np.float64):
+        middle = (integers(kind) - zero) * scale
+        np.testing.assert_array_equal(outputs(border.astype(kind)), outputs(middle))
+    assert (outputs(border) != outputs(border.astype(np.float64))).any()
+    with pytest.raises(RowsError, match=r"astype\(numpy.float32\)"):
+        client.quantize_encrypt_serialize(border.astype(np.float16))
+
+
+def test_rows_of_another_shape_are_refused():
+    """Flattened, they would be scored with values at the wrong features."""
+    folder, rows, _, _ = case("torch_convolutions")
+    client = FHEModelClient(folder)
+    shape = client.client.row_shape
+    assert len(shape) == 3 and np.prod(shape) == rows.shape[1]
+    images = rows.reshape(-1, *shape)
+    np.testing.assert_array_equal(client.rows(images), client.rows(rows))
+    for wrong in [np.moveaxis(images, 1, -1), images[..., None], images.reshape(len(rows), -1, 2)]:
+        with pytest.raises(RowsError, match="another order"):
+            client.quantize_encrypt_serialize(wrong)
+    folder, rows, _, _ = case("linear_regression")
+    client = FHEModelClient(folder)
+    features = rows.shape[1]
+    with pytest.raises(RowsError, match=rf"\(rows, {features}\)"):
+        client.quantize_encrypt_serialize(np.zeros((3, features // 2, 2)))
 
 
 def test_one_row_is_serialised_as_concrete_does(imported):

@@ -212,8 +212,16 @@ def test_keys_stay_in_their_folder(folder, tmp_path, rows):
     other.generate_private_and_evaluation_keys()
     with pytest.raises(KeysError, match="passphrase="):
         FHEModelClient(folder, tmp_path / "sealed").quantize_encrypt_serialize(features)
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "notes.txt").write_text("something")
     with pytest.raises(KeysError, match="holds other files"):
-        FHEModelClient(folder, folder)
+        FHEModelClient(folder, others)
+    # Beside client.zip, as Concrete ML's own notebook has them.
+    beside = FHEModelClient(folder, folder)
+    key = beside.get_serialized_evaluation_keys()
+    assert (folder / "client.key").exists() and (folder / "server.zip").exists()
+    assert FHEModelClient(folder, folder).get_serialized_evaluation_keys() == key
 
 
 def test_rows_that_cannot_be_taken(folder, rows):
@@ -233,6 +241,26 @@ def test_rows_that_cannot_be_taken(folder, rows):
     encrypted = client.quantize_encrypt_serialize(features)
     with pytest.raises(KeysError):
         FHEModelServer(folder).run(encrypted, b"no key")
+
+
+def test_zips_of_two_models_are_refused(tmp_path, rows):
+    features, target = rows
+    for depth in (2, 3):
+        model = tree.DecisionTreeClassifier(max_depth=depth).fit(features, target)
+        FHEModelDev(tmp_path / str(depth), model).save()
+    server = tmp_path / "2" / "server.zip"
+    server.write_bytes((tmp_path / "3" / "server.zip").read_bytes())
+    with pytest.raises(ArtifactError, match="are of two models"):
+        FHEModelClient(tmp_path / "2")
+
+
+def test_floats_are_numbers_whatever_their_precision(folder, rows):
+    """Trees compare what they get: single precision is exact in double precision."""
+    features, target = rows
+    model = tree.DecisionTreeClassifier(max_depth=3).fit(features, target)
+    found = scored(folder, model, features.astype(np.float32))
+    expected = model.predict_proba(features.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=MAX_ERROR)
 
 
 def test_frames_are_found_by_their_names(folder, rows):

@@ -143,6 +143,48 @@ def test_a_closed_fleet_says_so(served, rows):
         fleet.predict(client, rows[0])
 
 
+class Borrowed:
+    """Concrete ML's own client as a fleet sees it: three methods, a row at a time, and the folder."""
+
+    def __init__(self, folder):
+        self.path_dir = folder
+        self._own = FHEModelClient(folder)
+        self.generate_private_and_evaluation_keys = self._own.generate_private_and_evaluation_keys
+        self.get_serialized_evaluation_keys = self._own.get_serialized_evaluation_keys
+        self.deserialize_decrypt_dequantize = self._own.deserialize_decrypt_dequantize
+
+    def quantize_encrypt_serialize(self, row):
+        assert row.shape[0] == 1
+        return self._own.quantize_encrypt_serialize(row)
+
+    def load(self):
+        Borrowed.__init__(self, self.path_dir)
+
+
+def test_a_client_with_new_keys_is_asked_for_them(fleet, workers, tmp_path):
+    """Results under the keys of an earlier call would be noise, and nothing would say so."""
+    from test_concrete import case
+
+    folder, rows, _, scores = case("decision_tree_classifier")
+    shutil.copy(folder / "client.zip", tmp_path / "client.zip")
+    imported = (TESTDATA / "imported" / "decision_tree_classifier.zip").read_bytes()
+    (tmp_path / "server.zip").write_bytes(imported)
+    workers.serve(imported, "borrowed")
+    client = Borrowed(tmp_path)
+
+    def expect_scores():
+        found = workers.until(lambda: fleet.predict_proba(client, rows[:1], timeout=PATIENCE))
+        np.testing.assert_allclose(found, scores[:1], rtol=1e-6)
+
+    expect_scores()
+    client.generate_private_and_evaluation_keys(force=True)
+    expect_scores()
+    client.load()
+    expect_scores()
+    with pytest.raises(RowsError, match="another order"):
+        fleet.predict_proba(client, rows[:1].reshape(1, 2, -1))
+
+
 def test_a_folder_of_concrete_ml(fleet, workers, tmp_path):
     """Our client on a folder of Concrete ML, whose circuit the worker has as data."""
     from test_concrete import case

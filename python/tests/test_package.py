@@ -61,6 +61,19 @@ def test_nothing_heavy_is_imported_with_the_package():
     assert not loaded & {"sklearn", "pandas", "xgboost", "lightgbm", "onnx", "tqdm"}
 
 
+def test_an_older_scikit_learn_is_named():
+    code = (
+        "import sys, sklearn\n"
+        # It has no such module, as that which concrete-ml asks for.
+        "sys.modules['sklearn.frozen'] = None\n"
+        "sklearn.__version__ = '1.5.0'\n"
+        "import cipherscore.deployment, cipherscore.sklearn"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "scikit-learn 1.6 or newer, and this is 1.5.0" in run.stderr, run.stderr
+    assert "environment of their own" in run.stderr.replace("\n", " ")
+
+
 def test_types():
     """mypy with `strict` over the package and its stubs, as pyproject.toml says."""
     pytest.importorskip("mypy")

@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 from conftest import PATIENCE
-from sklearn import ensemble, linear_model, tree
+from sklearn import ensemble, linear_model, neighbors, neural_network, svm, tree
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cipherscore import CompileError, RowsError
+from cipherscore import CompileError, RowsError, UnsupportedModelError
 from cipherscore.deployment import FHEModelClient, FHEModelServer
 from cipherscore.sklearn import EncryptedClassifier, EncryptedRegressor
 
@@ -140,6 +140,14 @@ def test_values_outside_of_ranges():
     model = EncryptedRegressor(linear_model.Ridge()).fit(rows, target)
     with pytest.raises(RowsError, match="outside of the range"):
         model.predict(rows * 3)
+    # Rows of one fold lie outside of what another one saw; a score that is NaN comes with why.
+    with pytest.warns(UserWarning, match=r"outside='clip' .* ranges=") as warned:
+        scores = cross_val_score(EncryptedRegressor(linear_model.Ridge()), rows, target, cv=2)
+    assert np.isnan(scores).all() and warned
+    clipped = EncryptedRegressor(linear_model.Ridge(), outside="clip")
+    clear = cross_val_score(linear_model.Ridge(), rows, target, cv=2)
+    found = cross_val_score(clipped, rows, target, cv=2, error_score="raise")
+    np.testing.assert_allclose(found, clear, rtol=0, atol=0.01)
     clips = EncryptedRegressor(linear_model.Ridge(), outside="clip").fit(rows, target)
     found = clips.predict(rows * 3)
     low, high = rows.min(axis=0), rows.max(axis=0)
@@ -231,6 +239,14 @@ def test_refusals_say_why():
         EncryptedRegressor(TREE).fit(rows, labels)
     with pytest.raises(NotFittedError):
         EncryptedClassifier(TREE).predict(rows)
+    for model, said in [
+        (svm.SVC(), "SVC cannot be compiled: its kernel"),
+        (neighbors.KNeighborsClassifier(), "compares a row with all training rows"),
+        (make_pipeline(StandardScaler(), neural_network.MLPClassifier(tol=10, n_iter_no_change=1)), "its layers"),
+    ]:
+        with pytest.raises(UnsupportedModelError, match=said) as error:
+            EncryptedClassifier(model).fit(rows, labels)
+        assert "skl2onnx is missing" not in str(error.value)
     with pytest.raises(CompileError, match="log_loss"):
         EncryptedClassifier(linear_model.SGDClassifier()).fit(rows, labels)
     with pytest.raises(ValueError, match="outside is"):

@@ -12,6 +12,7 @@ use cipherscore_common::{BlobName, BlobReader, ModelId, Store, Tenant};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::evaluator::Evaluator;
+use cipherscore_engine::size;
 use tracing::{error, info};
 
 /// Name of a model's file inside a folder of its own.
@@ -124,8 +125,9 @@ impl Loader {
         }
         ensure!(
             state.bytes <= MAX_ZIP_BYTES as u64,
-            "{}: larger than {MAX_ZIP_BYTES} bytes",
-            name()
+            "{}: larger than {}, which no model needs; is it a server.zip?",
+            name(),
+            size(MAX_ZIP_BYTES)
         );
         let zip = std::fs::read(path).with_context(name)?;
         let forms = open_server(&zip, Some(&self.recorder), self.threads).with_context(name)?;

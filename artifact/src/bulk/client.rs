@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::bulk::artifact::BulkClientArtifact;
-use cipherscore_engine::bulk::client::{BulkClient, ReplyShape};
+use cipherscore_engine::bulk::client::{BulkClient, BulkClientError, ReplyShape};
 use cipherscore_engine::bulk::client_model::Inputs;
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
 use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::{KeyError, SecretKey};
+use cipherscore_engine::evaluator::Stop;
 use thiserror::Error;
 
 use crate::keys::KeyOwner;
@@ -140,12 +141,23 @@ impl Encryption for BulkEncryption {
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+        self.encrypt_unless(rows, &|| false)
+    }
+
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
         let artifact = &self.model.artifact;
         let encoded = artifact.model.inputs.encode(&values, 0).map_err(EngineError::from)?;
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
-        let encrypted = self.client.encrypt(rows.len(), artifact.specs.columns, fill);
-        Ok(encrypted.map_err(EngineError::from)?)
+        let columns = artifact.specs.columns;
+        match self.client.encrypt_unless(rows.len(), columns, fill, stop) {
+            Err(BulkClientError::Stopped) => Err(EncryptionError::Stopped),
+            encrypted => Ok(encrypted.map_err(EngineError::from)?),
+        }
     }
 
     fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {

@@ -11,10 +11,12 @@ use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_engine::artifact::{Archive, ModelId, names};
 use cipherscore_engine::ciphertext::Ciphertexts;
 use cipherscore_engine::client_keys::ClientKeys;
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::content::Content;
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
@@ -82,6 +84,15 @@ impl ClientModel for CircuitModel {
         })
     }
 
+    fn row_shape(&self) -> Vec<usize> {
+        self.artifact.input().shape[1..].to_vec()
+    }
+
+    fn widen(&self, rows: &Matrix<f32>) -> Matrix<f64> {
+        let model = self.artifact.model();
+        Matrix::new(rows.width(), rows.rows().flat_map(|row| model.widen(row)).collect())
+    }
+
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
         let scores = self.artifact.model().scores(integers, &self.artifact.output().shape);
         Ok(scores.map_err(EngineError::from)?)
@@ -129,6 +140,7 @@ impl ClientModel for CircuitModel {
 }
 
 fn read_specs(server_zip: &[u8]) -> Result<ClientSpecs, EngineError> {
+    Content::Zip.require(server_zip)?;
     let server = Archive::read(server_zip)?;
     Ok(ClientSpecs::parse(server.require(names::CLIENT_SPECS)?)?)
 }
@@ -209,8 +221,19 @@ impl Encryption for CircuitEncryption {
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        let values: Vec<_> =
-            rows.par_rows().map(|row| self.encrypt_row(row)).collect::<Result<_, _>>()?;
+        self.encrypt_unless(rows, &|| false)
+    }
+
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        let encrypt = |row: &[f64]| match stop() {
+            true => Err(EncryptionError::Stopped),
+            false => Ok(self.encrypt_row(row)?),
+        };
+        let values: Vec<_> = rows.par_rows().map(encrypt).collect::<Result<_, _>>()?;
         let mut framed = Vec::with_capacity(values.iter().map(|value| 4 + value.len()).sum());
         values.iter().for_each(|value| append_value(&mut framed, value));
         Ok(framed)

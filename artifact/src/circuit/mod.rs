@@ -22,6 +22,24 @@ use crate::files::FileForm;
 use crate::forms::{Form, Forms};
 use crate::model::EngineError;
 
+/// Forms in which a `server.zip` may hold a circuit.
+const CIRCUITS: [&str; 3] = [names::CIRCUIT, names::SHARED_OBJECT, names::MLIR];
+
+/// A `client.zip` of Concrete itself, such as that of `concrete.ml.pandas`.
+#[derive(Debug, Error)]
+#[error(
+    "a client.zip without Concrete ML's {}: nothing in it says what rows and scores are. \
+     concrete.ml.pandas and fhe.Client.save of Concrete write such ones; make keys, encrypt and \
+     decrypt with them. `evaluate` and `submit` take their server.zip",
+    names::PROCESSING
+)]
+struct NoProcessing;
+
+/// Refuses what nobody can encrypt with.
+fn require_processing(archive: &Archive) -> Result<(), NoProcessing> {
+    archive.get(names::PROCESSING).map(|_| ()).ok_or(NoProcessing)
+}
+
 /// A circuit that was read is refused by the optimiser.
 #[derive(Debug, Error)]
 #[error("its circuit cannot be optimised: {0}")]
@@ -37,18 +55,21 @@ impl Engine for CircuitEngine {
 
     /// Concrete ML writes no `model.json`.
     fn knows_by_files(&self, archive: &Archive) -> bool {
-        let files = [names::CIRCUIT, names::SHARED_OBJECT, names::MLIR, names::PROCESSING];
-        files.iter().any(|name| archive.get(name).is_some())
+        let files = [names::CLIENT_SPECS, names::PROCESSING];
+        files.iter().chain(&CIRCUITS).any(|name| archive.get(name).is_some())
     }
 
+    /// Concrete's own `fhe.Client.save`, without Concrete ML, writes the specs and nothing else.
     fn side(&self, archive: &Archive) -> Side {
-        match archive.get(names::PROCESSING) {
-            Some(_) => Side::Client,
-            None => Side::Server,
+        let has = |name: &&str| archive.get(name).is_some();
+        match has(&names::PROCESSING) || !CIRCUITS.iter().any(has) {
+            true => Side::Client,
+            false => Side::Server,
         }
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {
+        require_processing(&zip.archive)?;
         Ok(match ClientZip::of(&zip.archive)? {
             ClientZip::Model(artifact) => OpenClient::Model(Arc::new(CircuitModel::new(artifact))),
             ClientZip::Function(artifact) => {
@@ -58,6 +79,7 @@ impl Engine for CircuitEngine {
     }
 
     fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError> {
+        require_processing(&zip.archive)?;
         let versions = zip.archive.get(names::VERSIONS);
         Ok(vec![facts::of_client(&ClientZip::of(&zip.archive)?, versions)])
     }

@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -53,6 +54,9 @@ pub enum EncryptionError {
         /// How many there should be.
         expected: usize,
     },
+    /// [`Stop`] said so.
+    #[error("encryption was stopped")]
+    Stopped,
     /// Its engine refuses the rows, the outputs, the key or the `server.zip`.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -102,6 +106,18 @@ pub trait ClientModel: Send + Sync {
     /// Which model workers must evaluate, where the `client.zip` says it.
     fn model_id(&self) -> Option<ModelId>;
 
+    /// Dimensions of a row as its library has it, the outermost first. Rows here are flat, in
+    /// row-major order.
+    fn row_shape(&self) -> Vec<usize> {
+        vec![self.interface().features.count()]
+    }
+
+    /// Rows in single precision, as those in double precision that are encrypted alike. They are the
+    /// same numbers, unless the model's library quantises rows in their own precision.
+    fn widen(&self, rows: &Matrix<f32>) -> Matrix<f64> {
+        Matrix::new(rows.width(), rows.values().iter().copied().map(f64::from).collect())
+    }
+
     /// Whether rows can be encrypted: [`Encryption::encrypt`] takes what passes here. An error names
     /// the row, of which `first_row` is the number of the first one.
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError>;
@@ -136,6 +152,19 @@ pub trait Encryption: Send + Sync {
 
     /// Encrypts rows, under fresh randomness: the payload of a job.
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError>;
+
+    /// As [`Encryption::encrypt`], for as long as somebody waits for it: an engine that takes more
+    /// than some milliseconds looks at `stop` between rows or columns.
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        if stop() {
+            return Err(EncryptionError::Stopped);
+        }
+        self.encrypt(rows)
+    }
 
     /// Decrypts the outputs of so many rows: the integers of each.
     fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError>;

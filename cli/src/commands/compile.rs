@@ -201,7 +201,7 @@ impl Compile {
     fn calibration_rows(&self, path: &Path, model: &TrainedModel) -> anyhow::Result<Vec<Vec<f64>>> {
         let named = || path.display().to_string();
         let features = input_features(model);
-        let reader = RowReader::new(open_input(path)?, &features, self.columns.extra());
+        let reader = RowReader::new(open_input(path)?, &features, self.columns.first_line());
         let rows = reader.and_then(|mut reader| reader.take(usize::MAX)).with_context(named)?;
         ensure!(!rows.is_empty(), "{} has no rows", path.display());
         Ok(rows.rows().map(<[f64]>::to_vec).collect())

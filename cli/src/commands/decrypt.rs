@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use cipherscore_artifact::content::Content;
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::ClientModel;
@@ -80,6 +81,7 @@ impl Decrypt {
             KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
         let decrypt = |path: &PathBuf| {
             let bytes = read_bounded(path, MAX_OUTPUT_BYTES)?;
+            Content::Ciphertexts.require(&bytes).with_context(|| path.display().to_string())?;
             encryption.decrypt_file(&bytes).with_context(|| path.display().to_string())
         };
         let mut rows = 0;

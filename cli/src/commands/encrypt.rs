@@ -43,7 +43,7 @@ pub(crate) struct Encrypt {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
 
-    /// CSV with a header and one row of raw features a line; - for standard input. Of a function a
+    /// CSV with one row of raw features a line; - for standard input. Of a function a
     /// table for each input, as FILE or NAME=FILE.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
@@ -80,7 +80,12 @@ impl Encrypt {
                 let folder = KeyFolder::new(&self.keys);
                 let encryption =
                     folder.function_encryption(function, || self.passphrase.existing())?;
-                let values = function::encrypt(&encryption, &self.input, &self.output)?;
+                let values = function::encrypt(
+                    &encryption,
+                    &self.input,
+                    self.columns.first_line(),
+                    &self.output,
+                )?;
                 report(json, &Values { values }, |Values { values }| {
                     for Converted { argument, files } in values {
                         say!("{argument}: {} encrypted", files.len());
@@ -99,7 +104,7 @@ impl Encrypt {
         let model = encryption.model();
         let Interface { features, rows_of_file, .. } = model.interface();
         let named = || input.display().to_string();
-        let mut reader = RowReader::new(open_input(input)?, features, self.columns.extra())
+        let mut reader = RowReader::new(open_input(input)?, features, self.columns.first_line())
             .with_context(named)?;
         let mut names = self.names()?;
         let counter = progress::rows(json, None, 0);

@@ -9,7 +9,7 @@ use cipherscore_concrete::function::Argument;
 use cipherscore_producer::client_zip::FunctionEncryption;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::Features;
-use cipherscore_producer::rows::{ExtraColumns, RowReader};
+use cipherscore_producer::rows::{FirstLine, RowReader};
 use serde::Serialize;
 
 use super::{is_standard, open_input, read_bounded, write_output};
@@ -66,6 +66,7 @@ fn by_name<'a>(arguments: &'a [Argument], file: &Path) -> Option<Assigned<'a>> {
 pub(super) fn encrypt(
     encryption: &FunctionEncryption,
     inputs: &[PathBuf],
+    first_line: FirstLine,
     outputs: &[PathBuf],
 ) -> anyhow::Result<Vec<Converted>> {
     let assigned = assign(encryption.function().inputs(), inputs)?;
@@ -76,7 +77,7 @@ pub(super) fn encrypt(
             let (name, lines, columns) = (&argument.name, argument.lines(), argument.columns());
             format!("{}, of {name} ({lines} lines of {columns} columns)", path.display())
         };
-        let values = read_values(argument, path).with_context(named)?;
+        let values = read_values(argument, path, first_line).with_context(named)?;
         for value in &values {
             argument.quantise(value).with_context(named)?;
         }
@@ -112,10 +113,14 @@ fn require_once(assigned: &[Assigned<'_>]) -> anyhow::Result<()> {
 }
 
 /// The values of a table, row-major.
-fn read_values(argument: &Argument, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
+fn read_values(
+    argument: &Argument,
+    path: &Path,
+    first_line: FirstLine,
+) -> anyhow::Result<Vec<Vec<f64>>> {
     let (lines, columns) = (argument.lines(), argument.columns());
     let features = Features::unnamed(columns);
-    let mut reader = RowReader::new(open_input(path)?, &features, ExtraColumns::Refuse)?;
+    let mut reader = RowReader::new(open_input(path)?, &features, first_line)?;
     let table = reader.take(usize::MAX)?;
     let found = table.len();
     if table.is_empty() || !found.is_multiple_of(lines) {

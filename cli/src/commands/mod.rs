@@ -34,7 +34,7 @@ use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::client_zip::{OpenClient, open_client, open_model_or_function};
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::ClientModel;
-use cipherscore_producer::rows::ExtraColumns;
+use cipherscore_producer::rows::{ExtraColumns, FirstLine};
 use clap::Args;
 use serde::Serialize;
 
@@ -58,7 +58,12 @@ fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let read = file.take(limit as u64 + 1).read_to_end(&mut bytes);
     let read = read.with_context(|| path.display().to_string())?;
-    anyhow::ensure!(read <= limit, "{}: larger than {limit} bytes", path.display());
+    anyhow::ensure!(
+        read <= limit,
+        "{}: larger than {}, which such a file never is; is it the right one?",
+        path.display(),
+        size(limit)
+    );
     Ok(bytes)
 }
 
@@ -99,20 +104,26 @@ fn require_one_model(client: &dyn ClientModel, path: &Path, zip: &[u8]) -> anyho
     Ok(())
 }
 
-/// What to do about columns of a file that the model does not know.
+/// How the columns of a file are found.
 #[derive(Args)]
 pub(crate) struct InputColumns {
     /// Pass over columns that are no features of the model. Without this, they are an error. Only
     /// for models whose features have names: those of Concrete ML are found by their positions.
     #[arg(long)]
     ignore_extra_columns: bool,
+
+    /// The first line is a row like the others: the columns are the model's features in their
+    /// order.
+    #[arg(long, conflicts_with = "ignore_extra_columns")]
+    no_header: bool,
 }
 
 impl InputColumns {
-    fn extra(&self) -> ExtraColumns {
-        match self.ignore_extra_columns {
-            true => ExtraColumns::Ignore,
-            false => ExtraColumns::Refuse,
+    fn first_line(&self) -> FirstLine {
+        match (self.no_header, self.ignore_extra_columns) {
+            (true, _) => FirstLine::Row,
+            (false, true) => FirstLine::Header(ExtraColumns::Ignore),
+            (false, false) => FirstLine::Header(ExtraColumns::Refuse),
         }
     }
 }

@@ -158,7 +158,7 @@ impl Predict {
 
     fn open_rows(&self, client: &dyn ClientModel) -> anyhow::Result<Rows> {
         let features = &client.interface().features;
-        RowReader::new(open_input(&self.input)?, features, self.columns.extra())
+        RowReader::new(open_input(&self.input)?, features, self.columns.first_line())
             .with_context(|| self.input.display().to_string())
     }
 

@@ -119,7 +119,7 @@ impl Score {
             model_id,
             keys,
             input: self.input,
-            extra_columns: self.columns.extra(),
+            first_line: self.columns.first_line(),
             output: self.output.clone(),
             columns: if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores },
             rows_per_job,

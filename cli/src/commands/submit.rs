@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::services::ServiceOptions;
 use super::store::wait;
-use super::{printable, report, require_folder_of};
+use super::{printable, report, require_folder_of, size};
 use crate::exit::Exit;
 use crate::print::say;
 use crate::progress::{self, Watcher};
@@ -75,8 +75,9 @@ impl Submit {
                 std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
             ensure!(
                 file_size <= MAX_INPUT_BYTES as u64,
-                "{}: larger than {MAX_INPUT_BYTES} bytes",
-                file.display()
+                "{}: larger than {}; encrypt fewer rows at a time, into several files",
+                file.display(),
+                size(MAX_INPUT_BYTES)
             );
         }
         self.output.iter().try_for_each(|file| require_folder_of(file))?;

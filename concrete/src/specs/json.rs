@@ -95,8 +95,9 @@ impl KeyParams {
         match compression.supported()? {
             Compression::Seed => Ok(()),
             Compression::None => Err(SpecsError::Unsupported(
-                "uncompressed evaluation keys (compile with compress_evaluation_keys=True, \
-                 Concrete ML's default)"
+                "uncompressed evaluation keys (Concrete ML compresses them unless its environment \
+                 variable USE_KEY_COMPRESSION is 0, whatever compress_evaluation_keys says: unset it \
+                 and compile again)"
                     .into(),
             )),
         }

@@ -7,6 +7,8 @@ use thiserror::Error;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
+use crate::size;
+
 /// Largest zip, in bytes.
 pub const MAX_ZIP_BYTES: usize = 128 << 20;
 /// Files in one zip.
@@ -32,7 +34,10 @@ pub enum ArchiveError {
         source: std::io::Error,
     },
     /// Above one of the `MAX_` bounds.
-    #[error("the zip has more than {limit} {what}; it is refused")]
+    #[error(
+        "the zip has more than {limit} {what}{}, which no model needs; is it the right file?",
+        in_words(what, *limit)
+    )]
     TooLarge {
         /// What there is too much of.
         what: &'static str,
@@ -45,6 +50,14 @@ pub enum ArchiveError {
     /// A file that must be there is not.
     #[error("the zip has no {0}; is it the right file?")]
     Missing(String),
+}
+
+/// A limit of bytes as people read it; nothing of other things.
+fn in_words(what: &str, limit: usize) -> String {
+    match what.ends_with("bytes") {
+        true => format!(" ({})", size(limit)),
+        false => String::new(),
+    }
 }
 
 /// The files of a zip.

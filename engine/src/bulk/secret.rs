@@ -16,7 +16,7 @@ use crate::rlwe::words::{WordsError, pack, packed_len, unpack};
 /// First bytes of a secret key.
 pub const SECRET_MAGIC: [u8; 8] = *b"CSBULKSK";
 /// First bytes of a public key.
-const PUBLIC_MAGIC: [u8; 8] = *b"CSBULKPK";
+pub const PUBLIC_MAGIC: [u8; 8] = *b"CSBULKPK";
 const VERSION: u32 = 1;
 /// Bytes before a secret key's coefficients: magic, version, N.
 const SECRET_HEADER: usize = 16;

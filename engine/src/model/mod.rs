@@ -98,6 +98,13 @@ impl Model {
             .collect()
     }
 
+    /// A row in single precision, as the one in double precision that [`Model::quantise`] takes to the
+    /// integers which Concrete ML gives 32-bit rows: see [`Quantiser::widen`].
+    pub fn widen(&self, row: &[f32]) -> Vec<f64> {
+        let quantisers = self.inputs.iter().cycle();
+        row.iter().zip(quantisers).map(|(&value, quantiser)| quantiser.widen(value)).collect()
+    }
+
     /// Scores of one row from its output integers, in row-major order of `shape` (which begins
     /// with the number of rows, 1): `predict_proba` of a classifier, `predict` of a regressor and
     /// of nearest neighbours, the outputs of a torch module.

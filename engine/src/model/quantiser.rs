@@ -76,6 +76,26 @@ impl Quantiser {
         (-BEYOND..BEYOND).contains(&real).then_some(real as i64)
     }
 
+    /// The number in double precision that has the integer which a number in single precision has
+    /// there. numpy computes with 32-bit arrays in 32 bits: scale, zero point and every step are
+    /// rounded to them, so that a value near the border of two integers may take the other one than
+    /// in 64 bits. What is not finite remains so.
+    pub fn widen(&self, value: f32) -> f64 {
+        let ZeroPoint::Scalar(zero_point) = self.zero_point else { return value.into() };
+        if !value.is_finite() {
+            return value.into();
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "rounded as numpy does")]
+        let (scale, single_zero_point) = (self.scale as f32, zero_point as f32);
+        let integer = (value / scale + single_zero_point).round_ties_even();
+        let integer = match self.clip {
+            #[allow(clippy::cast_precision_loss, reason = "rounded as numpy does")]
+            Some((low, high)) => integer.clamp(low as f32, high as f32),
+            None => integer,
+        };
+        self.scale * (f64::from(integer) - zero_point)
+    }
+
     /// The values of a row's integers, in row-major order of `shape`.
     pub fn dequantise(&self, integers: &[i64], shape: &[usize]) -> Result<Vec<f64>, ModelError> {
         #[allow(
@@ -99,6 +119,59 @@ mod tests {
     fn halves_go_to_the_even_neighbour() {
         let halves = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5].map(|x| quantiser().quantise(x));
         assert_eq!(halves, [-2, -2, 0, 0, 2, 2].map(Some));
+    }
+
+    /// Values by the borders of integers, as numpy 1.26 and Concrete ML 1.9 quantise 32-bit arrays
+    /// of them; in 64 bits each has the neighbouring integer.
+    #[test]
+    fn single_precision_is_quantised_as_numpy_does() {
+        let cases = [
+            (0.240_000_000_000_000_05, -18.0, (0, 15), [(0x408e_147b, 0, 1), (0x4095_c28f, 2, 1)]),
+            (
+                0.001_319_824_373_910_969,
+                -24.0,
+                (-128, 127),
+                [(0xbe0b_e159, -128, -127), (0xbd60_5958, -66, -65)],
+            ),
+            (
+                16.682_352_941_176_47,
+                -128.0,
+                (-128, 127),
+                [(0x41c8_3030, -126, -127), (0x4105_7576, -128, -127)],
+            ),
+            (1.114_285_741_533_551_9, 0.0, (0, 7), [(0x3fd5_f15f, 2, 1), (0x4032_4925, 2, 3)]),
+        ];
+        for (scale, zero_point, clip, values) in cases {
+            let zero_point = ZeroPoint::Scalar(zero_point);
+            let quantiser = Quantiser { scale, zero_point, clip: Some(clip) };
+            for (bits, single, double) in values {
+                let value = f32::from_bits(bits);
+                assert_eq!(quantiser.quantise(quantiser.widen(value)), Some(single), "{value}");
+                assert_eq!(quantiser.quantise(value.into()), Some(double), "{value}");
+            }
+        }
+    }
+
+    /// Whatever the value, the integer of 32-bit arithmetic survives the way through 64 bits.
+    #[test]
+    fn widened_values_have_the_integers_of_single_precision() {
+        for (scale, zero_point, high) in
+            [(0.24f32, -18.0f32, 7), (1.3e-3, -24.0, 127), (16.7, -128.0, 32767)]
+        {
+            let (low, zero) = (-high - 1, ZeroPoint::Scalar(zero_point.into()));
+            let quantiser =
+                Quantiser { scale: scale.into(), zero_point: zero, clip: Some((low, high)) };
+            for step in -2000i16..2000 {
+                let value = (0.25 * f32::from(step) - zero_point) * scale;
+                let integer = (value / scale + zero_point).round_ties_even();
+                #[allow(clippy::cast_possible_truncation, reason = "an integer of few bits")]
+                let expected = (integer as i64).clamp(low, high);
+                assert_eq!(quantiser.quantise(quantiser.widen(value)), Some(expected), "{value}");
+            }
+        }
+        let quantiser = quantiser();
+        assert!(quantiser.widen(f32::NAN).is_nan());
+        assert!(quantiser.widen(f32::INFINITY).is_infinite());
     }
 
     #[test]

@@ -15,6 +15,21 @@ pub enum ExtraColumns {
     Ignore,
 }
 
+/// What the first line of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstLine {
+    /// Names of the columns.
+    Header(ExtraColumns),
+    /// A row like the others: the columns are the model's features in their order.
+    Row,
+}
+
+impl From<ExtraColumns> for FirstLine {
+    fn from(extra: ExtraColumns) -> Self {
+        Self::Header(extra)
+    }
+}
+
 /// A column of a file.
 pub(super) struct Column {
     pub(super) name: String,
@@ -36,11 +51,7 @@ impl Column {
 
     /// The number in a field, NaN for a missing one; none when the feature cannot be that.
     pub(super) fn number(&self, field: &[u8]) -> Option<f64> {
-        let text = std::str::from_utf8(field).ok()?.trim();
-        let number = match text {
-            "" | "NA" => f64::NAN,
-            _ => text.parse::<f64>().ok()?,
-        };
+        let number = number(std::str::from_utf8(field).ok()?)?;
         let allowed = number.is_finite()
             || (number.is_nan() && self.may_be_missing)
             || (number.is_infinite() && self.may_be_infinite);
@@ -58,6 +69,21 @@ impl Column {
     }
 }
 
+/// A field as a number, NaN where it is missing; none where it is something else.
+fn number(field: &str) -> Option<f64> {
+    match field.trim() {
+        "" | "NA" => Some(f64::NAN),
+        text => text.parse().ok(),
+    }
+}
+
+/// Whether a line that should name columns has nothing but numbers. It is a row then: taken for a
+/// header, its scores would be missing.
+fn is_row(names: &[&str]) -> bool {
+    names.iter().all(|name| number(name).is_some())
+        && names.iter().any(|name| number(name).is_some_and(|number| !number.is_nan()))
+}
+
 /// Finds the features in a header. Features without names of their own are found by position,
 /// unless the header has all of their numbered names.
 pub(super) fn match_columns(
@@ -69,6 +95,9 @@ pub(super) fn match_columns(
         features.iter().enumerate().map(|feature| (feature.1.name.as_str(), feature)).collect();
     let names: Vec<_> = header.iter().map(str::trim).collect();
     let found = |name: &&str| by_name.contains_key(name);
+    if is_row(&names) && !names.iter().all(found) {
+        return Err(RowError::NoHeader(shorten(&names.join(","))));
+    }
     if !features.are_named() && names.iter().filter(|name| found(name)).count() < features.count() {
         return by_position(&names, features);
     }
@@ -96,6 +125,12 @@ pub(super) fn match_columns(
         Some(name) if extra == ExtraColumns::Refuse => Err(RowError::ExtraColumn(shorten(name))),
         _ => Ok(columns),
     }
+}
+
+/// A column for each feature, in their order.
+pub(super) fn all_columns(features: &Features) -> Vec<Column> {
+    let column = |feature: (usize, &InputFeature)| Column::new(&feature.1.name, Some(feature));
+    features.iter().enumerate().map(column).collect()
 }
 
 fn by_position(names: &[&str], features: &Features) -> Result<Vec<Column>, RowError> {

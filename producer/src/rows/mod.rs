@@ -1,4 +1,4 @@
-//! Rows of features in, scores out, as CSV with a header.
+//! Rows of features in, scores out, as CSV.
 
 mod columns;
 mod scores;
@@ -7,8 +7,8 @@ use std::io::Read;
 
 use thiserror::Error;
 
-pub use self::columns::ExtraColumns;
-use self::columns::{Column, match_columns};
+use self::columns::{Column, all_columns, match_columns};
+pub use self::columns::{ExtraColumns, FirstLine};
 pub use self::scores::{ScoreColumns, ScoreWriter, WriteScoresError};
 use crate::matrix::Matrix;
 use crate::model::Features;
@@ -28,6 +28,23 @@ pub enum RowError {
     #[error("the header has {found} columns, where the model has {expected} features")]
     Columns {
         /// Columns of the file.
+        found: usize,
+        /// Features of the model.
+        expected: usize,
+    },
+    /// A first line of numbers where the names of columns should be.
+    #[error(
+        "the first line, {0:?}, holds numbers and no names of columns. If it is a row like the \
+         others, give --no-header, which takes columns in the order of the model's features; else \
+         name the columns"
+    )]
+    NoHeader(String),
+    /// Without a header, another number of columns than the model has features.
+    #[error("line {line} has {found} fields, where the model has {expected} features")]
+    Fields {
+        /// Line of the file, from 1.
+        line: u64,
+        /// Fields of the line.
         found: usize,
         /// Features of the model.
         expected: usize,
@@ -84,12 +101,20 @@ pub struct RowReader<R> {
 
 impl<R: Read> RowReader<R> {
     /// Reads the header, which must have a column for each feature: of its name where features
-    /// have names, else at its position.
-    pub fn new(input: R, features: &Features, extra: ExtraColumns) -> Result<Self, RowError> {
+    /// have names, else at its position. Without a header, columns are features in their order.
+    pub fn new(
+        input: R,
+        features: &Features,
+        first_line: impl Into<FirstLine>,
+    ) -> Result<Self, RowError> {
+        let first_line = first_line.into();
         let mut builder = csv::ReaderBuilder::new();
-        let mut reader = builder.buffer_capacity(BUFFER_BYTES).from_reader(input);
-        let header = reader.headers()?.clone();
-        let columns = match_columns(&header, features, extra)?;
+        builder.buffer_capacity(BUFFER_BYTES).has_headers(first_line != FirstLine::Row);
+        let mut reader = builder.from_reader(input);
+        let columns = match first_line {
+            FirstLine::Header(extra) => match_columns(&reader.headers()?.clone(), features, extra)?,
+            FirstLine::Row => all_columns(features),
+        };
         let next_line = reader.position().line();
         let record = csv::ByteRecord::new();
         Ok(Self { reader, record, columns, width: features.count(), next_line })
@@ -114,19 +139,29 @@ impl<R: Read> RowReader<R> {
 
     /// The record's fields, each where the model has its feature.
     fn add_row(&self, values: &mut Vec<f64>) -> Result<(), RowError> {
+        if self.record.len() != self.columns.len() {
+            // The lines of a file are of one length: it is that of the first one, which is a row.
+            let (found, expected) = (self.record.len(), self.columns.len());
+            return Err(RowError::Fields { line: self.line(), found, expected });
+        }
         let start = values.len();
         values.resize(start + self.width, f64::NAN);
         let row = &mut values[start..];
         for (column, field) in self.columns.iter().zip(&self.record) {
             let Some(feature) = column.feature else { continue };
             row[feature] = column.number(field).ok_or_else(|| RowError::NotANumber {
-                line: self.record.position().map_or(0, csv::Position::line),
+                line: self.line(),
                 column: shorten(&column.name),
                 text: shorten(&String::from_utf8_lossy(field.trim_ascii())),
                 expected: column.expected(),
             })?;
         }
         Ok(())
+    }
+
+    /// Where the record is.
+    fn line(&self) -> u64 {
+        self.record.position().map_or(0, csv::Position::line)
     }
 }
 

@@ -40,6 +40,38 @@ fn an_empty_line_is_not_lost_where_it_may_be_a_row() {
 }
 
 #[test]
+fn a_first_row_is_not_lost_as_a_header() {
+    let with = |text: &str, features: &Features, first_line| {
+        RowReader::new(text.as_bytes(), features, first_line)?.take(usize::MAX)
+    };
+    for text in ["1.5,-2e3\n3,4\n", "1,NA\n3,4\n", " 0, 1\n", "nan,7\n", "1\n"] {
+        let features = Features::unnamed(text.lines().next().unwrap().split(',').count());
+        let refused = message(with(text, &features, ExtraColumns::Refuse.into()));
+        assert!(refused.contains("holds numbers") && refused.contains("--no-header"), "{refused}");
+    }
+    let found = with("1.5,-2e3\n3,4\n", &Features::unnamed(2), FirstLine::Row).unwrap();
+    assert_eq!(found.values(), [1.5, -2000.0, 3.0, 4.0]);
+    let found = with("1,2\n3,4\n", &named(), FirstLine::Row).unwrap();
+    assert_eq!(found.values(), [1.0, 2.0, 3.0, 4.0]);
+    // A name that is no number makes a header, and so do features that are named by numbers.
+    assert_eq!(rows("1,b\n3,4\n").unwrap().values(), [3.0, 4.0]);
+    let numbers = Features::named(vec![feature("1", false, false), feature("0", false, false)]);
+    let found = with("0,1\n3,4\n", &numbers, ExtraColumns::Refuse.into()).unwrap();
+    assert_eq!(found.values(), [4.0, 3.0]);
+}
+
+#[test]
+fn without_a_header_every_line_has_all_features() {
+    let read = |text: &str| {
+        RowReader::new(text.as_bytes(), &Features::unnamed(2), FirstLine::Row)?.take(usize::MAX)
+    };
+    let refused = message(read("1,2,3\n"));
+    assert_eq!(refused, "line 1 has 3 fields, where the model has 2 features");
+    assert!(message(read("1,2\n3\n")).contains("line: 2"));
+    assert_eq!(message(read("a,b\n1,2\n")), "line 1, column f0: \"a\" is not a finite number");
+}
+
+#[test]
 fn errors_name_the_place() {
     let message = |text| message(rows(text));
     assert_eq!(message("a,b,c\n"), "the header has 3 columns, where the model has 2 features");

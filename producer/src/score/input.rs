@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::matrix::Matrix;
 use crate::model::{ClientModel, EncryptionError};
-use crate::rows::{ExtraColumns, RowError, RowReader};
+use crate::rows::{FirstLine, RowError, RowReader};
 
 /// Rows that are checked at a time.
 const CHECK_ROWS: usize = 1024;
@@ -51,12 +51,12 @@ pub(super) struct Checked {
 pub(super) fn check(
     path: &Path,
     model: &dyn ClientModel,
-    extra: ExtraColumns,
+    first_line: FirstLine,
 ) -> Result<Checked, InputError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(InputError::NoFile);
     }
-    let mut input = Input::open(path, model, extra)?;
+    let mut input = Input::open(path, model, first_line)?;
     let mut rows = 0;
     loop {
         let chunk = input.take(CHECK_ROWS)?;
@@ -78,12 +78,12 @@ impl Input {
     pub(super) fn open(
         path: &Path,
         model: &dyn ClientModel,
-        extra: ExtraColumns,
+        first_line: FirstLine,
     ) -> Result<Self, InputError> {
         let hasher = Arc::default();
         let file = BufReader::new(File::open(path)?);
         let file = Hashing { file, hasher: Arc::clone(&hasher) };
-        let rows = RowReader::new(file, &model.interface().features, extra)?;
+        let rows = RowReader::new(file, &model.interface().features, first_line)?;
         Ok(Self { rows, hasher })
     }
 

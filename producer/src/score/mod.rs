@@ -46,14 +46,14 @@ use self::ledger::Ledger;
 use self::part::{PartJournal, Scoring};
 use self::record::{FORMAT_VERSION, Header};
 use self::run::{Run, Totals};
-use crate::blocking::blocking;
+use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
 use crate::driver::{Driver, Target};
 use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
 use crate::model::{Encryption, EncryptionError};
-use crate::rows::{ExtraColumns, ScoreColumns, WriteScoresError};
+use crate::rows::{FirstLine, ScoreColumns, WriteScoresError};
 use crate::settings::ProducerSection;
 
 /// Jobs that may fail before a run is given up: whatever is wrong is wrong with all of them.
@@ -67,10 +67,10 @@ pub struct ScoreRequest {
     pub model_id: ModelId,
     /// Where the secret key came from, with the evaluation key beside it.
     pub keys: KeyFolder,
-    /// CSV with a header and a row of raw features a line.
+    /// CSV with a row of raw features a line.
     pub input: PathBuf,
-    /// What to do about columns that the model does not know.
-    pub extra_columns: ExtraColumns,
+    /// Whether it has a header, and what to do about columns that the model does not know.
+    pub first_line: FirstLine,
     /// CSV to write.
     pub output: PathBuf,
     /// What a line of it holds.
@@ -165,13 +165,13 @@ pub async fn score<B: Broker, S: Store>(
     events: Events,
 ) -> Result<ScoreReport, ScoreError> {
     let started = Instant::now();
-    let ScoreRequest { encryption, model_id, keys, input, extra_columns, .. } = request;
+    let ScoreRequest { encryption, model_id, keys, input, first_line, .. } = request;
     let (output, columns, settings) = (request.output, request.columns, request.settings);
     let (rows_per_job, republish) = (request.rows_per_job, request.republish);
 
     let checked = {
         let (encryption, path) = (Arc::clone(&encryption), input.clone());
-        blocking(move || input::check(&path, encryption.model(), extra_columns)).await?
+        blocking(move || input::check(&path, encryption.model(), first_line)).await?
     };
     let checked = checked.map_err(|source| ScoreError::Input { path: input.clone(), source })?;
     events.tell(Event::Checked { rows: checked.rows });
@@ -210,9 +210,10 @@ pub async fn score<B: Broker, S: Store>(
 
     let in_flight = size::in_flight(&settings, encryption.model(), ledger.header().rows_per_job);
     let (ours, its) = (Arc::clone(&encryption), Arc::clone(&ledger));
-    let scoring = Scoring { driver, encryption: ours, ledger: its, target };
+    let interest = Interest::default();
+    let scoring = Scoring { driver, encryption: ours, ledger: its, target, interest };
     let run = Run::new(scoring, past, republish, in_flight, events)?;
-    let outcome = run.run(&input, extra_columns).await?;
+    let outcome = run.run(&input, first_line).await?;
     let (written, encryption_of) = (output.clone(), Arc::clone(&encryption));
     let totals = outcome.totals;
     let write = move || {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ScoreError;
 use super::ledger::Ledger;
 use super::record::Record;
-use crate::blocking::blocking;
+use crate::blocking::{Interest, blocking};
 use crate::client::ClientError;
 use crate::driver::{
     Counts, Driver, Failure, Heard, Journal, NewJob, Payload, Sink, Source, Taken, Target, Ticket,
@@ -28,6 +28,8 @@ pub(super) struct Scoring<B: Broker, S: Store> {
     pub(super) encryption: Arc<dyn Encryption>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) target: Target,
+    /// The run's, without which nothing is encrypted.
+    pub(super) interest: Interest,
 }
 
 /// What became of a part.
@@ -80,11 +82,13 @@ impl<B: Broker, S: Store> Scoring<B, S> {
 
     fn source(&self, rows: Rows) -> Source<ScoreError> {
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let encryption = Arc::clone(&self.encryption);
+        let (encryption, stop) = (Arc::clone(&self.encryption), self.interest.is_gone());
         Source {
             target: self.target.clone(),
             payload_bytes: encryption.model().payload_bytes(count),
-            make: Arc::new(move || Ok(Payload { rows: count, bytes: encryption.encrypt(&rows)? })),
+            make: Arc::new(move || {
+                Ok(Payload { rows: count, bytes: encryption.encrypt_unless(&rows, &stop)? })
+            }),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::client::InFlight;
 use crate::driver::{Failure, Ticket, Unit};
 use crate::events::{Event, Events};
-use crate::rows::ExtraColumns;
+use crate::rows::FirstLine;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -101,11 +101,11 @@ impl<B: Broker, S: Store> Run<B, S> {
     pub(super) async fn run(
         mut self,
         path: &Path,
-        extra: ExtraColumns,
+        first_line: FirstLine,
     ) -> Result<Outcome, ScoreError> {
         let in_input = |source| ScoreError::Input { path: path.to_owned(), source };
         let (opened, encryption) = (path.to_owned(), Arc::clone(&self.scoring.encryption));
-        let input = blocking(move || Input::open(&opened, encryption.model(), extra)).await?;
+        let input = blocking(move || Input::open(&opened, encryption.model(), first_line)).await?;
         self.input = Some(input.map_err(in_input)?);
         loop {
             while self.has_room() {

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use self::unkept::Unkept;
-use crate::blocking::blocking;
+use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
 pub use crate::driver::Target;
 use crate::driver::{Driver, Failure, Payload, Read, Sink, Source};
@@ -121,6 +121,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
     }
 
     /// Decrypted integers of rows, in their order. `scored` is told of rows as they come back.
+    /// Dropped, it encrypts no further row.
     ///
     /// # Errors
     /// A row that the model cannot take, before anything is published; and whatever keeps any row
@@ -134,6 +135,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
         scored: &Events,
     ) -> Result<Matrix<i64>, StreamError> {
         let rows = Arc::new(rows);
+        let interest = Interest::default();
         let (checking, checked) = (Arc::clone(encryption), Arc::clone(&rows));
         blocking(move || checking.model().check(&checked, 1)).await??;
         let model = encryption.model();
@@ -142,9 +144,10 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let parts = (0..rows.len()).step_by(part_rows as usize).map(|first| {
             let count = part_rows.min(u32::try_from(rows.len() - first).unwrap_or(u32::MAX));
             let (encrypting, decrypting) = (Arc::clone(encryption), Arc::clone(encryption));
-            let rows = Arc::clone(&rows);
+            let (rows, stop) = (Arc::clone(&rows), interest.is_gone());
             let encrypt = move || {
-                let bytes = encrypting.encrypt(&rows.part(first, count as usize))?;
+                let part = rows.part(first, count as usize);
+                let bytes = encrypting.encrypt_unless(&part, &stop)?;
                 Ok(Payload { rows: count, bytes })
             };
             let decrypt = move |outputs: Vec<u8>| {

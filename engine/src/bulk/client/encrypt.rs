@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::{BulkClient, BulkClientError};
 use crate::bulk::layout::{block_words, ring_batch_len, ring_batch_rows, upload_len};
 use crate::bulk::parameters::Packing;
+use crate::evaluator::Stop;
 use crate::rlwe::keystream::KEY_BYTES;
 use crate::rlwe::mask::{Masks, SEED_BYTES};
 use crate::rlwe::primes::BLOCK_POINTS;
@@ -64,7 +65,18 @@ impl BulkClient {
         columns: u32,
         fill: impl Fn(u32, usize, &mut [i64]) + Sync,
     ) -> Result<Vec<u8>, BulkClientError> {
-        self.encrypt_with(rows, columns, fill, Seeds::fresh)
+        self.encrypt_with(rows, columns, fill, Seeds::fresh, &|| false)
+    }
+
+    /// As [`BulkClient::encrypt`], unless `stop` says so, which it asks before each column.
+    pub fn encrypt_unless(
+        &self,
+        rows: usize,
+        columns: u32,
+        fill: impl Fn(u32, usize, &mut [i64]) + Sync,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, BulkClientError> {
+        self.encrypt_with(rows, columns, fill, Seeds::fresh, stop)
     }
 
     pub(in crate::bulk) fn encrypt_with(
@@ -73,6 +85,7 @@ impl BulkClient {
         columns: u32,
         fill: impl Fn(u32, usize, &mut [i64]) + Sync,
         mut seeds: impl FnMut() -> Result<Seeds, EntropyError>,
+        stop: Stop<'_>,
     ) -> Result<Vec<u8>, BulkClientError> {
         let too_large = || BulkClientError::TooLarge { rows, columns: columns as usize };
         let mut upload =
@@ -90,6 +103,9 @@ impl BulkClient {
             let columns = (0..columns).into_par_iter().zip(self.columns(rows, columns, bodies));
             let scratch = || Scratch::new(self.ring.dimension());
             columns.try_for_each_init(scratch, |scratch, (column, blocks)| {
+                if stop() {
+                    return Err(BulkClientError::Stopped);
+                }
                 self.encrypt_column(&ring_batch, column, &fill, blocks, scratch)
             })?;
             first_row += rows;

@@ -51,6 +51,9 @@ pub enum BulkClientError {
         /// Columns, or outputs.
         columns: usize,
     },
+    /// [`Stop`](crate::evaluator::Stop) said so.
+    #[error("encryption was stopped")]
+    Stopped,
     /// A reply of another length.
     #[error("the reply has {found} bytes, where {expected} are expected")]
     Length {

@@ -78,7 +78,7 @@ pub(super) fn encrypt_fixed(
         seed += 1;
         Ok(Seeds { mask: [seed; 16], noise: Zeroizing::new([seed + 100; 16]) })
     };
-    client.encrypt_with(rows, columns, fill, seeds).unwrap()
+    client.encrypt_with(rows, columns, fill, seeds, &|| false).unwrap()
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {

@@ -1,20 +1,23 @@
 //! `cipherscore evaluate`
 
+mod watch_folder;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use cipherscore_artifact::content::Content;
 use cipherscore_artifact::files::FilesError;
 use cipherscore_artifact::server::Form;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::circuit::Cost;
-use cipherscore_engine::evaluator::PreparedKey;
+use cipherscore_engine::evaluator::{PreparedKey, Stop};
 use cipherscore_producer::files::{Access, write_atomically};
 use clap::Args;
-use indicatif::ProgressBar;
 use serde::Serialize;
 
+use self::watch_folder::Watch;
 use super::submit::names;
 use super::{open_server, read_bounded, read_server, report};
 use crate::print::say;
@@ -36,6 +39,12 @@ const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key"
 /// training, without being decrypted in between:
 ///
 /// --input x.bin y.bin weights.bin bias.bin --output weights-1.bin bias-1.bin
+///
+/// With --watch-folder one process evaluates call after call, and prepares the evaluation key once.
+/// A call NAME is the file NAME.in, put there whole by renaming it; its outputs appear whole as
+/// NAME.out, or why there are none as NAME.error, and then its inputs are removed. Where a row has
+/// several inputs or outputs they are NAME.0.in, NAME.1.in, .. and NAME.0.out, .. SIGINT and SIGTERM
+/// end the process with exit code 0; a call that is not done is left to the next one.
 #[derive(Args)]
 pub(crate) struct Evaluate {
     /// server.zip, raw, imported or compiled.
@@ -47,12 +56,17 @@ pub(crate) struct Evaluate {
     evaluation_key: Option<PathBuf>,
 
     /// Encrypted rows.
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "watch_folder")]
     input: Vec<PathBuf>,
 
     /// Where the encrypted outputs go, in the order of the inputs.
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "watch_folder")]
     output: Vec<PathBuf>,
+
+    /// Evaluate what is put into a folder, until the process is ended. --json prints a line for each
+    /// event.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["input", "output"])]
+    watch_folder: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +82,10 @@ impl Evaluate {
         let zip = read_bounded(&self.server, MAX_ZIP_BYTES)?;
         let form = open_server(&self.server, &read_server(&self.server, &zip)?)?;
         drop(zip);
+        if let Some(folder) = &self.watch_folder {
+            let watch = Watch::start(folder, &form, json)?;
+            return watch.run(|| self.prepare(&form));
+        }
         let jobs = form.files.jobs(self.input.len(), self.output.len())?;
 
         let spinner = progress::spinner(json, "preparing the evaluation key");
@@ -82,9 +100,17 @@ impl Evaluate {
         let bar = progress::bar(json, (jobs * steps) as u64, "evaluating");
         let (inputs, outputs) = form.files.files_of_job();
         let files = self.input.chunks_exact(inputs).zip(self.output.chunks_exact(outputs));
+        let is_stepwise = form.facts.cost.is_some_and(|cost| !cost.is_linear());
         let mut rows = 0;
         for (job, (inputs, outputs)) in files.enumerate() {
-            rows += evaluate(&form, key.clone(), inputs, outputs, &bar)?;
+            // Nobody stops it; a circuit asks between its steps.
+            let look = || {
+                if is_stepwise {
+                    bar.inc(1);
+                }
+                false
+            };
+            rows += evaluate(&form, key.clone(), inputs, outputs, &look)?;
             bar.set_position(((job + 1) * steps) as u64);
         }
         bar.finish_and_clear();
@@ -104,7 +130,9 @@ impl Evaluate {
             anyhow::ensure!(!requirements.needs_key, NO_KEY);
             return Ok(None);
         };
-        let prepared = form.evaluator.prepare(read_bounded(path, requirements.max_key_bytes)?);
+        let key = read_bounded(path, requirements.max_key_bytes)?;
+        Content::EvaluationKey.require(&key).with_context(|| path.display().to_string())?;
+        let prepared = form.evaluator.prepare(key);
         Ok(Some(Arc::new(prepared.with_context(|| path.display().to_string())?)))
     }
 }
@@ -129,14 +157,14 @@ fn evaluate(
     key: Option<Arc<PreparedKey>>,
     inputs: &[PathBuf],
     outputs: &[PathBuf],
-    bar: &ProgressBar,
+    stop: Stop<'_>,
 ) -> anyhow::Result<usize> {
     let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
     let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let named = || names(inputs);
     let (rows, body) = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
-            (FilesError::Value { index, .. }, count @ 2..) => {
+            (FilesError::Value { index, .. } | FilesError::Content { index, .. }, count @ 2..) => {
                 format!("{}, input {} of {count}", inputs[*index].display(), index + 1)
             }
             _ => names(inputs),
@@ -145,17 +173,9 @@ fn evaluate(
     })?;
     drop(files);
     let mut evaluation = Arc::clone(&form.evaluator).begin(key, rows).with_context(named)?;
-    let is_stepwise = form.facts.cost.is_some_and(|cost| !cost.is_linear());
-    // Nobody stops it; a circuit asks between its steps.
-    let look = || {
-        if is_stepwise {
-            bar.inc(1);
-        }
-        false
-    };
-    evaluation.push(&body, &look).with_context(named)?;
+    evaluation.push(&body, stop).with_context(named)?;
     drop(body);
-    let results = evaluation.finish(&look).with_context(named)?;
+    let results = evaluation.finish(stop).with_context(named)?;
     let results = form.files.write(rows, &results)?;
     for (path, bytes) in outputs.iter().zip(results) {
         write(path, &bytes)?;
