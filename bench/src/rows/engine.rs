@@ -87,7 +87,8 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
     Ok(())
 }
 
-fn milliseconds(since: Instant) -> f64 {
+/// Since then.
+pub(super) fn milliseconds(since: Instant) -> f64 {
     1e3 * since.elapsed().as_secs_f64()
 }
 

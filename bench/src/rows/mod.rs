@@ -4,6 +4,8 @@
 //! else.
 
 mod engine;
+#[cfg(feature = "prepared-rows")]
+mod prepared;
 mod shapes;
 
 use std::num::NonZeroU32;
@@ -36,6 +38,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let subject = Subject::new(shape)?;
         models += &format!("* {}\n", subject.describe());
         one_thread.install(|| engine::measure(&subject, &amount, &mut table))?;
+        #[cfg(feature = "prepared-rows")]
+        one_thread.install(|| prepared::measure(&subject, &amount, &mut table))?;
     }
     match options.json {
         true => println!("{}", serde_json::to_string_pretty(&table)?),

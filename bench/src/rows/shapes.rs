@@ -109,20 +109,18 @@ pub(super) struct Subject {
     pub(super) key: Vec<u8>,
     parameters: RowParameters,
     program: RowProgram,
-    numbers: Numbers,
 }
 
 impl Subject {
     pub(super) fn new(shape: &'static Shape) -> anyhow::Result<Self> {
-        let mut numbers = Numbers::new(7);
-        let program = shape.program(&mut numbers);
+        let program = shape.program(&mut Numbers::new(7));
         let parameters = shape.parameters();
         let ring = RowRing::new(&parameters.keys)?;
         let secret = RowSecretKey::generate(&parameters.keys)?;
         let key = secret.evaluation_key(&ring)?;
         let owner = OwnerId([0; 16]);
         let client = RowClient::new(ring, parameters.clone(), model_id(shape), owner, &secret)?;
-        Ok(Self { shape, client, key, parameters, program, numbers })
+        Ok(Self { shape, client, key, parameters, program })
     }
 
     pub(super) fn evaluator(&self, kernel: RowKernel) -> anyhow::Result<Arc<RowEvaluator>> {

@@ -12,7 +12,7 @@
 //! * [`upload`], [`reply`]: formats, [`canary`]: outputs that are known beforehand;
 //! * [`client`]: encryption and decryption;
 //! * `expand`: from an upload to groups of columns; `weights`: fresh ones for each row;
-//! * [`evaluate`]: the way of a row, `flood`: what hides a model in its outputs;
+//! * [`evaluate`]: the way of a row, `hide` and `flood`: what hides a model in its outputs;
 //! * [`kernel`]: the arithmetic that takes the time, once for every kind of processor;
 //! * [`evaluator`]: the engine behind the evaluation trait, `workspace`: its buffers;
 //! * [`noise`]: how large phases become, [`plan`]: the cheapest parameters in which a model fits;
@@ -29,6 +29,7 @@ pub mod evaluation_key;
 pub mod evaluator;
 mod expand;
 mod flood;
+mod hide;
 pub mod kernel;
 pub mod layout;
 pub mod noise;

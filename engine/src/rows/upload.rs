@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | `CSROWUPL` |
 //! | 2 | version, 1 |
-//! | 1 | 0: fresh seeds. Other numbers are kept for seeds that are known beforehand |
+//! | 1 | 0: the seeds are fresh; 1: one row, whose seed the worker may know beforehand |
 //! | 1 | 0 |
 //! | 4 | rows |
 //! | 16 | owner id |
@@ -28,8 +28,6 @@ use crate::rlwe::words::{WordsError, pack, packed_len, unpack};
 
 const MAGIC: [u8; 8] = *b"CSROWUPL";
 const VERSION: u16 = 1;
-/// Seeds are drawn by the one who encrypts.
-const FRESH_SEEDS: u8 = 0;
 /// Bytes before the rows.
 pub const UPLOAD_HEADER_BYTES: usize = 96;
 
@@ -37,9 +35,21 @@ pub const UPLOAD_HEADER_BYTES: usize = 96;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerId(pub [u8; 16]);
 
+/// Where the seeds of an upload's masks come from. A worker that knows none of them beforehand evaluates
+/// both in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeedSource {
+    /// Drawn when the rows were encrypted.
+    Fresh = 0,
+    /// Drawn before there was a row: the upload has one row, and its seed was sent ahead.
+    Ahead = 1,
+}
+
 /// What is before the rows of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadHeader {
+    /// Where its seeds come from.
+    pub seeds: SeedSource,
     /// How many rows follow.
     pub rows: u32,
     /// Who sends them.
@@ -75,7 +85,7 @@ impl UploadHeader {
         let mut bytes = [0; UPLOAD_HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[10] = FRESH_SEEDS;
+        bytes[10] = self.seeds as u8;
         bytes[12..16].copy_from_slice(&self.rows.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.owner.0);
         bytes[32..64].copy_from_slice(&self.model.digest().to_bytes());
@@ -84,11 +94,12 @@ impl UploadHeader {
     }
 
     /// Whether `bytes` are the header of an upload of these rows, this model and this key, of any
-    /// owner.
+    /// owner, with seeds of any source.
     pub fn check(&self, bytes: &[u8; UPLOAD_HEADER_BYTES]) -> Result<(), UploadError> {
         let expected = self.to_bytes();
         let differs = |range: std::ops::Range<usize>| bytes[range.clone()] != expected[range];
-        if differs(0..12) {
+        let sources = [SeedSource::Fresh as u8, SeedSource::Ahead as u8];
+        if differs(0..10) || differs(11..12) || !sources.contains(&bytes[10]) {
             return Err(UploadError::Format);
         }
         let parts = [(12..16, "number of rows"), (32..64, "model"), (64..96, "key")];
@@ -153,6 +164,7 @@ mod tests {
     #[test]
     fn headers_of_other_uploads_are_refused() {
         let header = UploadHeader {
+            seeds: SeedSource::Fresh,
             rows: 3,
             owner: OwnerId([1; 16]),
             model: ModelId::of(b"a model"),
@@ -165,9 +177,13 @@ mod tests {
             bytes[at] ^= 1;
             header.check(&bytes)
         };
-        for at in 0..12 {
+        for at in (0..10).chain([11]) {
             assert_eq!(changed(at), Err(UploadError::Format), "{at}");
         }
+        assert_eq!(changed(10), Ok(()));
+        let mut other = bytes;
+        other[10] = 2;
+        assert_eq!(header.check(&other), Err(UploadError::Format));
         assert_eq!(changed(12), Err(UploadError::Other("number of rows")));
         assert_eq!(changed(20), Ok(()));
         assert_eq!(changed(40), Err(UploadError::Other("model")));

@@ -97,6 +97,15 @@ impl Weights {
         &self.constants
     }
 
+    /// Overwrites what was drawn: with a reply, it would tell the leaves.
+    pub(super) fn wipe(&mut self) {
+        let nothing = Weight { coefficient: 0, value: 0 };
+        self.polynomials.iter_mut().for_each(|polynomial| polynomial.fill(nothing));
+        self.constants.fill(0);
+        self.order.fill(0);
+        self.masks.fill(0);
+    }
+
     /// Draws those of a row. `shift` gives the power of X by which a group is to be multiplied yet,
     /// negated.
     pub(super) fn draw(

@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 use super::{RowClient, RowClientError, RowUpload, UploadDigest};
 use crate::rlwe::mask::SEED_BYTES;
 use crate::rlwe::sampling::{Noise, entropy};
-use crate::rows::upload::{UploadHeader, row_masks, upload_digest, upload_len, write_row};
+use crate::rows::upload::{
+    SeedSource, UploadHeader, row_masks, upload_digest, upload_len, write_row,
+};
 
 /// Randomness of a row.
 pub(in crate::rows) struct RowSeeds {
@@ -21,19 +23,32 @@ pub(in crate::rows) struct RowSeeds {
 impl RowClient {
     /// The upload of some rows, each of the bits of all columns.
     pub fn encrypt(&self, rows: &[impl AsRef<[bool]>]) -> Result<RowUpload, RowClientError> {
-        self.encrypt_with(rows, || Ok(RowSeeds { mask: *entropy()?, noise: Noise::fresh()? }))
+        let seeds = || Ok(RowSeeds { mask: *entropy()?, noise: Noise::fresh()? });
+        self.encrypt_with(SeedSource::Fresh, rows, seeds)
+    }
+
+    /// The upload of one row with the seed of a ticket, which is used up.
+    #[cfg(feature = "prepared-rows")]
+    pub fn encrypt_ahead(
+        &self,
+        ticket: super::RowTicket,
+        row: &[bool],
+    ) -> Result<RowUpload, RowClientError> {
+        let seeds = || Ok(RowSeeds { mask: ticket.seed(), noise: Noise::fresh()? });
+        self.encrypt_with(SeedSource::Ahead, &[row], seeds)
     }
 
     pub(in crate::rows) fn encrypt_with(
         &self,
+        source: SeedSource,
         rows: &[impl AsRef<[bool]>],
         mut seeds: impl FnMut() -> Result<RowSeeds, RowClientError>,
     ) -> Result<RowUpload, RowClientError> {
         let too_many = RowClientError::Rows(rows.len());
         let count = u32::try_from(rows.len()).ok().filter(|count| *count > 0);
         let count = count.ok_or(too_many.clone())?;
-        let header =
-            UploadHeader { rows: count, owner: self.owner, model: self.model, key: self.key };
+        let (owner, model, key) = (self.owner, self.model, self.key);
+        let header = UploadHeader { seeds: source, rows: count, owner, model, key };
         let mut bytes = header.to_bytes().to_vec();
         bytes.reserve(upload_len(&self.parameters, count).ok_or(too_many)? - bytes.len());
         for (row, bits) in rows.iter().enumerate() {

@@ -5,6 +5,8 @@
 
 mod decrypt;
 mod encrypt;
+#[cfg(feature = "prepared-rows")]
+mod ticket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use super::upload::OwnerId;
 use crate::rlwe::sampling::EntropyError;
 #[cfg(test)]
 pub(super) use encrypt::RowSeeds;
+#[cfg(feature = "prepared-rows")]
+pub use ticket::RowTicket;
 
 /// Bad replies under one key after which it is not used any more.
 ///

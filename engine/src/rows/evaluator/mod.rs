@@ -4,6 +4,8 @@
 //! are threads; each has randomness of its own.
 
 mod memory;
+#[cfg(feature = "prepared-rows")]
+pub mod prepared;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +24,11 @@ use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
 use super::kernel::RowKernel;
 use super::parameters::{InvalidRowParameters, RowParameters};
 use super::program::RowProgram;
-use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, row_reply_len, seal};
+use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len, seal};
 use super::ring::RowRing;
-use super::upload::{OwnerId, UPLOAD_HEADER_BYTES, UploadError, UploadHeader, row_len, upload_len};
+use super::upload::{
+    OwnerId, SeedSource, UPLOAD_HEADER_BYTES, UploadError, UploadHeader, row_len, upload_len,
+};
 use super::workspace::Workspace;
 use crate::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
@@ -112,6 +116,26 @@ impl RowEvaluator {
         KeysetId::of(&[KEYSET_DOMAIN, &ring_bytes(keys), &steps].concat())
     }
 
+    /// What an upload is checked against; anybody may be its owner, and its seeds may be known.
+    fn header(&self, rows: u32, key: &RowEvaluationKey) -> UploadHeader {
+        let (model, owner) = (self.model_id, OwnerId([0; 16]));
+        UploadHeader { seeds: SeedSource::Fresh, rows, owner, model, key: key.id() }
+    }
+
+    /// A workspace for one row, which is kept for the next.
+    fn with_workspace<T>(&self, evaluate: impl FnOnce(&mut Workspace) -> T) -> T {
+        let idle = self.workspaces.lock().pop();
+        let machine = &self.machine;
+        let mut workspace =
+            idle.unwrap_or_else(|| Workspace::new(&machine.ring, &machine.parameters));
+        let result = evaluate(&mut workspace);
+        let mut workspaces = self.workspaces.lock();
+        if workspaces.len() < self.threads {
+            workspaces.push(workspace);
+        }
+        result
+    }
+
     fn job(
         self: Arc<Self>,
         key: &PreparedKey,
@@ -145,21 +169,16 @@ impl RowEvaluator {
         bytes: &[u8],
         watch: &mut dyn FnMut(RowPart),
     ) -> Result<Vec<u8>, EvaluationError> {
-        let idle = self.workspaces.lock().pop();
-        let machine = &self.machine;
-        let mut workspace =
-            idle.unwrap_or_else(|| Workspace::new(&machine.ring, &machine.parameters));
         let noise = Noise::fresh().expect("the system gives random numbers");
         let (key, execution) = (&job.key, job.execution);
-        let mut words = Vec::with_capacity(super::reply::reply_row_len(&machine.parameters));
+        let mut words = Vec::with_capacity(reply_row_len(self.parameters()));
         let row_job = RowJob { key, bytes, execution, row, noise: &noise };
-        machine.evaluate(row_job, &mut workspace, watch, &mut words).map_err(|error| {
+        let evaluated = self.with_workspace(|workspace| {
+            self.machine.evaluate(row_job, workspace, watch, &mut words)
+        });
+        evaluated.map_err(|error| {
             EvaluationError::Shape(UploadError::Words { row, error }.to_string())
         })?;
-        let mut workspaces = self.workspaces.lock();
-        if workspaces.len() < self.threads {
-            workspaces.push(workspace);
-        }
         Ok(words)
     }
 }
@@ -232,13 +251,7 @@ impl RowEvaluation {
     }
 
     fn take_header(&mut self, bytes: &[u8]) -> Result<(), EvaluationError> {
-        let expected = UploadHeader {
-            rows: self.rows,
-            // Anybody may be the owner.
-            owner: OwnerId([0; 16]),
-            model: self.evaluator.model_id,
-            key: self.key.id(),
-        };
+        let expected = self.evaluator.header(self.rows, &self.key);
         let header = bytes.first_chunk().ok_or(UploadError::Format);
         let checked = header.and_then(|header| expected.check(header));
         checked.map_err(|error| EvaluationError::Shape(error.to_string()))?;

@@ -94,8 +94,8 @@ pub(super) fn two_rounds(
     mut children: [Option<&mut [u64]>; 4],
 ) {
     for (at, &word) in rounds.component.iter().enumerate() {
-        let [a, b, both] =
-            [0, 1, 2].map(|key| rounds.switched[key][rounds.permutations[key].source(at)]);
+        let switched = |key: usize| rounds.switched[key][rounds.permutations[key].source(at)];
+        let (a, b, both) = (switched(0), switched(1), switched(2));
         let (plus, minus) = (field.add(word, a), field.subtract(word, a));
         let even = field.add(b, both);
         let odd = field.product(

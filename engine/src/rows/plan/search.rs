@@ -313,7 +313,7 @@ mod tests {
         assert!(factors.contains("100 factors") && factors.contains("at most 2 cond"), "{factors}");
         let fine = refused(RowGoal { max_error: 1e-13, ..GOAL }, shape(100, 100, 50, 5));
         assert!(fine.contains("sums of 4") && fine.contains("about 39.2"), "{fine}");
-        let goal = RowGoal { max_error: 1e-9, hide: 64, ..GOAL };
+        let goal = RowGoal { max_error: 1e-10, hide: 64, ..GOAL };
         let hidden = refused(goal, shape(100, 100, 50, 5));
         assert!(hidden.contains("do not fit") && hidden.contains("has 204.0"), "{hidden}");
         for goal in [

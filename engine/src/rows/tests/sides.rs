@@ -17,7 +17,7 @@ use crate::rows::reply::{ReplyHeader, seal};
 use crate::rows::ring::RowRing;
 use crate::rows::secret::RowSecretKey;
 use crate::rows::tests::models::fixed_secret;
-use crate::rows::upload::{OwnerId, UPLOAD_HEADER_BYTES};
+use crate::rows::upload::{OwnerId, SeedSource, UPLOAD_HEADER_BYTES};
 use crate::rows::workspace::Workspace;
 
 pub(crate) struct Sides {
@@ -55,7 +55,7 @@ impl Sides {
     pub(crate) fn encrypt_with(&self, bits: &[bool], seed: u8) -> RowUpload {
         let noise = || Noise::from_key(&[seed + 100; 16]);
         let seeds = || Ok(RowSeeds { mask: [seed; 16], noise: noise() });
-        self.client.encrypt_with(&[bits], seeds).unwrap()
+        self.client.encrypt_with(SeedSource::Fresh, &[bits], seeds).unwrap()
     }
 
     pub(crate) fn workspace(&self) -> Workspace {
