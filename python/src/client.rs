@@ -155,7 +155,10 @@ impl Client {
         let integers = work::run(py, move |_| {
             let encryption = shared.keys()?.encryption;
             let integers = match read_rows_file(&outputs) {
-                Ok((rows, body)) => encryption.decrypt(body, rows),
+                Ok(file) => match encryption.require_owner(file.owner) {
+                    Ok(()) => encryption.decrypt(file.body, file.rows),
+                    Err(error) => return Err(Failure::of(Class::Keys, &error)),
+                },
                 Err(_) => encryption.decrypt_file(&outputs),
             };
             integers.map_err(Failure::as_class(Class::Rows))
@@ -262,7 +265,7 @@ fn encrypt(encryption: &dyn Encryption, rows: &Matrix<f64>) -> Result<Vec<u8>, E
     encryption.model().check(rows, 1)?;
     match encryption.model().interface().rows_of_file {
         Some(most) if rows.len() > most => {
-            Ok(write_rows_file(rows.len(), &encryption.encrypt(rows)?)?)
+            Ok(write_rows_file(rows.len(), encryption.owner(), &encryption.encrypt(rows)?)?)
         }
         _ => encryption.encrypt_file(rows),
     }

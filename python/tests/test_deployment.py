@@ -235,6 +235,19 @@ def test_rows_that_cannot_be_taken(folder, rows):
         FHEModelServer(folder).run(encrypted, b"no key")
 
 
+def test_keys_and_results_of_another_owner_are_refused(folder, rows):
+    features, target = rows
+    FHEModelDev(folder, tree.DecisionTreeClassifier(max_depth=2).fit(features, target)).save()
+    ours, others = FHEModelClient(folder), FHEModelClient(folder)
+    encrypted = ours.quantize_encrypt_serialize(features)
+    server = FHEModelServer(folder)
+    with pytest.raises(KeysError, match="take the evaluation key"):
+        server.run(encrypted, others.get_serialized_evaluation_keys())
+    result = server.run(encrypted, ours.get_serialized_evaluation_keys())
+    with pytest.raises(KeysError, match="decrypt them with the keys that encrypted the rows"):
+        others.deserialize_decrypt_dequantize(result)
+
+
 def test_frames_are_found_by_their_names(folder, rows):
     pandas = pytest.importorskip("pandas")
     features, target = rows

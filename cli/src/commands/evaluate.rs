@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_artifact::files::FilesError;
+use cipherscore_artifact::files::{FilesError, JobRows};
 use cipherscore_artifact::server::Form;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::circuit::Cost;
@@ -134,7 +134,7 @@ fn evaluate(
     let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
     let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let named = || names(inputs);
-    let (rows, body) = form.files.read(&files).map_err(|error| {
+    let JobRows { rows, owner, body } = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
             (FilesError::Value { index, .. }, count @ 2..) => {
                 format!("{}, input {} of {count}", inputs[*index].display(), index + 1)
@@ -144,6 +144,9 @@ fn evaluate(
         anyhow::Error::new(error).context(name)
     })?;
     drop(files);
+    if let Some(key) = &key {
+        key.require_owner(owner).with_context(named)?;
+    }
     let mut evaluation = Arc::clone(&form.evaluator).begin(key, rows).with_context(named)?;
     let is_stepwise = form.facts.cost.is_some_and(|cost| !cost.is_linear());
     // Nobody stops it; a circuit asks between its steps.
@@ -156,7 +159,7 @@ fn evaluate(
     evaluation.push(&body, &look).with_context(named)?;
     drop(body);
     let results = evaluation.finish(&look).with_context(named)?;
-    let results = form.files.write(rows, &results)?;
+    let results = form.files.write(rows, owner, &results)?;
     for (path, bytes) in outputs.iter().zip(results) {
         write(path, &bytes)?;
     }

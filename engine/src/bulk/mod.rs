@@ -27,6 +27,7 @@ pub mod client_model;
 pub mod evaluator;
 pub mod flood;
 pub mod kernel;
+mod key_owner;
 mod keystream;
 pub mod layout;
 mod lift;

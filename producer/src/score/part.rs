@@ -81,11 +81,13 @@ impl<B: Broker, S: Store> Scoring<B, S> {
     fn source(&self, rows: Rows) -> Source<ScoreError> {
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let encryption = Arc::clone(&self.encryption);
-        Source {
-            target: self.target.clone(),
-            payload_bytes: encryption.model().payload_bytes(count),
-            make: Arc::new(move || Ok(Payload { rows: count, bytes: encryption.encrypt(&rows)? })),
-        }
+        let (target, payload_bytes) =
+            (self.target.clone(), encryption.model().payload_bytes(count));
+        let make = move || {
+            let bytes = encryption.encrypt(&rows)?;
+            Ok(Payload { rows: count, owner: encryption.owner(), bytes })
+        };
+        Source { target, payload_bytes, make: Arc::new(make) }
     }
 
     fn sink(&self, part: u64) -> Sink<PartJournal> {
