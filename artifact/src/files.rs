@@ -5,10 +5,11 @@ use cipherscore_concrete::WireError;
 use cipherscore_concrete::framing::{FramingError, frame_values, split_values};
 use cipherscore_concrete::values::read_stored_value;
 use cipherscore_engine::parameters::Gate;
+use cipherscore_ids::OwnerId;
 use thiserror::Error;
 
 use crate::content::{Content, OtherContent};
-use crate::model::{RowsFileError, read_rows_file, write_rows_file};
+use crate::model::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 
 /// How the files of a form's jobs are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,17 @@ pub enum FileForm {
     },
     /// A [file of rows](read_rows_file), and one of their outputs, for each job.
     Rows,
+}
+
+/// What the files of a job hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRows {
+    /// How many rows.
+    pub rows: u32,
+    /// Under whose client key they are encrypted, where the files say it.
+    pub owner: Option<OwnerId>,
+    /// The body of the job.
+    pub body: Vec<u8>,
 }
 
 /// Why files are not those of a job, or of some jobs.
@@ -106,8 +118,8 @@ impl FileForm {
         }
     }
 
-    /// How many rows the files of a job hold, and the body of the job.
-    pub fn read<F: AsRef<[u8]>>(&self, files: &[F]) -> Result<(u32, Vec<u8>), FilesError> {
+    /// What the files of a job hold.
+    pub fn read<F: AsRef<[u8]>>(&self, files: &[F]) -> Result<JobRows, FilesError> {
         for (index, file) in files.iter().enumerate() {
             let other = |reason| FilesError::Content { index, reason };
             Content::Ciphertexts.require(file.as_ref()).map_err(other)?;
@@ -118,23 +130,28 @@ impl FileForm {
                     let value = read_stored_value(gate, file.as_ref());
                     value.map_err(|reason| FilesError::Value { index, reason })?;
                 }
-                Ok((1, frame_values(files)))
+                Ok(JobRows { rows: 1, owner: None, body: frame_values(files) })
             }
             (Self::Rows, [only]) => {
-                let (rows, body) = read_rows_file(only.as_ref())?;
-                Ok((rows, body.to_vec()))
+                let RowsFile { rows, owner, body } = read_rows_file(only.as_ref())?;
+                Ok(JobRows { rows, owner, body: body.to_vec() })
             }
             (Self::Rows, _) => Err(RowsFileError::Format.into()),
         }
     }
 
-    /// The files of a job's outputs.
-    pub fn write(&self, rows: u32, outputs: &[u8]) -> Result<Vec<Vec<u8>>, FilesError> {
+    /// The files of a job's outputs: of so many rows, under this owner's client key.
+    pub fn write(
+        &self,
+        rows: u32,
+        owner: Option<OwnerId>,
+        outputs: &[u8],
+    ) -> Result<Vec<Vec<u8>>, FilesError> {
         Ok(match self {
             Self::Values { .. } => split_values(outputs)?.into_iter().map(<[u8]>::to_vec).collect(),
             Self::Rows => {
                 let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-                vec![write_rows_file(rows, outputs)?]
+                vec![write_rows_file(rows, owner, outputs)?]
             }
         })
     }
@@ -147,9 +164,12 @@ mod tests {
     #[test]
     fn a_file_of_rows_is_a_job_and_its_outputs_another() {
         let form = FileForm::Rows;
-        let file = write_rows_file(3, b"ciphertexts").unwrap();
-        assert_eq!(form.read(&[&file]).unwrap(), (3, b"ciphertexts".to_vec()));
-        assert_eq!(form.write(3, b"outputs").unwrap(), [write_rows_file(3, b"outputs").unwrap()]);
+        let owner = Some(OwnerId::from_bytes([9; 16]));
+        let file = write_rows_file(3, owner, b"ciphertexts").unwrap();
+        let expected = JobRows { rows: 3, owner, body: b"ciphertexts".to_vec() };
+        assert_eq!(form.read(&[&file]).unwrap(), expected);
+        let outputs = write_rows_file(3, owner, b"outputs").unwrap();
+        assert_eq!(form.write(3, owner, b"outputs").unwrap(), [outputs]);
         assert_eq!((form.jobs(2, 2).unwrap(), form.files_of_job()), (2, (1, 1)));
         assert!(matches!(form.jobs(2, 1), Err(FilesError::OfJobs { inputs: 2, outputs: 1 })));
         assert!(matches!(form.read(&[&b"something"[..]]), Err(FilesError::Rows(_))));
@@ -160,8 +180,8 @@ mod tests {
     fn values_are_files_of_their_own_unless_they_come_as_a_file_of_rows() {
         let form = FileForm::Values { inputs: Vec::new(), outputs: 2 };
         let framed = frame_values([b"one", b"two"]);
-        assert_eq!(form.write(1, &framed).unwrap(), [b"one", b"two"]);
+        assert_eq!(form.write(1, None, &framed).unwrap(), [b"one", b"two"]);
         assert_eq!(form.found_in(&[&b"a value"[..]]), form);
-        assert_eq!(form.found_in(&[write_rows_file(1, b"").unwrap()]), FileForm::Rows);
+        assert_eq!(form.found_in(&[write_rows_file(1, None, b"").unwrap()]), FileForm::Rows);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cipherscore_artifact::clear::{ClearFeature, ClearModel, ClearZips, NOTICE};
 use cipherscore_artifact::client_zip::{OpenClientError, open_client};
 use cipherscore_artifact::facts::Facts;
+use cipherscore_artifact::files::JobRows;
 use cipherscore_artifact::matrix::Matrix;
 use cipherscore_artifact::model::EncryptionError;
 use cipherscore_artifact::server::{OpenServerError, ServerZip, describe, open_server};
@@ -63,7 +64,8 @@ fn rows_are_scored_and_nothing_is_encrypted() {
     }
 
     let file = encryption.encrypt_file(&rows).unwrap();
-    assert_eq!(form.files.read(&[&file]).unwrap(), (3, body));
+    let expected = JobRows { rows: 3, owner: None, body };
+    assert_eq!(form.files.read(&[&file]).unwrap(), expected);
 }
 
 #[test]

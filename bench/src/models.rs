@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use cipherscore_common::message::{Job, Payload};
+use cipherscore_common::message::{Job, JobTerms, Payload, ProtocolVersion};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, ModelId, Tenant};
 use cipherscore_concrete::recorder::RecorderCommand;
@@ -56,6 +56,7 @@ impl Model {
     pub(crate) fn jobs(&self, count: usize, reply_to: &ReplyQueue) -> Vec<Job> {
         let rows = self.rows.iter().cycle().take(count);
         rows.map(|row| Job {
+            version: ProtocolVersion::V2,
             id: JobId::random(),
             tenant: Tenant::default(),
             reply_to: reply_to.clone(),
@@ -65,6 +66,7 @@ impl Model {
             key_id: self.key.as_ref().map(|key| EvaluationKeyId::new(key.name().id)),
             rows: 1,
             deadline: None,
+            terms: JobTerms::default(),
             attempt: 0,
             trace: None,
             payload: Payload::Inline(row.clone()),

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::broker::amqp::AmqpBroker;
-use cipherscore_common::message::{ErrorCode, Job, Payload, Timestamp, headers};
+use cipherscore_common::message::{
+    ErrorCode, Job, JobTerms, Payload, ProtocolVersion, Timestamp, headers,
+};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{JobId, Lease, RedisStore};
 use cipherscore_producer::client::{
@@ -194,6 +196,7 @@ impl Load {
             id,
             model_id: owner.model_id,
             key_id: owner.key_id(),
+            owner_id: owner.encryption.owner(),
             rows: u32::try_from(rows)?,
             deadline,
             correlation_id: None,
@@ -211,8 +214,15 @@ impl Load {
         payload: &[u8],
     ) -> anyhow::Result<()> {
         let (owner, client) = (&self.owners[index], &self.clients[index]);
-        client.expect(InFlight { job: id, model_id: owner.model_id, payload: None });
+        client.expect(InFlight {
+            job: id,
+            model_id: owner.model_id,
+            owner_id: owner.encryption.owner(),
+            version: ProtocolVersion::V2,
+            payload: None,
+        });
         let job = Job {
+            version: ProtocolVersion::V2,
             id,
             tenant: owner.tenant.clone(),
             reply_to: client.reply_queue().clone(),
@@ -222,6 +232,7 @@ impl Load {
             key_id: owner.key_id(),
             rows: 1,
             deadline: None,
+            terms: JobTerms::default(),
             attempt: 0,
             trace: None,
             payload: Payload::Inline(payload.to_vec()),

@@ -27,7 +27,7 @@ pub struct Owner {
     pub server_zip: Vec<u8>,
     /// As it is in the store; none for a linear model.
     pub key: Option<Blob>,
-    encryption: Arc<dyn Encryption>,
+    pub(crate) encryption: Arc<dyn Encryption>,
     rows: Matrix<f64>,
     /// Scores of the rows without encryption.
     clear: Vec<Vec<f64>>,

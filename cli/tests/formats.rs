@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cipherscore_common::message::PROTOCOL_VERSION;
+use cipherscore_common::message::ProtocolVersion;
 use cipherscore_engine::artifact::{ARTIFACT_FORMAT_VERSION, Archive};
 use cipherscore_engine::circuit::CIRCUIT_FORMAT_VERSION;
 use serde_json::Value;
@@ -18,13 +18,19 @@ fn root(path: &str) -> PathBuf {
 }
 
 fn frozen(path: &str) -> Vec<u8> {
-    fs::read(root("testdata/frozen/v0").join(path)).unwrap()
+    frozen_in("v0", path)
 }
 
-/// A line of the table: what begins a file, and its version; nothing where there is none.
+fn frozen_in(corpus: &str, path: &str) -> Vec<u8> {
+    fs::read(root("testdata/frozen").join(corpus).join(path)).unwrap()
+}
+
+/// A line of the table: what begins a file, its version, and the one before it that is read as
+/// well; nothing where there is none.
 struct Row {
     first_bytes: Option<&'static str>,
     version: Option<u32>,
+    older: Option<u32>,
 }
 
 fn table() -> BTreeMap<&'static str, Row> {
@@ -34,7 +40,9 @@ fn table() -> BTreeMap<&'static str, Row> {
     rows.map(|cells| {
         let first_bytes = cells[1].strip_prefix('`').and_then(|cell| cell.split_once('`'));
         let version = cells[2].split(' ').next().unwrap().parse().ok();
-        (cells[0], Row { first_bytes: first_bytes.map(|(bytes, _)| bytes), version })
+        let older = cells[2].split_once("; ").map(|(_, older)| older.strip_suffix(" is read"));
+        let older = older.map(|older| older.unwrap().parse().unwrap());
+        (cells[0], Row { first_bytes: first_bytes.map(|(bytes, _)| bytes), version, older })
     })
     .collect()
 }
@@ -85,7 +93,10 @@ fn versions_are_those_of_the_code() {
     let version = |what: &str| table[what].version.unwrap();
     assert_eq!(version("`circuit.bin`"), u32::from(CIRCUIT_FORMAT_VERSION));
     assert_eq!(version("`model.json` of a zip"), ARTIFACT_FORMAT_VERSION);
-    assert_eq!(version("body of a message"), u32::from(PROTOCOL_VERSION));
+    let newest = ProtocolVersion::default();
+    assert_eq!(version("body of a message"), u32::from(newest.number()));
+    let older = newest.older().map(|older| u32::from(older.number()));
+    assert_eq!(table["body of a message"].older, older);
 }
 
 /// Magic and version stand where the table and the sections below it say.
@@ -107,7 +118,22 @@ fn versions_are_those_of_what_was_written() {
     for (what, bytes, version_at) in framed {
         let row = &table[what];
         assert!(bytes.starts_with(row.first_bytes.unwrap_or_default().as_bytes()), "{what}");
+        assert_eq!(Some(bytes[version_at].into()), row.older.or(row.version), "{what}");
+    }
+    let newer = [
+        ("evaluation key of the bulk engine", "ensemble/keys/evaluation.key", 8),
+        ("client key of the bulk engine", "ensemble/keys/client.key", 8),
+        ("client key of the bulk engine", "linear/keys/client.key", 8),
+        ("file of rows", "ensemble/rows.bin", 7),
+        ("file of rows", "linear/results.bin", 7),
+        ("body of a message", "message/job.body", 0),
+        ("body of a message", "message/reply.body", 0),
+    ];
+    for (what, path, version_at) in newer {
+        let (row, bytes) = (&table[what], frozen_in("v1", path));
+        assert!(bytes.starts_with(row.first_bytes.unwrap_or_default().as_bytes()), "{what}");
         assert_eq!(Some(bytes[version_at].into()), row.version, "{what}");
+        assert!(row.older.is_some(), "{what}");
     }
     let age = &table["client key with a passphrase"];
     assert!(frozen("linear/keys/client.key").starts_with(age.first_bytes.unwrap().as_bytes()));

@@ -17,11 +17,16 @@ use tempfile::TempDir;
 
 const ENSEMBLE: &str = "231f1bfe0463c6df61c2de9e134a71f074554820b461af9cd3eb420078d427e4";
 const ENSEMBLE_KEY: &str = "81a59e20a74cf1e579c336a37ea108035fb969148297778232330fb4ba93c354";
+const LINEAR: &str = "702a24989b5bd47cd5f9354a8009abbd5667da41d43e6cbaaa226cdf1f81dfd7";
 /// Exponentials differ in the last place between processors.
 const RELATIVE_TOLERANCE: f64 = 1e-12;
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/frozen/v0").join(name)
+    path_in("v0", name)
+}
+
+fn path_in(corpus: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/frozen").join(corpus).join(name)
 }
 
 fn read(name: &str) -> String {
@@ -54,6 +59,8 @@ fn assert_close(found: &str, expected: &str, what: &str) {
 
 /// A model of the folder, whose rows, keys and results are beside it.
 struct Frozen {
+    /// Where its keys, rows and results are.
+    corpus: &'static str,
     name: &'static str,
     kind: &'static str,
     model_id: &'static str,
@@ -62,8 +69,9 @@ struct Frozen {
     has_evaluation_key: bool,
 }
 
-const MODELS: [Frozen; 4] = [
+const MODELS: [Frozen; 6] = [
     Frozen {
+        corpus: "v1",
         name: "ensemble",
         kind: "server of a compiled model, ensemble",
         model_id: ENSEMBLE,
@@ -72,14 +80,34 @@ const MODELS: [Frozen; 4] = [
         has_evaluation_key: true,
     },
     Frozen {
+        corpus: "v1",
         name: "linear",
         kind: "server of a compiled model, linear",
-        model_id: "702a24989b5bd47cd5f9354a8009abbd5667da41d43e6cbaaa226cdf1f81dfd7",
+        model_id: LINEAR,
         rows: &["rows.bin"],
         results: &["results.bin"],
         has_evaluation_key: false,
     },
     Frozen {
+        corpus: "v0",
+        name: "ensemble",
+        kind: "server of a compiled model, ensemble",
+        model_id: ENSEMBLE,
+        rows: &["rows.bin"],
+        results: &["results.bin"],
+        has_evaluation_key: true,
+    },
+    Frozen {
+        corpus: "v0",
+        name: "linear",
+        kind: "server of a compiled model, linear",
+        model_id: LINEAR,
+        rows: &["rows.bin"],
+        results: &["results.bin"],
+        has_evaluation_key: false,
+    },
+    Frozen {
+        corpus: "v0",
         name: "linear_circuit",
         kind: "server, imported",
         model_id: "2c7fc8cc9b8eba79bcd31a80e0079f42a94057d3d9061e129649bfd3620b272e",
@@ -88,6 +116,7 @@ const MODELS: [Frozen; 4] = [
         has_evaluation_key: true,
     },
     Frozen {
+        corpus: "v0",
         name: "circuit",
         kind: "server, imported",
         model_id: "17be587d0ef1c3ee0771905875971e9f4c8313a69ef51304e923bbccdda8e306",
@@ -99,8 +128,11 @@ const MODELS: [Frozen; 4] = [
 ];
 
 impl Frozen {
+    /// A file of its corpus, or the zips and scores of the first one, whose formats are the same.
     fn file(&self, file: &str) -> String {
-        text(&path(self.name).join(file)).to_owned()
+        let [own, first] = [self.corpus, "v0"].map(|corpus| path_in(corpus, self.name).join(file));
+        let is_shared = file.ends_with(".zip") || file.ends_with(".csv");
+        text(if is_shared { &first } else { &own }).to_owned()
     }
 
     /// Decrypts results with the model's key, which for one of them is behind a passphrase.
@@ -150,9 +182,15 @@ fn results_decrypt_to_what_they_did() {
     for model in &MODELS {
         let results: Vec<_> = model.results.iter().map(|name| model.file(name)).collect();
         let integers = model.decrypt(&results, &["--integers"]);
-        assert_eq!(integers, read(&format!("{}/integers.csv", model.name)), "{}", model.name);
+        assert_eq!(
+            integers,
+            fs::read_to_string(model.file("integers.csv")).unwrap(),
+            "{}",
+            model.name
+        );
         let scores = model.decrypt(&results, &[]);
-        assert_close(&scores, &read(&format!("{}/scores.csv", model.name)), model.name);
+        let expected = fs::read_to_string(model.file("scores.csv")).unwrap();
+        assert_close(&scores, &expected, model.name);
     }
 }
 
@@ -162,7 +200,12 @@ fn rows_evaluate_to_what_they_did() {
         let folder = TempDir::new().unwrap();
         let results = model.evaluate(&folder);
         let integers = model.decrypt(&results, &["--integers"]);
-        assert_eq!(integers, read(&format!("{}/integers.csv", model.name)), "{}", model.name);
+        assert_eq!(
+            integers,
+            fs::read_to_string(model.file("integers.csv")).unwrap(),
+            "{}",
+            model.name
+        );
     }
 }
 
@@ -198,12 +241,35 @@ fn the_note_of_a_submission_is_found() {
         job: "01a22bef-a522-72b6-84cd-cf5f579f9b1e".parse().unwrap(),
         model_id: ENSEMBLE.parse().unwrap(),
         key_id: Some(EvaluationKeyId::new(ENSEMBLE_KEY.parse().unwrap())),
+        owner_id: None,
         tenant: "default".parse().unwrap(),
         payload_sha256: "f8443aec16b2ce55174cdcf33c958ab4fec009bdf112e2df323eda16cc2afe82"
             .parse()
             .unwrap(),
         client: "producer-35a127254943".to_owned(),
         deadline_ms: 2_111_393_455_394,
+    };
+    assert_eq!(note.found(Timestamp::from_millis(expected.deadline_ms - 1)), Some(&expected));
+}
+
+#[test]
+fn the_note_of_a_submission_names_the_owner() {
+    let folder = TempDir::new().unwrap();
+    fs::copy(path_in("v1", "submit.job"), folder.path().join("results.bin.job")).unwrap();
+    let note = NoteFile::open(&folder.path().join("results.bin")).unwrap();
+    let expected = Note {
+        job: "01a22d03-42e0-7647-ac16-f5b53308afc9".parse().unwrap(),
+        model_id: ENSEMBLE.parse().unwrap(),
+        key_id: Some(
+            "af5f9b272883fd307e4c3eb3ff8a848e0b24fcd08e429bcfa780480a14e5bbc5".parse().unwrap(),
+        ),
+        owner_id: Some("c646aec53ef11e56f74754594025651b".parse().unwrap()),
+        tenant: "default".parse().unwrap(),
+        payload_sha256: "916126d264d7552b069527cff05492d13d2604794499fc9183cdb1bde71cf674"
+            .parse()
+            .unwrap(),
+        client: "producer-24f40eb52b3a".to_owned(),
+        deadline_ms: 2_111_411_518_176,
     };
     assert_eq!(note.found(Timestamp::from_millis(expected.deadline_ms - 1)), Some(&expected));
 }

@@ -5,16 +5,17 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use cipherscore_common::message::{
-    HeaderValue, Job, Message, Outcome, Payload, Reply, Timestamp, Timings,
+    HeaderValue, Job, JobTerms, Message, Outcome, Payload, ProtocolVersion, Reply, Timestamp,
+    Timings,
 };
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     BlobKind, BlobName, BlobStore, Digest, EvaluationKeyId, JobId, MarkStore, Marks, ModelId,
-    PresenceStore, ReleaseStore, Tenant,
+    OwnerId, PresenceStore, ReleaseStore, Tenant,
 };
 use serde_json::Value;
 use support::private_redis::Fixture;
@@ -24,15 +25,19 @@ const KEY: &str = "81a59e20a74cf1e579c336a37ea108035fb969148297778232330fb4ba93c
 const JOB: &str = "01a22bef-a522-72b6-84cd-cf5f579f9b1e";
 /// Digest of the reply's outputs.
 const REPLY_PAYLOAD: &str = "db00c0e5bc6d735da617e2d1dc4e877fe6c99ef4b97ed7e0a9b5047d9dadd5cc";
+/// The same of version 2.
+const KEY_V1: &str = "af5f9b272883fd307e4c3eb3ff8a848e0b24fcd08e429bcfa780480a14e5bbc5";
+const REPLY_PAYLOAD_V1: &str = "9f22ded5c0f6286b2ee923e1b2fe8f3b3e2ba194053ef11d568b149327eac6ce";
 /// Magic, version and number of rows, which a file of rows has before what a message carries.
 const ROWS_HEADER_BYTES: usize = 12;
 
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/frozen/v0").join(name)
+fn read(name: &str) -> Vec<u8> {
+    read_in("v0", name)
 }
 
-fn read(name: &str) -> Vec<u8> {
-    std::fs::read(path(name)).unwrap()
+fn read_in(corpus: &str, name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/frozen");
+    std::fs::read(folder.join(corpus).join(name)).unwrap()
 }
 
 fn digest(id: &str) -> Digest {
@@ -40,8 +45,9 @@ fn digest(id: &str) -> Digest {
 }
 
 /// A message as it was at the broker.
-fn message(name: &str) -> Message {
-    let envelope: Value = serde_json::from_slice(&read(&format!("message/{name}.json"))).unwrap();
+fn message(corpus: &str, name: &str) -> Message {
+    let read = |end: &str| read_in(corpus, &format!("message/{name}.{end}"));
+    let envelope: Value = serde_json::from_slice(&read("json")).unwrap();
     let text = |field: &str| envelope[field].as_str().map(str::to_owned);
     let headers = envelope["headers"].as_object().unwrap().iter();
     let headers = headers.map(|(name, value)| match value.as_str() {
@@ -57,15 +63,16 @@ fn message(name: &str) -> Message {
         reply_to: text("reply_to"),
         user_id: text("user_id"),
         headers: headers.collect::<BTreeMap<_, _>>(),
-        body: read(&format!("message/{name}.body")),
+        body: read("body"),
     }
 }
 
 #[test]
 fn the_job_is_what_it_was() {
-    let message = message("job");
+    let message = message("v0", "job");
     let job = Job::from_message(&message).unwrap();
     let expected = Job {
+        version: ProtocolVersion::V1,
         id: JOB.parse().unwrap(),
         tenant: "default".parse().unwrap(),
         reply_to: "cs.reply.default.producer-35a127254943".parse().unwrap(),
@@ -75,6 +82,7 @@ fn the_job_is_what_it_was() {
         key_id: Some(EvaluationKeyId::new(digest(KEY))),
         rows: 6,
         deadline: Some(Timestamp::from_millis(2_111_393_455_394)),
+        terms: JobTerms::default(),
         attempt: 0,
         trace: Some("00-d7ed81ab0ee047c6a4bc97839771a44c-8ce0afe03c3aba4e-01".parse().unwrap()),
         payload: Payload::Inline(read("ensemble/rows.bin").split_off(ROWS_HEADER_BYTES)),
@@ -85,7 +93,7 @@ fn the_job_is_what_it_was() {
 
 #[test]
 fn the_reply_is_what_it_was() {
-    let message = message("reply");
+    let message = message("v0", "reply");
     let reply = Reply::from_message(&message).unwrap();
     let outputs = read("ensemble/results.bin").split_off(ROWS_HEADER_BYTES);
     let Outcome::Scored(Payload::Inline(found)) = &reply.outcome else { panic!("{reply:?}") };
@@ -93,9 +101,12 @@ fn the_reply_is_what_it_was() {
     assert_eq!(found.len(), outputs.len());
     assert_eq!(Digest::of(found).to_string(), REPLY_PAYLOAD);
     let expected = Reply {
+        version: ProtocolVersion::V1,
         job: JOB.parse().unwrap(),
         correlation_id: None,
         model_id: Some(ModelId::new(digest(MODEL))),
+        owner_id: None,
+        manifest_id: None,
         worker: "frozen-worker".to_owned(),
         timings: Timings {
             key: Duration::from_micros(1611),
@@ -105,6 +116,57 @@ fn the_reply_is_what_it_was() {
         outcome: Outcome::Scored(Payload::Inline(found.clone())),
     };
     assert!(reply == expected, "{reply:?}, and not {expected:?}");
+}
+
+/// Of version 2, with an owner id.
+#[test]
+fn the_job_and_the_reply_of_version_2_are_what_they_were() {
+    let owner_id: OwnerId = "c646aec53ef11e56f74754594025651b".parse().unwrap();
+    let sent = message("v1", "job");
+    let rows = read_in("v1", "ensemble/rows.bin").split_off(ROWS_HEADER_BYTES);
+    assert_eq!(rows[..16], owner_id.to_bytes());
+    let trace = "00-b84faddeacf943d59f29f0adaa14f8ed-869d700a70513565-01";
+    let job = Job {
+        version: ProtocolVersion::V2,
+        id: "01a22d03-42e0-7647-ac16-f5b53308afc9".parse().unwrap(),
+        tenant: "default".parse().unwrap(),
+        reply_to: "cs.reply.default.producer-24f40eb52b3a".parse().unwrap(),
+        correlation_id: None,
+        model_id: ModelId::new(digest(MODEL)),
+        lane: Lane::Normal,
+        key_id: Some(EvaluationKeyId::new(digest(KEY_V1))),
+        rows: 6,
+        deadline: Some(Timestamp::from_millis(2_111_411_518_176)),
+        terms: JobTerms { owner_id: Some(owner_id), ..JobTerms::default() },
+        attempt: 0,
+        trace: Some(trace.parse().unwrap()),
+        payload: Payload::Inline(rows[16..].to_vec()),
+    };
+    let found = Job::from_message(&sent).unwrap();
+    assert!(found == job, "{found:?}, and not {job:?}");
+    assert!(job.to_message().body == sent.body, "it is written in another way");
+
+    let answered = message("v1", "reply");
+    let reply = Reply::from_message(&answered).unwrap();
+    let Outcome::Scored(Payload::Inline(outputs)) = &reply.outcome else { panic!("{reply:?}") };
+    assert_eq!(Digest::of(outputs).to_string(), REPLY_PAYLOAD_V1);
+    let expected = Reply {
+        version: ProtocolVersion::V2,
+        job: job.id,
+        correlation_id: None,
+        model_id: Some(job.model_id),
+        owner_id: Some(owner_id),
+        manifest_id: None,
+        worker: "frozen-worker".to_owned(),
+        timings: Timings {
+            key: Duration::from_micros(896),
+            evaluate: Duration::from_micros(16019),
+        },
+        trace: Some(trace.parse().unwrap()),
+        outcome: Outcome::Scored(Payload::Inline(outputs.clone())),
+    };
+    assert!(reply == expected, "{reply:?}, and not {expected:?}");
+    assert!(reply.to_message(&job.reply_to).body == answered.body, "it is written in another way");
 }
 
 #[tokio::test]

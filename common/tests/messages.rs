@@ -7,24 +7,34 @@
 mod fixtures;
 
 use cipherscore_common::message::{
-    ErrorCode, HeaderValue, Job, MAX_BODY_BYTES, MAX_CORRELATION_BYTES, MAX_INLINE_BYTES,
-    MAX_REASON_BYTES, Message, Outcome, Payload, Refusal, Reply, StoredPayload, headers,
+    ErrorCode, HeaderValue, Job, JobTerms, MAX_BODY_BYTES, MAX_CORRELATION_BYTES, MAX_INLINE_BYTES,
+    MAX_PLANNED, MAX_REASON_BYTES, Message, Outcome, Payload, ProtocolVersion, Refusal, Reply,
+    StoredPayload, headers,
 };
 use cipherscore_common::{CHUNK_BYTES, Digest, MAX_BLOB_BYTES, MAX_WORKER_LENGTH};
 use fixtures::{
-    envelope, folder, hex, hex_lines, job_inline, job_stored, reply_failed, reply_queue,
-    reply_scored_inline, reply_scored_stored, text,
+    envelope, folder, hex, hex_lines, job_inline, job_inline_v2, job_stored, job_stored_v2,
+    reply_failed, reply_failed_v2, reply_queue, reply_scored_inline, reply_scored_inline_v2,
+    reply_scored_stored, reply_scored_stored_v2, text,
 };
 
-fn jobs() -> [(&'static str, Job); 2] {
-    [("job-inline", job_inline()), ("job-stored", job_stored())]
+fn jobs() -> [(&'static str, Job); 4] {
+    [
+        ("job-inline", job_inline()),
+        ("job-stored", job_stored()),
+        ("job-inline-v2", job_inline_v2()),
+        ("job-stored-v2", job_stored_v2()),
+    ]
 }
 
-fn replies() -> [(&'static str, Reply); 3] {
+fn replies() -> [(&'static str, Reply); 6] {
     [
         ("reply-scored-inline", reply_scored_inline()),
         ("reply-scored-stored", reply_scored_stored()),
         ("reply-failed", reply_failed()),
+        ("reply-scored-inline-v2", reply_scored_inline_v2()),
+        ("reply-scored-stored-v2", reply_scored_stored_v2()),
+        ("reply-failed-v2", reply_failed_v2()),
     ]
 }
 
@@ -93,7 +103,7 @@ fn malformed_bodies_are_refused() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 17 * 2 + 7, "a file is missing, or was not refused");
+    assert_eq!(seen, 21 * 2 + 7, "a file is missing, or was not refused");
 }
 
 fn refused_reply(reply: &Reply, body: Vec<u8>) -> Option<Refusal> {
@@ -102,13 +112,17 @@ fn refused_reply(reply: &Reply, body: Vec<u8>) -> Option<Refusal> {
 
 #[test]
 fn sizes_are_bounded() {
-    let of = |length| Job { payload: Payload::Inline(vec![7; length]), ..job_inline() };
+    let of = |length| Job { payload: Payload::Inline(vec![7; length]), ..job_inline_v2() };
     let largest = of(MAX_INLINE_BYTES);
     let message = largest.to_message();
     assert_eq!(message.body.len(), MAX_BODY_BYTES);
     assert_eq!(Job::from_message(&message), Ok(largest));
     let refusal = Job::from_message(&of(MAX_INLINE_BYTES + 1).to_message()).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::TooLarge);
+    // Programs of version 1 write more into a message.
+    let older = Job { version: ProtocolVersion::V1, terms: JobTerms::default(), ..of(1 << 20) };
+    assert_eq!(older.to_message().body.len(), MAX_BODY_BYTES);
+    assert_eq!(Job::from_message(&older.to_message()), Ok(older));
 
     let of = |bytes, chunks| {
         let (sha256, chunks) = (Digest::of(b"all"), vec![Digest::of(b"chunk"); chunks]);
@@ -183,6 +197,82 @@ fn headers_are_checked_each() {
     check_headers(&message, reply, |message| Reply::from_message(message).err());
 }
 
+/// What version 2 has beside version 1: of job and reply.
+#[test]
+fn headers_of_version_2_are_checked_each() {
+    let (one, many) = (HeaderValue::Integer(-1), HeaderValue::Integer(86_400_000_001));
+    let common = job_inline().to_message().headers;
+    let mut job = job_inline_v2().to_message();
+    job.headers.retain(|name, _| !common.contains_key(name));
+    job.headers.extend(
+        ["cs-tenant", "cs-model-id", "cs-rows"].map(|name| (name.to_owned(), common[name].clone())),
+    );
+    let expected: &[(&str, Header, &[HeaderValue])] = &[
+        (headers::TENANT, Required, &[]),
+        (headers::MODEL_ID, Required, &[]),
+        (headers::ROWS, Required, &[]),
+        (headers::PLANNED, Optional, &[one, many]),
+        (headers::DEADLINE_CLASS, Lenient, &["".into(), "Immediate".into(), "soon".into()]),
+        (headers::MANIFEST_ID, Optional, &["".into(), "A".into()]),
+    ];
+    check_headers(&job, expected, |message| Job::from_message(message).err());
+    let (longest, message) = (MAX_PLANNED, job_inline_v2());
+    let terms = JobTerms { planned: Some(longest), ..message.terms };
+    let longest = Job { terms, ..message };
+    assert_eq!(Job::from_message(&longest.to_message()), Ok(longest));
+
+    let common = reply_failed().to_message(&reply_queue()).headers;
+    let mut reply = reply_scored_inline_v2().to_message(&reply_queue());
+    reply.headers.retain(|name, _| name == headers::MANIFEST_ID || common.contains_key(name));
+    let expected: &[(&str, Header, &[HeaderValue])] = &[
+        (headers::JOB_ID, Required, &[]),
+        (headers::OUTCOME, Required, &[]),
+        (headers::WORKER, Optional, &[]),
+        (headers::KEY_TIME, Optional, &[]),
+        (headers::EVALUATE_TIME, Optional, &[]),
+        (headers::MANIFEST_ID, Optional, &["".into(), "A".into()]),
+    ];
+    check_headers(&reply, expected, |message| Reply::from_message(message).err());
+}
+
+/// Version 1 has none of them, so that whatever a job of version 1 says there is nobody's word.
+#[test]
+fn headers_of_version_2_are_not_read_in_version_1() {
+    let mut job = job_inline().to_message();
+    let mut reply = reply_scored_inline().to_message(&reply_queue());
+    for (name, wrong) in [
+        (headers::PLANNED, "long"),
+        (headers::DEADLINE_CLASS, "immediate"),
+        (headers::MANIFEST_ID, "none"),
+    ] {
+        job.set(name, wrong);
+        reply.set(name, wrong);
+    }
+    assert_eq!(Job::from_message(&job), Ok(job_inline()));
+    assert_eq!(Reply::from_message(&reply), Ok(reply_scored_inline()));
+}
+
+/// In every version whatever a program does not know is as if it were not there.
+#[test]
+fn other_headers_are_ignored() {
+    for (_, job) in jobs() {
+        let mut message = job.to_message();
+        message.set("cs-opt-colour", "red");
+        message.set("x-anything", 7_u32);
+        assert_eq!(Job::from_message(&message), Ok(job));
+    }
+}
+
+#[test]
+fn a_message_says_its_version() {
+    assert_eq!(job_inline().to_message().version(), ProtocolVersion::V1);
+    assert_eq!(job_inline_v2().to_message().version(), ProtocolVersion::V2);
+    for unknown in [hex("malformed/payload-version-3"), vec![1], Vec::new()] {
+        let message = Message { body: unknown, ..job_inline().to_message() };
+        assert_eq!(message.version(), ProtocolVersion::OLDEST);
+    }
+}
+
 fn check_headers(
     good: &Message,
     expected: &[(&str, Header, &[HeaderValue])],
@@ -235,7 +325,7 @@ fn properties_are_checked_each() {
 fn another_version_is_told_from_a_malformed_message() {
     let mut job = job_inline().to_message();
     job.headers.clear();
-    job.body = hex("malformed/payload-version-2");
+    job.body = hex("malformed/payload-version-3");
     assert_eq!(Job::from_message(&job).unwrap_err().code, ErrorCode::UnsupportedVersion);
 }
 
@@ -266,6 +356,7 @@ fn error_codes_keep_their_texts() {
         "cancelled",
         "internal",
         "poison",
+        "wrong_owner",
     ];
     assert_eq!(codes, expected);
 }

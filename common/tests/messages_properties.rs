@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use cipherscore_common::message::{
-    ErrorCode, HeaderValue, Job, MAX_CORRELATION_BYTES, MAX_REASON_BYTES, Message, Outcome,
-    Payload, Reply, StoredPayload, Timestamp, Timings, TraceParent, headers,
+    DeadlineClass, ErrorCode, HeaderValue, Job, JobTerms, MAX_CORRELATION_BYTES, MAX_PLANNED,
+    MAX_REASON_BYTES, Message, Outcome, Payload, ProtocolVersion, Reply, StoredPayload, Timestamp,
+    Timings, TraceParent, headers,
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{
-    CHUNK_BYTES, Digest, EvaluationKeyId, JobId, MAX_BLOB_BYTES, ModelId, Tenant,
+    CHUNK_BYTES, Digest, EvaluationKeyId, JobId, MAX_BLOB_BYTES, ModelId, OwnerId, Tenant,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -42,15 +43,33 @@ fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![vec(any::<u8>(), 0..2000).prop_map(Payload::Inline), stored]
 }
 
+fn owner() -> impl Strategy<Value = Option<OwnerId>> {
+    of(any::<[u8; 16]>().prop_map(OwnerId::from_bytes))
+}
+
+/// A version, and what jobs say in it.
+fn terms() -> impl Strategy<Value = (ProtocolVersion, JobTerms)> {
+    let most = u64::try_from(MAX_PLANNED.as_micros()).unwrap();
+    let planned = of((0..=most).prop_map(Duration::from_micros));
+    let class = of(proptest::sample::select(&DeadlineClass::ALL[..]));
+    let newest = (owner(), planned, class, of(digest()));
+    let newest = newest.prop_map(|(owner_id, planned, deadline_class, manifest_id)| {
+        let terms = JobTerms { owner_id, planned, deadline_class, manifest_id };
+        (ProtocolVersion::V2, terms)
+    });
+    prop_oneof![Just((ProtocolVersion::V1, JobTerms::default())), newest]
+}
+
 fn job() -> impl Strategy<Value = Job> {
     let lane = prop_oneof![Just(Lane::High), Just(Lane::Normal)];
     let names = (any::<[u8; 16]>(), tenant(), "[a-z0-9-]{1,64}", correlation(), digest());
     let deadline = of((0..u64::MAX / 2).prop_map(Timestamp::from_millis));
     let rest = (of(digest()), any::<u32>(), deadline, any::<u32>(), trace(), payload());
-    (names, lane, rest).prop_map(|(names, lane, rest)| {
+    (names, lane, rest, terms()).prop_map(|(names, lane, rest, (version, terms))| {
         let (id, tenant, client, correlation_id, model) = names;
         let (key, rows, deadline, attempt, trace, payload) = rest;
         Job {
+            version,
             id: JobId::from_bytes(id),
             reply_to: ReplyQueue::new(&tenant, &client).unwrap(),
             tenant,
@@ -60,6 +79,7 @@ fn job() -> impl Strategy<Value = Job> {
             key_id: key.map(EvaluationKeyId::new),
             rows,
             deadline,
+            terms,
             attempt,
             trace,
             payload,
@@ -78,13 +98,16 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn reply() -> impl Strategy<Value = Reply> {
     let micros = || (0..u64::MAX / 2).prop_map(Duration::from_micros);
     let names = (any::<[u8; 16]>(), correlation(), of(digest()), "[a-zA-Z0-9._-]{0,128}");
-    (names, micros(), micros(), trace(), outcome()).prop_map(
-        |(names, key, evaluate, trace, outcome)| {
+    (names, micros(), micros(), trace(), outcome(), terms()).prop_map(
+        |(names, key, evaluate, trace, outcome, (version, terms))| {
             let (job, correlation_id, model, worker) = names;
             Reply {
+                version,
                 job: JobId::from_bytes(job),
                 correlation_id,
                 model_id: model.map(ModelId::new),
+                owner_id: terms.owner_id.filter(|_| matches!(outcome, Outcome::Scored(_))),
+                manifest_id: terms.manifest_id,
                 worker,
                 timings: Timings { key, evaluate },
                 trace,

@@ -45,7 +45,8 @@ fn first_column(section: &'static str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_examples_are_the_fixtures() {
-    for name in ["job-inline", "job-stored", "reply-failed"] {
+    let names = ["job-inline", "job-stored", "reply-failed"];
+    for name in names.into_iter().flat_map(|name| [name.to_owned(), format!("{name}-v2")]) {
         let file = text(&format!("{name}.hex"));
         let example: Vec<_> = file.lines().skip(1).map(|line| format!("    {line}")).collect();
         assert!(PROTOCOL.contains(&example.join("\n")), "{name}");

@@ -14,7 +14,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_ids::{KeysetId, ModelId};
+use cipherscore_ids::{KeysetId, ModelId, OwnerId};
 use thiserror::Error;
 
 /// Looked at between steps, from any thread; true ends the evaluation. This is how deadlines and
@@ -34,9 +34,31 @@ pub enum EvaluationError {
     /// There is no evaluation key, and the model needs one.
     #[error("this model cannot be evaluated without an evaluation key")]
     KeyRequired,
+    /// The evaluation key is another data owner's than the rows are, by the owner ids of both.
+    #[error(
+        "the rows are encrypted under {}, and the evaluation key was made with {}: take the \
+         evaluation key that was made with the client key of the rows, or encrypt the rows again \
+         under the client key of the evaluation key",
+        name(*rows),
+        name(*key)
+    )]
+    OtherOwner {
+        /// Who encrypted the rows; none under a client key that has no owner id.
+        rows: Option<OwnerId>,
+        /// Who made the evaluation key; none where it has no owner id.
+        key: Option<OwnerId>,
+    },
     /// [`Stop`] said so. The only one that is not the bytes' fault.
     #[error("evaluation was stopped")]
     Stopped,
+}
+
+/// How an owner is called in a sentence.
+fn name(owner: Option<OwnerId>) -> String {
+    match owner {
+        Some(id) => format!("a key of owner {id}"),
+        None => "a key of an earlier version, which names no owner".into(),
+    }
 }
 
 /// What a model needs, whatever the job: constants and limits.
@@ -161,13 +183,29 @@ impl Evaluation for Latched {
 pub struct PreparedKey {
     keyset_id: KeysetId,
     bytes: usize,
+    owner: Option<OwnerId>,
     key: Arc<dyn Any + Send + Sync>,
 }
 
 impl PreparedKey {
     /// Wraps a key of the given memory in bytes, made for [`Requirements::keyset_id`].
     pub fn new<K: Any + Send + Sync>(keyset_id: KeysetId, bytes: usize, key: K) -> Self {
-        Self { keyset_id, bytes, key: Arc::new(key) }
+        Self { keyset_id, bytes, owner: None, key: Arc::new(key) }
+    }
+
+    /// Of this data owner, where the key says whose it is.
+    pub fn of_owner(self, owner: Option<OwnerId>) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Refuses rows that say another owner than the key does: their outputs would decrypt to
+    /// plausible scores. A client key has an owner id or not, and so has everything that is made with
+    /// it, so that rows without one do not fit a key that has one.
+    pub fn require_owner(&self, rows: Option<OwnerId>) -> Result<(), EvaluationError> {
+        match self.owner == rows {
+            true => Ok(()),
+            false => Err(EvaluationError::OtherOwner { rows, key: self.owner }),
+        }
     }
 
     /// Memory that the key takes, in bytes.
@@ -245,5 +283,20 @@ mod tests {
         assert_eq!((key.bytes(), key.open::<u64>(id)), (8, Ok(Arc::new(7))));
         assert!(matches!(key.open::<u64>(other), Err(EvaluationError::NotConformant(_))));
         assert!(matches!(key.open::<i64>(id), Err(EvaluationError::NotConformant(_))));
+    }
+
+    #[test]
+    fn rows_and_key_are_of_one_owner_or_of_none() {
+        let [one, other] = [1, 2].map(|byte| Some(OwnerId::from_bytes([byte; 16])));
+        let key = |owner| PreparedKey::new(KeysetId::of(b"keyset"), 8, 7u64).of_owner(owner);
+        for owner in [one, other, None] {
+            assert_eq!(key(owner).require_owner(owner), Ok(()));
+        }
+        for (rows, of_key) in [(one, other), (one, None), (None, one)] {
+            let refused = key(of_key).require_owner(rows).unwrap_err();
+            assert_eq!(refused, EvaluationError::OtherOwner { rows, key: of_key });
+        }
+        let said = key(None).require_owner(one).unwrap_err().to_string();
+        assert!(said.contains("owner 01010101010101010101010101010101"), "{said}");
     }
 }

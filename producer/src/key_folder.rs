@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | `client.key` | the secret key, as its [model](crate::model) writes it; wrapped in age when a passphrase is set | 0600 |
 //! | `evaluation.key` | the evaluation key, if there is one | default |
-//! | `keys.json` | digests of both; written last, it marks the folder complete | default |
+//! | `keys.json` | digests of both, and whose they are; written last, it marks the folder complete | default |
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use cipherscore_ids::{Digest, EvaluationKeyId};
+use cipherscore_ids::{Digest, EvaluationKeyId, OwnerId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -102,6 +102,9 @@ struct Index {
     evaluation_key_id: Option<EvaluationKeyId>,
     /// Of the file as it is stored, encrypted or not.
     client_key_sha256: Digest,
+    /// For people, whose errors name it: what counts is in the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner_id: Option<OwnerId>,
 }
 
 /// A folder with keys.
@@ -160,6 +163,7 @@ impl KeyFolder {
         let index = Index {
             evaluation_key_id: keys.evaluation.as_deref().map(EvaluationKeyId::of),
             client_key_sha256: Digest::of(stored),
+            owner_id: keys.owner,
         };
         self.write(INDEX, Access::Default, |file| {
             serde_json::to_writer_pretty(&mut *file, &index)?;

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use cipherscore_common::message::Timestamp;
-use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
+use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -61,6 +61,9 @@ pub struct Note {
     /// Under which key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<EvaluationKeyId>,
+    /// Under whose client key, where the rows say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<OwnerId>,
     /// Whose.
     pub tenant: Tenant,
     /// Its payload.
@@ -203,6 +206,7 @@ mod tests {
             job: JobId::random(),
             model_id: ModelId::new(digest(1)),
             key_id: Some(EvaluationKeyId::new(digest(2))),
+            owner_id: None,
             tenant: "tenant".parse().unwrap(),
             payload_sha256: digest(payload),
             client: "client".into(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cipherscore_common::broker::{Broker, Disposition, QueuePrefetch, Subscription};
 use cipherscore_common::message::{Job, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
-use cipherscore_common::{BlobKind, BlobName, BlobReader, BlobStore, ModelId};
+use cipherscore_common::{BlobKind, BlobName, BlobReader, BlobStore, ModelId, OwnerId};
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
@@ -94,7 +94,7 @@ impl ClientModel for Sums {
     }
 
     fn make_keys(&self, _made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        Ok(NewKeys { client: Vec::new().into(), evaluation: None })
+        Ok(NewKeys { client: Vec::new().into(), evaluation: None, owner: None })
     }
 
     fn with_key(self: Arc<Self>, _: &[u8]) -> Result<Arc<dyn Encryption>, EncryptionError> {
@@ -105,6 +105,10 @@ impl ClientModel for Sums {
 impl Encryption for Sums {
     fn model(&self) -> &dyn ClientModel {
         self
+    }
+
+    fn owner(&self) -> Option<OwnerId> {
+        None
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -151,9 +155,12 @@ async fn serve(services: Services) {
         let payload = reader.read_all(1 << 30).await.unwrap();
         let outputs = payload.chunks_exact(ROW_BYTES).flat_map(|row| row[..8].to_vec()).collect();
         let reply = Reply {
+            version: job.version,
             job: job.id,
             correlation_id: None,
             model_id: Some(model_id()),
+            owner_id: job.terms.owner_id,
+            manifest_id: None,
             worker: "w".into(),
             timings: Timings::default(),
             trace: None,

@@ -11,10 +11,12 @@ use std::time::Duration;
 use cipherscore_common::broker::{
     Broker, BrokerError, MemoryBroker, MemorySubscription, QueuePrefetch, QueueState,
 };
-use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Reply, Timings};
+use cipherscore_common::message::{
+    ErrorCode, Message, Outcome, Payload, ProtocolVersion, Reply, Timings,
+};
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
-    Blob, BlobKind, BlobStore, JobId, Lease, MarkStore, MemoryStore, ModelId, Tenant,
+    Blob, BlobKind, BlobStore, JobId, Lease, MarkStore, MemoryStore, ModelId, OwnerId, Tenant,
 };
 use cipherscore_producer::client::{
     Answer, Client, ClientError, ClientOptions, InFlight, JobRequest,
@@ -87,6 +89,7 @@ impl Fixture {
             id: JobId::random(),
             model_id: model(),
             key_id: None,
+            owner_id: None,
             rows: 1,
             deadline: None,
             correlation_id: None,
@@ -101,9 +104,12 @@ impl Fixture {
 
     async fn reply_with(&self, job: JobId, model_id: ModelId, outputs: Payload) {
         let reply = Reply {
+            version: ProtocolVersion::V2,
             job,
             correlation_id: None,
             model_id: Some(model_id),
+            owner_id: None,
+            manifest_id: None,
             worker: "w".into(),
             timings: Timings::default(),
             trace: None,
@@ -190,6 +196,48 @@ async fn what_nobody_waits_for_leaves_the_store() {
     received.ack().await;
 }
 
+/// Of rows of another owner, or of nobody's; a reply of version 1 cannot say whose.
+#[tokio::test]
+async fn outputs_of_another_owner_are_not_handed_out() {
+    let fixture = Fixture::new().await;
+    let [ours, others] = [1, 2].map(|byte| Some(OwnerId::from_bytes([byte; 16])));
+    let request = |owner_id| JobRequest {
+        id: JobId::random(),
+        model_id: model(),
+        key_id: None,
+        owner_id,
+        rows: 1,
+        deadline: None,
+        correlation_id: None,
+        payload: b"rows".to_vec(),
+    };
+    let mut replies = fixture.client.replies();
+    for (version, owner_id) in [(ProtocolVersion::V2, ours), (ProtocolVersion::V1, None)] {
+        let job = fixture.client.submit(request(ours)).await.unwrap().job;
+        let reply = |version, owner_id, outputs: &[u8]| Reply {
+            version,
+            job,
+            correlation_id: None,
+            model_id: Some(model()),
+            owner_id,
+            manifest_id: None,
+            worker: "w".into(),
+            timings: Timings::default(),
+            trace: None,
+            outcome: Outcome::Scored(Payload::Inline(outputs.to_vec())),
+        };
+        let foreign = [others, None].map(|owner| reply(ProtocolVersion::V2, owner, b"foreign"));
+        for reply in foreign.iter().chain([&reply(version, owner_id, b"outputs")]) {
+            fixture.broker.broker.publish(&reply.to_message(&fixture.queue)).await.unwrap();
+        }
+        let received = replies.next().await.unwrap();
+        assert_eq!(received.answer, Answer::Scored(b"outputs".to_vec()));
+        received.ack().await;
+    }
+    let of_owner = |event: &&Event| matches!(event, Event::ReplyMalformed { reason } if reason.contains("another owner"));
+    assert_eq!(fixture.told.lock().unwrap().iter().filter(of_owner).count(), 4);
+}
+
 #[tokio::test]
 async fn what_is_no_reply_to_a_job_of_ours_is_not_handed_out() {
     let fixture = Fixture::new().await;
@@ -224,6 +272,7 @@ async fn a_model_without_a_queue_is_an_error_and_a_job_can_be_cancelled() {
         id: JobId::random(),
         model_id: "c".repeat(64).parse().unwrap(),
         key_id: None,
+        owner_id: None,
         rows: 1,
         deadline: None,
         correlation_id: None,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cipherscore_common::message::{Job, Payload};
-use cipherscore_common::{BlobKind, BlobStore, Digest, JobId};
+use cipherscore_common::{BlobKind, BlobStore, Digest, JobId, OwnerId};
 use cipherscore_engine::rlwe::mask::SEED_BYTES;
 use cipherscore_engine::rlwe::primes::WORD_BITS;
 use cipherscore_engine::rlwe::words::unpack;
@@ -52,6 +52,10 @@ struct Recorded {
 impl Encryption for Recorded {
     fn model(&self) -> &dyn ClientModel {
         self.encryption.model()
+    }
+
+    fn owner(&self) -> Option<OwnerId> {
+        self.encryption.owner()
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cipherscore_common::message::ErrorCode;
-use cipherscore_common::{BlobName, BlobStore, MarkStore};
+use cipherscore_common::{BlobName, BlobStore, MarkStore, OwnerId};
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
@@ -161,6 +161,10 @@ struct Slow {
 impl Encryption for Slow {
     fn model(&self) -> &dyn ClientModel {
         self.encryption.model()
+    }
+
+    fn owner(&self) -> Option<OwnerId> {
+        self.encryption.owner()
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {

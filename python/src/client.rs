@@ -162,7 +162,10 @@ impl Client {
             Content::Ciphertexts.require(&outputs).map_err(Failure::as_class(Class::Rows))?;
             let encryption = shared.keys()?.encryption;
             let integers = match read_rows_file(&outputs) {
-                Ok((rows, body)) => encryption.decrypt(body, rows),
+                Ok(file) => match encryption.require_owner(file.owner) {
+                    Ok(()) => encryption.decrypt(file.body, file.rows),
+                    Err(error) => return Err(Failure::of(Class::Keys, &error)),
+                },
                 Err(_) => encryption.decrypt_file(&outputs),
             };
             integers.map_err(Failure::as_class(Class::Rows))
@@ -276,8 +279,12 @@ fn encrypt(
 ) -> Result<Vec<u8>, EncryptionError> {
     encryption.model().check(rows, 1)?;
     match encryption.model().interface().rows_of_file {
-        Some(most) if rows.len() <= most => encryption.encrypt_file(rows),
-        _ => Ok(write_rows_file(rows.len(), &encryption.encrypt_unless(rows, stop)?)?),
+        Some(most) if rows.len() > most => Ok(write_rows_file(
+            rows.len(),
+            encryption.owner(),
+            &encryption.encrypt_unless(rows, stop)?,
+        )?),
+        _ => encryption.encrypt_file(rows),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cipherscore_artifact::content::Content;
-use cipherscore_artifact::files::FilesError;
+use cipherscore_artifact::files::{FilesError, JobRows};
 use cipherscore_artifact::server::{Form, ServerZip, open_server};
 use cipherscore_common::EvaluationKeyId;
 use cipherscore_engine::evaluator::PreparedKey;
@@ -87,14 +87,17 @@ impl Shared {
         stop: &AtomicBool,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let (evaluator, files) = (&self.form.evaluator, self.form.files.found_in(values));
-        let (count, payload) = files.read(values).map_err(unreadable)?;
+        let JobRows { rows: count, owner, body } = files.read(values).map_err(unreadable)?;
         let rows = Failure::as_class(Class::Rows);
         let (key, stopped) = (self.prepare(key)?, || stop.load(Ordering::Relaxed));
+        if let Some(key) = &key {
+            key.require_owner(owner).map_err(Failure::as_class(Class::Keys))?;
+        }
         let mut evaluation = Arc::clone(evaluator).begin(key, count).map_err(&rows)?;
-        evaluation.push(&payload, &stopped).map_err(&rows)?;
-        drop(payload);
+        evaluation.push(&body, &stopped).map_err(&rows)?;
+        drop(body);
         let outputs = evaluation.finish(&stopped).map_err(&rows)?;
-        files.write(count, &outputs).map_err(Failure::as_class(Class::Rows))
+        files.write(count, owner, &outputs).map_err(Failure::as_class(Class::Rows))
     }
 
     /// None where the model needs none.

@@ -261,6 +261,17 @@ def test_floats_are_numbers_whatever_their_precision(folder, rows):
     found = scored(folder, model, features.astype(np.float32))
     expected = model.predict_proba(features.astype(np.float32))
     np.testing.assert_allclose(found, expected, rtol=0, atol=MAX_ERROR)
+def test_keys_and_results_of_another_owner_are_refused(folder, rows):
+    features, target = rows
+    FHEModelDev(folder, tree.DecisionTreeClassifier(max_depth=2).fit(features, target)).save()
+    ours, others = FHEModelClient(folder), FHEModelClient(folder)
+    encrypted = ours.quantize_encrypt_serialize(features)
+    server = FHEModelServer(folder)
+    with pytest.raises(KeysError, match="take the evaluation key"):
+        server.run(encrypted, others.get_serialized_evaluation_keys())
+    result = server.run(encrypted, ours.get_serialized_evaluation_keys())
+    with pytest.raises(KeysError, match="decrypt them with the keys that encrypted the rows"):
+        others.deserialize_decrypt_dequantize(result)
 
 
 def test_frames_are_found_by_their_names(folder, rows):

@@ -152,6 +152,7 @@ pub(crate) fn classify(error: EvaluationError, bytes: ErrorCode) -> Failure {
         EvaluationError::Shape(_) => bytes,
         EvaluationError::NotConformant(_) => ErrorCode::NotConformant,
         EvaluationError::KeyRequired => ErrorCode::KeyMissing,
+        EvaluationError::OtherOwner { .. } => ErrorCode::WrongOwner,
         EvaluationError::Stopped => return Failure::Abandoned,
     };
     Failure::refused(code, error.to_string())

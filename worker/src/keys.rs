@@ -26,6 +26,7 @@ pub(crate) async fn fetch_key<B: Broker, S: Store>(
 ) -> Result<Option<Arc<PreparedKey>>, Failure> {
     let (Some(cell), Some(id)) = (admission.key(), job.key_id) else { return Ok(None) };
     let key = cell.get_or_try_init(|| prepare(shared, job, id)).await?;
+    job.require_owner(key)?;
     Ok(Some(key.clone()))
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use cipherscore_common::broker::{Broker, BrokerError, Disposition};
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::message::{
-    HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings, headers,
+    ADDED_PREFIX, HeaderValue, MAX_INLINE_BYTES, Message, Outcome, Payload, Refusal, Timings,
+    headers,
 };
 use cipherscore_common::topology::{DEAD, REPLIES, RETRY, RETRY_STEP_HEADER, RetryStep};
 use cipherscore_common::{Blob, BlobKind, ErrorClass, Pauses, Store, Tenant};
@@ -25,13 +26,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MOST_TIMES_FULL: u32 = 4;
 /// Longest value of a header that is sent on, in bytes.
 const MAX_HEADER_BYTES: usize = 512;
+/// Most headers that this worker does not know and sends on.
+const MAX_ADDED_HEADERS: usize = 16;
 /// Headers of a job that are sent on.
-const SENT_ON: [&str; 12] = [
+const SENT_ON: [&str; 15] = [
     headers::MODEL_ID,
     headers::KEY_ID,
     headers::TENANT,
     headers::ROWS,
+    headers::PLANNED,
     headers::DEADLINE,
+    headers::DEADLINE_CLASS,
+    headers::MANIFEST_ID,
     headers::ATTEMPT,
     headers::LANE,
     headers::TRACE_PARENT,
@@ -161,12 +167,17 @@ fn sent_on<B: Broker, S: Store>(
     let mut copy = message.clone();
     copy.exchange = exchange.to_owned();
     // Whatever else a stranger put in could make the message too large to be sent.
+    let mut added = 0;
     copy.headers.retain(|name, value| {
         let short = match value {
             HeaderValue::Text(text) => text.len() <= MAX_HEADER_BYTES,
             HeaderValue::Integer(_) => true,
         };
-        short && SENT_ON.contains(&name.as_str())
+        // What a later producer says means the same at the next worker, which may know it.
+        let is_added = short && name.starts_with(ADDED_PREFIX);
+        added += usize::from(is_added);
+        let is_sent_on = short && SENT_ON.contains(&name.as_str());
+        is_sent_on || (is_added && added <= MAX_ADDED_HEADERS)
     });
     let user = copy.user_id.take();
     let by_worker = user.as_ref().is_some_and(|user| shared.rules.is_worker(user));

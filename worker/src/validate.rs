@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::message::{
-    ErrorCode, Job, Message, Outcome, Payload, Refusal, Reply, Timestamp, Timings, TraceParent,
-    headers,
+    ErrorCode, Job, Message, Outcome, Payload, ProtocolVersion, Refusal, Reply, Timestamp, Timings,
+    TraceParent, headers,
 };
 use cipherscore_common::telemetry::trace::trace_state;
 use cipherscore_common::topology::{ReplyQueue, job_queue};
-use cipherscore_common::{EvaluationKeyId, JobId, ModelId, Tenant};
-use cipherscore_engine::evaluator::Evaluator;
+use cipherscore_common::{EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
+use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::classify;
 use crate::failure::Failure;
 use crate::in_flight::Name;
 use crate::memory::{Demand, KeyDemand, KeyName};
@@ -104,6 +105,9 @@ pub(crate) struct ValidJob {
 pub(crate) struct Address {
     pub(crate) reply_to: ReplyQueue,
     pub(crate) job: JobId,
+    /// In which the job is written, and so the reply.
+    version: ProtocolVersion,
+    owner_id: Option<OwnerId>,
     correlation_id: Option<String>,
     model_id: Option<ModelId>,
     trace: Option<TraceParent>,
@@ -124,9 +128,12 @@ impl Address {
     /// The reply.
     pub(crate) fn reply(&self, worker: &str, timings: Timings, outcome: Outcome) -> Reply {
         Reply {
+            version: self.version,
             job: self.job,
             correlation_id: self.correlation_id.clone(),
             model_id: self.model_id,
+            owner_id: self.owner_id.filter(|_| matches!(outcome, Outcome::Scored(_))),
+            manifest_id: None,
             worker: worker.to_owned(),
             timings,
             trace: self.trace,
@@ -160,6 +167,18 @@ impl ValidJob {
 
     pub(crate) fn trace_id(&self) -> Option<String> {
         self.address.trace.map(|trace| trace.trace_id())
+    }
+
+    /// Refuses a key of another data owner than the rows. A job of version 1 does not say whose its
+    /// rows are.
+    pub(crate) fn require_owner(&self, key: &PreparedKey) -> Result<(), Failure> {
+        match self.address.version {
+            ProtocolVersion::V1 => Ok(()),
+            ProtocolVersion::V2 => {
+                let required = key.require_owner(self.address.owner_id);
+                required.map_err(|error| classify(error, ErrorCode::NotConformant))
+            }
+        }
     }
 
     /// The memory that it takes.
@@ -210,6 +229,8 @@ pub(crate) fn validate(
     let address = Address {
         reply_to: job.reply_to,
         job: job.id,
+        version: job.version,
+        owner_id: job.terms.owner_id,
         correlation_id: job.correlation_id,
         model_id: Some(job.model_id),
         trace: job.trace,
@@ -251,6 +272,8 @@ pub(crate) fn address(message: &Message, rules: &Rules) -> Option<Address> {
     Some(Address {
         reply_to,
         job: message.job_id()?,
+        version: message.version(),
+        owner_id: None,
         correlation_id: message.correlation_id.clone(),
         model_id: message.model_id(),
         trace: message.text(headers::TRACE_PARENT).and_then(|trace| trace.parse().ok()),

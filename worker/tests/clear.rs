@@ -9,7 +9,7 @@ use cipherscore_artifact::clear::{ClearFeature, ClearModel, NOTICE};
 use cipherscore_artifact::client_zip::open_client;
 use cipherscore_artifact::matrix::Matrix;
 use cipherscore_common::JobId;
-use cipherscore_common::message::{ErrorCode, Job, Payload};
+use cipherscore_common::message::{ErrorCode, Job, JobTerms, Payload, ProtocolVersion};
 use cipherscore_common::topology::Lane;
 use support::{InProcess, Services};
 
@@ -32,6 +32,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
     let rows = Matrix::new(1, (0..ROWS).map(f64::from).collect());
     let body = encryption.encrypt(&rows).unwrap();
     let job = |rows, body| Job {
+        version: ProtocolVersion::V2,
         id: JobId::random(),
         tenant: tester.tenant.clone(),
         reply_to: tester.reply_to.clone(),
@@ -41,6 +42,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
         key_id: None,
         rows,
         deadline: None,
+        terms: JobTerms::default(),
         attempt: 0,
         trace: None,
         payload: Payload::Inline(body),

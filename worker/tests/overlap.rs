@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::MemoryBroker;
-use cipherscore_common::message::{Job, Payload};
+use cipherscore_common::message::{Job, JobTerms, Payload, ProtocolVersion};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
@@ -199,6 +199,7 @@ async fn the_next_chunk_is_fetched_while_one_is_evaluated() {
     let worker = worker.start().await.unwrap();
     let bytes = (0..CHUNKS).flat_map(|chunk| vec![chunk.to_le_bytes()[0]; CHUNK_BYTES]).collect();
     let mut job = Job {
+        version: ProtocolVersion::V2,
         id: JobId::random(),
         tenant: tester.tenant.clone(),
         reply_to: tester.reply_to.clone(),
@@ -208,6 +209,7 @@ async fn the_next_chunk_is_fetched_while_one_is_evaluated() {
         key_id: None,
         rows: 1,
         deadline: None,
+        terms: JobTerms::default(),
         attempt: 0,
         trace: None,
         payload: Payload::Inline(bytes),

@@ -12,13 +12,14 @@ use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::{KeyError, SecretKey};
 use cipherscore_engine::evaluator::Stop;
+use cipherscore_ids::OwnerId;
 use thiserror::Error;
 
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encryption, EncryptionError, EngineError, Features, InputFeature, Interface,
-    NewKeys, read_rows_file, write_rows_file,
+    NewKeys, RowsFile, read_rows_file, write_rows_file,
 };
 
 /// A file that is not the key that it should be.
@@ -106,7 +107,7 @@ impl ClientModel for BulkModel {
             evaluation = Some(secret.public_key(&self.ring).map_err(wrong_key)?);
             made();
         }
-        Ok(NewKeys { client: secret.to_bytes(), evaluation })
+        Ok(NewKeys { client: secret.to_bytes(), evaluation, owner: secret.owner() })
     }
 
     fn with_key(
@@ -117,7 +118,7 @@ impl ClientModel for BulkModel {
         let secret = SecretKey::from_bytes(client_key, self.ring.parameters());
         let secret = secret.map_err(wrong_key)?;
         let client = BulkClient::new(Arc::clone(&self.ring), &secret).map_err(EngineError::from)?;
-        Ok(Arc::new(BulkEncryption { model: self, client }))
+        Ok(Arc::new(BulkEncryption { model: self, owner: secret.owner(), client }))
     }
 }
 
@@ -132,12 +133,17 @@ fn bytes(length: Option<usize>) -> u64 {
 
 struct BulkEncryption {
     model: Arc<BulkModel>,
+    owner: Option<OwnerId>,
     client: BulkClient,
 }
 
 impl Encryption for BulkEncryption {
     fn model(&self) -> &dyn ClientModel {
         &*self.model
+    }
+
+    fn owner(&self) -> Option<OwnerId> {
+        self.owner
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -175,11 +181,12 @@ impl Encryption for BulkEncryption {
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        Ok(write_rows_file(rows.len(), &self.encrypt(rows)?)?)
+        Ok(write_rows_file(rows.len(), self.owner, &self.encrypt(rows)?)?)
     }
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        let (rows, outputs) = read_rows_file(outputs)?;
-        self.decrypt(outputs, rows)
+        let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
+        self.require_owner(owner)?;
+        self.decrypt(body, rows)
     }
 }

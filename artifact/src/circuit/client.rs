@@ -13,6 +13,7 @@ use cipherscore_engine::ciphertext::Ciphertexts;
 use cipherscore_engine::client_keys::ClientKeys;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::parameters::{Compression, Gate, KeysetParameters};
+use cipherscore_ids::OwnerId;
 use rayon::prelude::*;
 use thiserror::Error;
 
@@ -155,6 +156,7 @@ pub(super) fn make_circuit_keys(
     Ok(NewKeys {
         client: write_client_keys(&keys),
         evaluation: Some(write_evaluation_keys(&evaluation, keyset)),
+        owner: None,
     })
 }
 
@@ -218,6 +220,11 @@ impl CircuitEncryption {
 impl Encryption for CircuitEncryption {
     fn model(&self) -> &dyn ClientModel {
         &*self.model
+    }
+
+    /// Concrete's formats have no place for it: the evaluation key id is all that binds keys.
+    fn owner(&self) -> Option<OwnerId> {
+        None
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_ids::OwnerId;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -14,7 +15,7 @@ use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encryption, EncryptionError, EngineError, Features, InputFeature, Interface,
-    JOB_INPUT_BYTES, NewKeys, read_rows_file, write_rows_file,
+    JOB_INPUT_BYTES, NewKeys, RowsFile, read_rows_file, write_rows_file,
 };
 
 /// Bytes of a number.
@@ -108,7 +109,7 @@ impl ClientModel for ClearClient {
     }
 
     fn make_keys(&self, _made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        Ok(NewKeys { client: Zeroizing::new(NOTICE.to_vec()), evaluation: None })
+        Ok(NewKeys { client: Zeroizing::new(NOTICE.to_vec()), evaluation: None, owner: None })
     }
 
     fn with_key(
@@ -123,6 +124,11 @@ impl ClientModel for ClearClient {
 impl Encryption for ClearClient {
     fn model(&self) -> &dyn ClientModel {
         self
+    }
+
+    /// Everybody's keys are equal.
+    fn owner(&self) -> Option<OwnerId> {
+        None
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -142,11 +148,12 @@ impl Encryption for ClearClient {
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        Ok(write_rows_file(rows.len(), &self.encrypt(rows)?)?)
+        Ok(write_rows_file(rows.len(), self.owner(), &self.encrypt(rows)?)?)
     }
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        let (rows, outputs) = read_rows_file(outputs)?;
-        self.decrypt(outputs, rows)
+        let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
+        self.require_owner(owner)?;
+        self.decrypt(body, rows)
     }
 }

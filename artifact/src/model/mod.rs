@@ -15,16 +15,17 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
+use cipherscore_ids::OwnerId;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::features::{Features, InputFeature};
-pub use self::rows_file::{RowsFileError, read_rows_file, write_rows_file};
+pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
 /// Bytes of the rows of a job that a model suggests, where a row is small: they travel in its
-/// message.
-pub const JOB_INPUT_BYTES: usize = 1 << 20;
+/// message, which has 1 MiB for them and for an owner id of 16 bytes.
+pub const JOB_INPUT_BYTES: usize = (1 << 20) - 16;
 
 /// What an engine says of an artifact, a key or rows that it cannot take.
 pub type EngineError = Box<dyn Error + Send + Sync>;
@@ -46,6 +47,19 @@ pub enum EncryptionError {
     /// A key of another engine.
     #[error("this client key does not belong to this artifact: it is one of {0}")]
     OtherKind(&'static str),
+    /// Outputs of rows that another data owner encrypted.
+    #[error(
+        "these are outputs of rows encrypted under {}, and this is {}: decrypt them with the keys \
+         that encrypted the rows",
+        name(*found),
+        name(*own)
+    )]
+    OtherOwner {
+        /// Who encrypted the rows; none under a client key that has no owner id.
+        found: Option<OwnerId>,
+        /// Whose this client key is.
+        own: Option<OwnerId>,
+    },
     /// A file has another number of rows.
     #[error("{found} rows, where a file has {expected}")]
     RowsOfFile {
@@ -60,6 +74,14 @@ pub enum EncryptionError {
     /// Its engine refuses the rows, the outputs, the key or the `server.zip`.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// How the client key of an owner is called in a sentence.
+fn name(owner: Option<OwnerId>) -> String {
+    match owner {
+        Some(id) => format!("the client key of owner {id}"),
+        None => "a client key that names no owner".into(),
+    }
 }
 
 /// What a model takes and gives.
@@ -89,6 +111,8 @@ pub struct NewKeys {
     pub client: Zeroizing<Vec<u8>>,
     /// What workers need; none for a kind of model that has none.
     pub evaluation: Option<Vec<u8>>,
+    /// Whose both are, where their format says it.
+    pub owner: Option<OwnerId>,
 }
 
 /// Never the bytes.
@@ -149,6 +173,18 @@ pub trait ClientModel: Send + Sync {
 pub trait Encryption: Send + Sync {
     /// The model.
     fn model(&self) -> &dyn ClientModel;
+
+    /// Whose client key it is, where its format says it: what is encrypted or evaluated carries it.
+    fn owner(&self) -> Option<OwnerId>;
+
+    /// Refuses outputs that say another owner: they would decrypt to plausible scores. A client key
+    /// has an owner id or not, and so has everything that is made with it.
+    fn require_owner(&self, found: Option<OwnerId>) -> Result<(), EncryptionError> {
+        match (found, self.owner()) {
+            (found, own) if found == own => Ok(()),
+            (found, own) => Err(EncryptionError::OtherOwner { found, own }),
+        }
+    }
 
     /// Encrypts rows, under fresh randomness: the payload of a job.
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError>;

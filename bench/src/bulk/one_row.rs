@@ -86,6 +86,7 @@ impl<'a> Jobs<'a> {
             id: JobId::random(),
             model_id: self.setting.model_id,
             key_id: Some(self.key_id),
+            owner_id: self.subject.encryption.owner(),
             rows: 1,
             deadline: None,
             correlation_id: None,

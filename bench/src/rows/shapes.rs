@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use cipherscore_common::ModelId;
+use cipherscore_common::{ModelId, OwnerId};
 use cipherscore_engine::rows::client::{ReplyCounts, RowClient, RowUpload};
 use cipherscore_engine::rows::evaluator::RowEvaluator;
 use cipherscore_engine::rows::kernel::RowKernel;
@@ -13,7 +13,6 @@ use cipherscore_engine::rows::parameters::{
 use cipherscore_engine::rows::program::{EnsembleRegion, PathEdge, PathLeaf, PathTree, RowProgram};
 use cipherscore_engine::rows::ring::RowRing;
 use cipherscore_engine::rows::secret::RowSecretKey;
-use cipherscore_engine::rows::upload::OwnerId;
 
 use super::ONE_ROW;
 use crate::numbers::Numbers;
@@ -118,7 +117,7 @@ impl Subject {
         let ring = RowRing::new(&parameters.keys)?;
         let secret = RowSecretKey::generate(&parameters.keys)?;
         let key = secret.evaluation_key(&ring)?;
-        let owner = OwnerId([0; 16]);
+        let owner = OwnerId::from_bytes([0; 16]);
         let client = RowClient::new(ring, parameters.clone(), model_id(shape), owner, &secret)?;
         Ok(Self { shape, client, key, parameters, program })
     }

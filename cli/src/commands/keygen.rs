@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cipherscore_common::EvaluationKeyId;
+use cipherscore_common::{EvaluationKeyId, OwnerId};
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys};
@@ -18,7 +18,7 @@ use crate::progress;
 ///
 /// Writes DIR/client.key (secret, mode 0600), DIR/evaluation.key (for the server; in Concrete's
 /// format for Concrete ML's models, and not there for models that need none) and DIR/keys.json (the
-/// evaluation key's id).
+/// evaluation key's id, and whose the keys are).
 #[derive(Args)]
 pub(crate) struct Keygen {
     /// client.zip of the model or function.
@@ -46,6 +46,8 @@ struct Generated {
     keys: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation_key_id: Option<EvaluationKeyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_id: Option<OwnerId>,
     evaluation_key_bytes: usize,
     client_key_encrypted: bool,
 }
@@ -67,6 +69,7 @@ impl Keygen {
         };
         let generated = Generated {
             evaluation_key_id: folder.store(&keys, passphrase)?,
+            owner_id: keys.owner,
             evaluation_key_bytes: keys.evaluation.as_ref().map_or(0, Vec::len),
             client_key_encrypted: encrypt,
             keys: self.keys,
@@ -85,6 +88,9 @@ impl Keygen {
                     say!("id              {id}");
                 }
                 None => say!("evaluation key  none: this model is evaluated without one"),
+            }
+            if let Some(owner) = generated.owner_id {
+                say!("owner           {owner} (public; rows and results carry it)");
             }
         })
     }

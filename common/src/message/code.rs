@@ -75,6 +75,8 @@ error_codes! {
     Internal = "internal",
     /// Workers died on it again and again. The job is in the dead-letter queue.
     Poison = "poison",
+    /// Rows and evaluation key are of two data owners.
+    WrongOwner = "wrong_owner",
 }
 
 impl fmt::Display for ErrorCode {

@@ -6,8 +6,13 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::body::{check_version, read_payload, read_reason, write_payload, write_reason};
-use super::{BodyError, ErrorCode, Job, MAX_CORRELATION_BYTES, Outcome, Reply, Timestamp, Timings};
+use super::body::{
+    OwnedPayload, read_payload, read_reason, read_version, write_payload, write_reason,
+};
+use super::{
+    BodyError, ErrorCode, Job, JobTerms, MAX_CORRELATION_BYTES, Outcome, ProtocolVersion, Reply,
+    Timestamp, Timings,
+};
 use crate::topology::{JOBS, Lane, REPLIES, ReplyQueue, job_queue};
 use crate::worker_name::MAX_WORKER_LENGTH;
 use crate::{JobId, ModelId};
@@ -22,6 +27,12 @@ pub mod headers {
     pub const TENANT: &str = "cs-tenant";
     /// Number of rows.
     pub const ROWS: &str = "cs-rows";
+    /// Microseconds that evaluation is planned to take on one thread. In version 2.
+    pub const PLANNED: &str = "cs-planned-us";
+    /// How soon the scores are wanted. In version 2.
+    pub const DEADLINE_CLASS: &str = "cs-deadline-class";
+    /// Digest of the signed manifest of an artifact. In version 2.
+    pub const MANIFEST_ID: &str = "cs-manifest-id";
     /// Milliseconds since 1970 after which the scores are of no use.
     pub const DEADLINE: &str = "cs-deadline-ms";
     /// How many times the job was put off.
@@ -109,7 +120,7 @@ impl Refusal {
         Self { code, reason: reason.into() }
     }
 
-    fn malformed(reason: impl Into<String>) -> Self {
+    pub(super) fn malformed(reason: impl Into<String>) -> Self {
         Self::new(ErrorCode::Malformed, reason)
     }
 }
@@ -117,7 +128,7 @@ impl Refusal {
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let code = match error {
-            BodyError::Version(_) => ErrorCode::UnsupportedVersion,
+            BodyError::Version(_) | BodyError::DigestKind(_) => ErrorCode::UnsupportedVersion,
             BodyError::TooLarge(_) => ErrorCode::TooLarge,
             BodyError::Form(_) => ErrorCode::Malformed,
         };
@@ -145,7 +156,10 @@ impl Message {
     }
 
     /// Parses a header that may be missing, but not wrong.
-    fn optional<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    pub(super) fn optional<T: FromStr<Err: Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Refusal> {
         match self.headers.get(name) {
             None => Ok(None),
             Some(HeaderValue::Text(text)) => match text.parse() {
@@ -156,7 +170,7 @@ impl Message {
         }
     }
 
-    fn integer<T: TryFrom<i64>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    pub(super) fn integer<T: TryFrom<i64>>(&self, name: &str) -> Result<Option<T>, Refusal> {
         match self.headers.get(name) {
             None => Ok(None),
             Some(HeaderValue::Integer(value)) => match T::try_from(*value) {
@@ -167,6 +181,11 @@ impl Message {
                 Err(Refusal::malformed(format!("{name} is not an integer")))
             }
         }
+    }
+
+    /// The version of its body; the oldest that this program speaks, where it is another.
+    pub fn version(&self) -> ProtocolVersion {
+        read_version(&self.body).unwrap_or(ProtocolVersion::OLDEST)
     }
 
     /// The job that this message says it is, as far as that can be read. For the answer to one
@@ -226,6 +245,11 @@ impl Message {
     }
 }
 
+/// Whole microseconds, as headers have them.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl From<String> for HeaderValue {
     fn from(text: String) -> Self {
         Self::Text(text)
@@ -260,7 +284,7 @@ impl Job {
             message_id: Some(self.id.to_string()),
             correlation_id: self.correlation_id.clone(),
             reply_to: Some(self.reply_to.to_string()),
-            body: write_payload(&self.payload),
+            body: write_payload(self.version, self.terms.owner_id, &self.payload),
             ..Message::default()
         };
         message.set(headers::TENANT, self.tenant.to_string());
@@ -274,6 +298,9 @@ impl Job {
         if let Some(deadline) = self.deadline {
             message.set(headers::DEADLINE, deadline.millis());
         }
+        if self.version >= ProtocolVersion::V2 {
+            self.terms.set(&mut message);
+        }
         if let Some(trace) = self.trace {
             message.set(headers::TRACE_PARENT, trace.to_string());
         }
@@ -284,12 +311,14 @@ impl Job {
     pub fn from_message(message: &Message) -> Result<Self, Refusal> {
         message.require_kind(JOB_TYPE)?;
         // First: the headers of another version may be others.
-        check_version(&message.body)?;
+        let version = read_version(&message.body)?;
+        let OwnedPayload { owner, payload } = read_payload(&message.body)?;
         let id = message.message_id.as_deref().unwrap_or_default();
         let reply_to = message.reply_to.as_deref().unwrap_or_default();
         let malformed = |error: &dyn Display| Refusal::malformed(error.to_string());
         let rows = message.integer(headers::ROWS)?;
         Ok(Self {
+            version,
             id: id.parse().map_err(|error| malformed(&error))?,
             reply_to: reply_to.parse().map_err(|error| malformed(&error))?,
             correlation_id: message.correlation()?,
@@ -299,10 +328,14 @@ impl Job {
             key_id: message.optional(headers::KEY_ID)?,
             rows: rows.ok_or_else(|| Refusal::malformed("cs-rows is missing"))?,
             deadline: message.integer(headers::DEADLINE)?.map(Timestamp::from_millis),
+            terms: match version {
+                ProtocolVersion::V1 => JobTerms::default(),
+                ProtocolVersion::V2 => JobTerms { owner_id: owner, ..JobTerms::of(message)? },
+            },
             attempt: message.integer(headers::ATTEMPT)?.unwrap_or_default(),
             // What is not understood is left out, as W3C asks.
             trace: message.optional(headers::TRACE_PARENT).unwrap_or_default(),
-            payload: read_payload(&message.body)?,
+            payload,
         })
     }
 }
@@ -311,8 +344,8 @@ impl Reply {
     /// The message that carries it to a client.
     pub fn to_message(&self, reply_to: &ReplyQueue) -> Message {
         let body = match &self.outcome {
-            Outcome::Scored(payload) => write_payload(payload),
-            Outcome::Failed { reason, .. } => write_reason(reason),
+            Outcome::Scored(payload) => write_payload(self.version, self.owner_id, payload),
+            Outcome::Failed { reason, .. } => write_reason(self.version, reason),
         };
         let mut message = Message {
             exchange: REPLIES.into(),
@@ -324,7 +357,6 @@ impl Reply {
             body,
             ..Message::default()
         };
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         message.set(headers::JOB_ID, self.job.to_string());
         message.set(headers::OUTCOME, self.outcome.name());
         message.set(headers::WORKER, self.worker.as_str());
@@ -332,6 +364,10 @@ impl Reply {
         message.set(headers::EVALUATE_TIME, micros(self.timings.evaluate));
         if let Some(model) = self.model_id {
             message.set(headers::MODEL_ID, model.to_string());
+        }
+        if self.version >= ProtocolVersion::V2 {
+            let manifest_id = self.manifest_id;
+            JobTerms { manifest_id, ..JobTerms::default() }.set(&mut message);
         }
         if let Some(trace) = self.trace {
             message.set(headers::TRACE_PARENT, trace.to_string());
@@ -342,25 +378,36 @@ impl Reply {
     /// Reads a reply.
     pub fn from_message(message: &Message) -> Result<Self, Refusal> {
         message.require_kind(REPLY_TYPE)?;
-        check_version(&message.body)?;
+        let version = read_version(&message.body)?;
+        let manifest_id = match version {
+            ProtocolVersion::V1 => None,
+            ProtocolVersion::V2 => message.optional(headers::MANIFEST_ID)?,
+        };
+        let (owner_id, outcome) = match message.require::<String>(headers::OUTCOME)?.as_str() {
+            SCORED => {
+                let OwnedPayload { owner, payload } = read_payload(&message.body)?;
+                (owner, Outcome::Scored(payload))
+            }
+            code => (None, failed(code, &message.body)?),
+        };
         let time = |name| {
             let micros = message.integer(name)?.unwrap_or_default();
             Ok::<_, Refusal>(Duration::from_micros(micros))
         };
         Ok(Self {
+            version,
             job: message.require(headers::JOB_ID)?,
             correlation_id: message.correlation()?,
             model_id: message.optional(headers::MODEL_ID)?,
+            owner_id,
+            manifest_id,
             worker: message.worker()?,
             timings: Timings {
                 key: time(headers::KEY_TIME)?,
                 evaluate: time(headers::EVALUATE_TIME)?,
             },
             trace: message.optional(headers::TRACE_PARENT).unwrap_or_default(),
-            outcome: match message.require::<String>(headers::OUTCOME)?.as_str() {
-                SCORED => Outcome::Scored(read_payload(&message.body)?),
-                code => failed(code, &message.body)?,
-            },
+            outcome,
         })
     }
 }

@@ -4,6 +4,8 @@
 mod body;
 mod code;
 mod envelope;
+mod terms;
+mod version;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +13,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use body::{BodyError, MAX_BODY_BYTES, MAX_INLINE_BYTES, MAX_REASON_BYTES, PROTOCOL_VERSION};
+pub use body::{BodyError, MAX_BODY_BYTES, MAX_INLINE_BYTES, MAX_REASON_BYTES};
 pub use code::{ErrorCode, UnknownErrorCode};
 pub use envelope::{HeaderValue, Message, Refusal, headers};
+pub use terms::{ADDED_PREFIX, DeadlineClass, InvalidDeadlineClass, JobTerms, MAX_PLANNED};
+pub use version::ProtocolVersion;
 
 pub use crate::stored::StoredPayload;
 pub use crate::timestamp::Timestamp;
 use crate::topology::{Lane, ReplyQueue};
-use crate::{EvaluationKeyId, JobId, ModelId, Tenant};
+use crate::{Digest, EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
 
 /// Longest correlation id, in bytes.
 pub const MAX_CORRELATION_BYTES: usize = 255;
@@ -26,6 +30,8 @@ pub const MAX_CORRELATION_BYTES: usize = 255;
 /// A request to evaluate one model on encrypted rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
+    /// The version in which it is written.
+    pub version: ProtocolVersion,
     /// Which job. Published again, it stays the same.
     pub id: JobId,
     /// Whose it is.
@@ -44,6 +50,8 @@ pub struct Job {
     pub rows: u32,
     /// When the scores are of no use any more.
     pub deadline: Option<Timestamp>,
+    /// What it says of itself in version 2.
+    pub terms: JobTerms,
     /// How many times it was put off.
     pub attempt: u32,
     /// Where its trace began.
@@ -55,12 +63,18 @@ pub struct Job {
 /// The message that answers a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
+    /// The version in which it is written: that of the job.
+    pub version: ProtocolVersion,
     /// Which job it answers.
     pub job: JobId,
     /// From the job.
     pub correlation_id: Option<String>,
     /// Which model; none when the job's could not be read.
     pub model_id: Option<ModelId>,
+    /// Whose rows were evaluated, from the job; of outputs in version 2 only.
+    pub owner_id: Option<OwnerId>,
+    /// The signed manifest of the artifact that was evaluated; in version 2 only.
+    pub manifest_id: Option<Digest>,
     /// Which worker, for people; at most [`MAX_WORKER_LENGTH`](crate::MAX_WORKER_LENGTH)
     /// characters.
     pub worker: String,

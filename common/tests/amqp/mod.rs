@@ -9,7 +9,8 @@ use cipherscore_common::broker::{
     Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Settled, Subscription,
 };
 use cipherscore_common::message::{
-    Job, Message, Outcome, Payload, Reply, Timestamp, Timings, TraceParent,
+    Job, JobTerms, Message, Outcome, Payload, ProtocolVersion, Reply, Timestamp, Timings,
+    TraceParent,
 };
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId};
@@ -43,6 +44,7 @@ pub(crate) async fn declare(broker: &AmqpBroker, model: ModelId) {
 
 pub(crate) fn job(model: ModelId) -> Job {
     Job {
+        version: ProtocolVersion::V2,
         id: JobId::random(),
         tenant: "acme".parse().unwrap(),
         reply_to: reply_queue(),
@@ -52,6 +54,7 @@ pub(crate) fn job(model: ModelId) -> Job {
         key_id: Some(EvaluationKeyId::new(Digest::of(b"key"))),
         rows: 3,
         deadline: Some(Timestamp::from_millis(4_000_000_000_000)),
+        terms: JobTerms::default(),
         attempt: 2,
         trace: Some(TraceParent::random()),
         payload: Payload::Inline(vec![7; 1000]),
@@ -65,9 +68,12 @@ pub(crate) fn reply_queue() -> ReplyQueue {
 
 pub(crate) fn reply(job: JobId) -> Reply {
     Reply {
+        version: ProtocolVersion::V2,
         job,
         correlation_id: None,
         model_id: None,
+        owner_id: None,
+        manifest_id: None,
         worker: "w1".into(),
         timings: Timings::default(),
         trace: None,

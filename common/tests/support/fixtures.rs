@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cipherscore_common::message::{
-    ErrorCode, HeaderValue, Job, Message, Outcome, Payload, Reply, StoredPayload, Timestamp,
-    Timings,
+    DeadlineClass, ErrorCode, HeaderValue, Job, JobTerms, Message, Outcome, Payload,
+    ProtocolVersion, Reply, StoredPayload, Timestamp, Timings,
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
-use cipherscore_common::{Blob, BlobKind, CHUNK_BYTES, Digest, EvaluationKeyId, JobId, ModelId};
+use cipherscore_common::{
+    Blob, BlobKind, CHUNK_BYTES, Digest, EvaluationKeyId, JobId, ModelId, OwnerId,
+};
 use serde_json::{Value, json};
 
 pub(crate) fn folder() -> PathBuf {
@@ -75,9 +77,10 @@ pub(crate) fn reply_queue() -> ReplyQueue {
     "cs.reply.bank-7.client-1".parse().unwrap()
 }
 
-/// With everything that a job may have.
+/// With everything that a job of version 1 may have.
 pub(crate) fn job_inline() -> Job {
     Job {
+        version: ProtocolVersion::V1,
         id: id(),
         tenant: "bank-7".parse().unwrap(),
         reply_to: reply_queue(),
@@ -87,6 +90,7 @@ pub(crate) fn job_inline() -> Job {
         key_id: Some(EvaluationKeyId::new(Digest::of(b"an evaluation key"))),
         rows: 3,
         deadline: Some(Timestamp::from_millis(1_700_000_060_000)),
+        terms: JobTerms::default(),
         attempt: 0,
         trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap()),
         payload: inline(),
@@ -113,9 +117,12 @@ pub(crate) fn reply_scored_inline() -> Reply {
     let timings =
         Timings { key: Duration::from_micros(89), evaluate: Duration::from_micros(1_234_567) };
     Reply {
+        version: job.version,
         job: job.id,
         correlation_id: job.correlation_id,
         model_id: Some(job.model_id),
+        owner_id: None,
+        manifest_id: None,
         worker: "worker-0".into(),
         timings,
         trace: job.trace,
@@ -126,6 +133,43 @@ pub(crate) fn reply_scored_inline() -> Reply {
 pub(crate) fn reply_scored_stored() -> Reply {
     let outcome = Outcome::Scored(Payload::Stored(stored(BlobKind::Reply)));
     Reply { correlation_id: None, trace: None, outcome, ..reply_scored_inline() }
+}
+
+fn owner() -> Option<OwnerId> {
+    Some("00112233445566778899aabbccddeeff".parse().unwrap())
+}
+
+fn manifest() -> Option<Digest> {
+    Some(Digest::of(b"a manifest"))
+}
+
+/// With everything that a job of version 2 may have.
+pub(crate) fn job_inline_v2() -> Job {
+    let terms = JobTerms {
+        owner_id: owner(),
+        planned: Some(Duration::from_micros(4_400)),
+        deadline_class: Some(DeadlineClass::Immediate),
+        manifest_id: manifest(),
+    };
+    Job { version: ProtocolVersion::V2, terms, ..job_inline() }
+}
+
+/// With nothing that it need not have.
+pub(crate) fn job_stored_v2() -> Job {
+    Job { version: ProtocolVersion::V2, ..job_stored() }
+}
+
+pub(crate) fn reply_scored_inline_v2() -> Reply {
+    let version = ProtocolVersion::V2;
+    Reply { version, owner_id: owner(), manifest_id: manifest(), ..reply_scored_inline() }
+}
+
+pub(crate) fn reply_scored_stored_v2() -> Reply {
+    Reply { version: ProtocolVersion::V2, ..reply_scored_stored() }
+}
+
+pub(crate) fn reply_failed_v2() -> Reply {
+    Reply { version: ProtocolVersion::V2, ..reply_failed() }
 }
 
 /// To a job of which hardly anything could be read.

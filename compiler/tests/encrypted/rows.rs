@@ -15,7 +15,7 @@ use cipherscore_engine::rows::client::{ReplyCounts, RowClient};
 use cipherscore_engine::rows::evaluator::RowEvaluator;
 use cipherscore_engine::rows::ring::RowRing;
 use cipherscore_engine::rows::secret::RowSecretKey;
-use cipherscore_engine::rows::upload::OwnerId;
+use cipherscore_ids::OwnerId;
 
 use crate::cases::{Case, all};
 
@@ -69,7 +69,7 @@ fn decrypted(server: &RowServerArtifact, bits: &[Vec<bool>]) -> Vec<Vec<i64>> {
     let ring = RowRing::new(&parameters.keys).unwrap();
     let secret = RowSecretKey::generate(&parameters.keys).unwrap();
     let key = evaluator.prepare(secret.evaluation_key(&ring).unwrap()).unwrap();
-    let owner = OwnerId([7; 16]);
+    let owner = OwnerId::from_bytes([7; 16]);
     let centre = parameters.value_centre();
     let client = RowClient::new(ring, parameters, server.model_id, owner, &secret).unwrap();
     let upload = client.encrypt(bits).unwrap();

@@ -25,6 +25,7 @@ pub mod client_model;
 pub mod evaluator;
 pub mod flood;
 pub mod kernel;
+mod key_owner;
 pub mod layout;
 mod lift;
 pub mod noise;

@@ -2,25 +2,26 @@
 
 use std::fmt;
 
+use cipherscore_ids::OwnerId;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::key_owner::{OWNER_BYTES, has_owner, owner_len, split_owner, version_of};
 use super::parameters::{Packing, Parameters};
 use super::ring::Ring;
 use crate::rlwe::mask::{Masks, SEED_BYTES};
 use crate::rlwe::prime_ring::PrimeRing;
-use crate::rlwe::sampling::{EntropyError, Noise};
+use crate::rlwe::sampling::{EntropyError, Noise, entropy};
 use crate::rlwe::words::{WordsError, pack, packed_len, unpack};
 
 /// First bytes of a secret key.
 pub const SECRET_MAGIC: [u8; 8] = *b"CSBULKSK";
 /// First bytes of a public key.
 pub const PUBLIC_MAGIC: [u8; 8] = *b"CSBULKPK";
-const VERSION: u32 = 1;
-/// Bytes before a secret key's coefficients: magic, version, N.
+/// Bytes before a secret key's coefficients, beside an owner id: magic, version, N.
 const SECRET_HEADER: usize = 16;
-/// Bytes before a public key's words: magic, version, N, number of primes, t.
+/// Bytes before a public key's words, beside an owner id: magic, version, N, number of primes, t.
 const PUBLIC_HEADER: usize = 28;
 /// What the second component of every public key is expanded from, with the parameters. Nobody can
 /// have chosen it to suit a secret.
@@ -57,9 +58,10 @@ pub enum KeyError {
     NoPublicKey,
 }
 
-/// A uniform ternary element of a ring. Wiped when dropped, never printed.
+/// A uniform ternary element of a ring, and whose it is. Wiped when dropped, never printed.
 #[derive(Clone)]
 pub struct SecretKey {
+    owner: Option<OwnerId>,
     coefficients: Zeroizing<Vec<i64>>,
 }
 
@@ -70,15 +72,23 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// Draws a fresh one; it serves any number of primes.
+    /// Draws a fresh one, and an owner id with it; it serves any number of primes.
     pub fn generate(parameters: &Parameters) -> Result<Self, EntropyError> {
-        Ok(Self::draw(parameters, &Noise::fresh()?))
+        // From the system's generator, and not from that of the secret: everybody sees it.
+        let owner = Some(OwnerId::from_bytes(*entropy()?));
+        Ok(Self { owner, ..Self::draw(parameters, &Noise::fresh()?) })
     }
 
+    /// Draws one that names no owner.
     pub(super) fn draw(parameters: &Parameters, noise: &Noise) -> Self {
         let mut coefficients = Zeroizing::new(vec![0; parameters.dimension()]);
         noise.stream(0).ternary(&mut coefficients);
-        Self { coefficients }
+        Self { owner: None, coefficients }
+    }
+
+    /// Whose it is; none of a key of version 1.
+    pub fn owner(&self) -> Option<OwnerId> {
+        self.owner
     }
 
     /// N.
@@ -86,34 +96,40 @@ impl SecretKey {
         self.coefficients.len()
     }
 
-    /// Magic, version, N, and a byte for each coefficient: 255, 0 or 1. Handle with care.
+    /// Magic, version, N, the owner id of [`Self::owner`], and a byte for each coefficient: 255, 0 or
+    /// 1. A key that names no owner is written as it was read, in version 1. Handle with care.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_HEADER + self.dimension()));
+        self.bytes_of(self.owner)
+    }
+
+    fn bytes_of(&self, owner: Option<OwnerId>) -> Zeroizing<Vec<u8>> {
+        let len = SECRET_HEADER + owner_len(owner) + self.dimension();
+        // Room for all of it at once: a growing buffer would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len));
         let dimension = u32::try_from(self.dimension()).expect("a dimension of the table");
         bytes.extend(SECRET_MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(version_of(owner).to_le_bytes());
         bytes.extend(dimension.to_le_bytes());
+        bytes.extend(owner.into_iter().flat_map(OwnerId::to_bytes));
         bytes.extend(self.coefficients.iter().map(|coefficient| coefficient.to_le_bytes()[0]));
         bytes
     }
 
     /// Reads what [`Self::to_bytes`] writes, for the same ring dimension.
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, KeyError> {
-        let Some((header, coefficients)) = bytes.split_at_checked(SECRET_HEADER) else {
-            return Err(KeyError::Format("secret key"));
-        };
-        if header[..8] != SECRET_MAGIC || header[8..12] != VERSION.to_le_bytes() {
-            return Err(KeyError::Format("secret key"));
-        }
+        let format = KeyError::Format("secret key");
+        let (header, rest) = bytes.split_at_checked(SECRET_HEADER).ok_or(format.clone())?;
+        let has_owner = has_owner(header, SECRET_MAGIC).ok_or(format.clone())?;
         if header[12..] != parameters.ring_dimension.to_le_bytes() {
             return Err(KeyError::Parameters);
         }
-        let expected = SECRET_HEADER + parameters.dimension();
+        let (owner, coefficients) = split_owner(rest, has_owner).ok_or(format)?;
+        let expected = SECRET_HEADER + owner_len(owner) + parameters.dimension();
         if bytes.len() != expected {
             return Err(KeyError::Length { found: bytes.len(), expected });
         }
         let signed = coefficients.iter().map(|&byte| i64::from(byte.cast_signed()));
-        let key = Self { coefficients: Zeroizing::new(signed.collect()) };
+        let key = Self { owner, coefficients: Zeroizing::new(signed.collect()) };
         let wrong = key.coefficients.iter().fold(false, |wrong, c| wrong | (c.unsigned_abs() > 1));
         if wrong { Err(KeyError::NotTernary) } else { Ok(key) }
     }
@@ -126,22 +142,22 @@ impl SecretKey {
         words
     }
 
-    /// The public key, serialised: magic, version, N, number of primes, t, and the packed words of
-    /// pk_0, prime by prime, where `pk_0 = -pk_1 s + t e`.
+    /// The public key, serialised: magic, version, N, number of primes, t, the owner id of
+    /// [`Self::owner`], and the packed words of pk_0, prime by prime, where `pk_0 = -pk_1 s + t e`.
     ///
-    /// It is a function of the secret: two public keys with one pk_1 and different errors would give
-    /// away the difference of the errors, and many of them the secret.
+    /// pk_0 is a function of the secret's coefficients, whoever's they are said to be: two public keys
+    /// with one pk_1 and different errors would give away the difference of the errors, and many of
+    /// them the secret.
     pub fn public_key(&self, ring: &Ring) -> Result<Vec<u8>, KeyError> {
         let parameters = ring.parameters();
-        let header = PublicKey::header(parameters)?;
-        let mut bytes = header.to_vec();
+        let mut bytes = PublicKey::header(parameters, self.owner)?;
         if self.dimension() != parameters.dimension() {
             return Err(KeyError::Parameters);
         }
         let digest = Sha256::new()
             .chain_update(PUBLIC_NOISE_STRING)
-            .chain_update(header)
-            .chain_update(self.to_bytes().as_slice())
+            .chain_update(PublicKey::header(parameters, None)?)
+            .chain_update(self.bytes_of(None).as_slice())
             .finalize();
         let digest = Zeroizing::new(<[u8; 32]>::from(digest));
         let noise = Noise::from_key(&first_bytes(digest.as_slice()));
@@ -168,6 +184,7 @@ impl SecretKey {
 /// of a data owner's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
+    owner: Option<OwnerId>,
     pub(super) parameters: Parameters,
     /// pk_0, prime by prime.
     pub(super) first: Vec<Vec<u64>>,
@@ -176,24 +193,31 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Bytes of a serialised public key.
+    /// Bytes of a serialised public key. One of version 1, which names no owner, has fewer.
     pub fn serialised_len(parameters: &Parameters) -> usize {
-        PUBLIC_HEADER + parameters.primes as usize * packed_len(parameters.dimension())
+        PUBLIC_HEADER + OWNER_BYTES + Self::words_len(parameters)
+    }
+
+    fn words_len(parameters: &Parameters) -> usize {
+        parameters.primes as usize * packed_len(parameters.dimension())
+    }
+
+    /// Whose it is; none of a key of version 1.
+    pub fn owner(&self) -> Option<OwnerId> {
+        self.owner
     }
 
     /// Reads what [`SecretKey::public_key`] makes, for the same parameters.
     pub fn read(bytes: &[u8], parameters: &Parameters) -> Result<Self, KeyError> {
-        let expected = Self::header(parameters)?;
-        let Some((header, words)) = bytes.split_at_checked(PUBLIC_HEADER) else {
-            return Err(KeyError::Format("public key"));
-        };
-        if header[..12] != expected[..12] {
-            return Err(KeyError::Format("public key"));
-        }
-        if header != expected {
+        let format = KeyError::Format("public key");
+        let expected = Self::header(parameters, None)?;
+        let (header, rest) = bytes.split_at_checked(PUBLIC_HEADER).ok_or(format.clone())?;
+        let has_owner = has_owner(header, PUBLIC_MAGIC).ok_or(format.clone())?;
+        if header[12..] != expected[12..] {
             return Err(KeyError::Parameters);
         }
-        let expected = Self::serialised_len(parameters);
+        let (owner, words) = split_owner(rest, has_owner).ok_or(format)?;
+        let expected = PUBLIC_HEADER + owner_len(owner) + Self::words_len(parameters);
         if bytes.len() != expected {
             return Err(KeyError::Length { found: bytes.len(), expected });
         }
@@ -203,19 +227,21 @@ impl PublicKey {
             unpack(packed, modulus, &mut words).map(|()| words)
         });
         let first = first.collect::<Result<_, _>>()?;
-        Ok(Self { parameters: *parameters, first, second: Self::second(parameters) })
+        Ok(Self { owner, parameters: *parameters, first, second: Self::second(parameters) })
     }
 
-    fn header(parameters: &Parameters) -> Result<[u8; PUBLIC_HEADER], KeyError> {
+    /// What is before the words.
+    fn header(parameters: &Parameters, owner: Option<OwnerId>) -> Result<Vec<u8>, KeyError> {
         if parameters.packing != Packing::Slots {
             return Err(KeyError::NoPublicKey);
         }
-        let mut header = [0; PUBLIC_HEADER];
-        header[..8].copy_from_slice(&PUBLIC_MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        header[12..16].copy_from_slice(&parameters.ring_dimension.to_le_bytes());
-        header[16..20].copy_from_slice(&parameters.primes.to_le_bytes());
-        header[20..].copy_from_slice(&parameters.plaintext_modulus.to_le_bytes());
+        let mut header = Vec::with_capacity(PUBLIC_HEADER + OWNER_BYTES);
+        header.extend(PUBLIC_MAGIC);
+        header.extend(version_of(owner).to_le_bytes());
+        header.extend(parameters.ring_dimension.to_le_bytes());
+        header.extend(parameters.primes.to_le_bytes());
+        header.extend(parameters.plaintext_modulus.to_le_bytes());
+        header.extend(owner.into_iter().flat_map(OwnerId::to_bytes));
         Ok(header)
     }
 
@@ -248,7 +274,7 @@ fn first_bytes(digest: &[u8]) -> [u8; SEED_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::tests::{fixed_secret, sha256};
+    use crate::bulk::tests::{fixed_secret, owned_secret, sha256};
     use crate::rlwe::sampling::ERROR_BOUND;
 
     const PARAMETERS: Parameters = Parameters {
@@ -262,9 +288,11 @@ mod tests {
     fn secrets_are_fresh_and_survive_bytes() {
         let secret = SecretKey::generate(&PARAMETERS).unwrap();
         let bytes = secret.to_bytes();
-        assert_eq!(bytes.len(), 16 + 4096);
+        assert_eq!(bytes.len(), 16 + 16 + 4096);
         let read = SecretKey::from_bytes(&bytes, &PARAMETERS).unwrap();
         assert_eq!(read.coefficients, secret.coefficients);
+        assert!(read.owner().is_some() && read.owner() == secret.owner());
+        assert_ne!(SecretKey::generate(&PARAMETERS).unwrap().owner(), secret.owner());
         assert_ne!(SecretKey::generate(&PARAMETERS).unwrap().coefficients, secret.coefficients);
         assert_eq!(format!("{secret:?}"), "SecretKey(4096 coefficients)");
     }
@@ -282,7 +310,7 @@ mod tests {
         assert_eq!(read(&[]), Err(KeyError::Format("secret key")));
         assert_eq!(read(&bytes[..15]), Err(KeyError::Format("secret key")));
         assert_eq!(changed(0, b'X'), Err(KeyError::Format("secret key")));
-        assert_eq!(changed(8, 2), Err(KeyError::Format("secret key")));
+        assert_eq!(changed(8, 3), Err(KeyError::Format("secret key")));
         assert_eq!(changed(13, 8), Err(KeyError::Parameters));
         for (at, wrong) in [(16, 2), (16, 254), (4111, 128), (2000, 127)] {
             assert_eq!(changed(at, wrong), Err(KeyError::NotTernary));
@@ -296,7 +324,7 @@ mod tests {
     #[test]
     fn public_keys_encrypt_zero() {
         let ring = Ring::new(PARAMETERS).unwrap();
-        let secret = fixed_secret(&PARAMETERS);
+        let secret = owned_secret(&PARAMETERS);
         let bytes = secret.public_key(&ring).unwrap();
         assert_eq!(bytes.len(), PublicKey::serialised_len(&PARAMETERS));
         assert_eq!(bytes, secret.public_key(&ring).unwrap());

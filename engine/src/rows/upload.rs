@@ -16,7 +16,7 @@
 //!
 //! Numbers are little-endian. The last residue of each body is 0 and is not sent.
 
-use cipherscore_ids::ModelId;
+use cipherscore_ids::{ModelId, OwnerId};
 use thiserror::Error;
 
 use super::domain::{DIGEST_BYTES, Domain, first_bytes, ring_bytes};
@@ -30,10 +30,6 @@ const MAGIC: [u8; 8] = *b"CSROWUPL";
 const VERSION: u16 = 1;
 /// Bytes before the rows.
 pub const UPLOAD_HEADER_BYTES: usize = 96;
-
-/// Names who sends rows; 16 bytes that the sender chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OwnerId(pub [u8; 16]);
 
 /// Where the seeds of an upload's masks come from. A worker that knows none of them beforehand evaluates
 /// both in the same way.
@@ -87,7 +83,7 @@ impl UploadHeader {
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
         bytes[10] = self.seeds as u8;
         bytes[12..16].copy_from_slice(&self.rows.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.owner.0);
+        bytes[16..32].copy_from_slice(&self.owner.to_bytes());
         bytes[32..64].copy_from_slice(&self.model.digest().to_bytes());
         bytes[64..].copy_from_slice(&self.key.0);
         bytes
@@ -166,7 +162,7 @@ mod tests {
         let header = UploadHeader {
             seeds: SeedSource::Fresh,
             rows: 3,
-            owner: OwnerId([1; 16]),
+            owner: OwnerId::from_bytes([1; 16]),
             model: ModelId::of(b"a model"),
             key: RowKeyId([5; DIGEST_BYTES]),
         };

@@ -209,22 +209,33 @@ pub(crate) fn reply(bytes: &[u8]) {
     assert!(decrypted.iter().all(|output| output.len() == rows));
 }
 
-/// Keys: the first byte says which, the second whether the length is made right.
+/// Bytes of an owner id, which keys of version 1 do not have.
+const OWNER_BYTES: usize = 16;
+
+/// Keys: the first byte says of which kind and version, the second whether the length is made right.
 pub(crate) fn keys(bytes: &[u8]) {
-    let (secret, bytes) = choice(bytes);
+    let (kind, bytes) = choice(bytes);
     let (exact, bytes) = choice(bytes);
-    let secret = secret % 2 == 0;
+    let has_owner = kind & 2 == 0;
     let fit = |len| match exact % 4 {
         0 => bytes.to_vec(),
         _ => repeated(bytes, len),
     };
-    if secret {
+    if kind.is_multiple_of(2) {
         static HEADER: LazyLock<Vec<u8>> = LazyLock::new(secret_header);
-        let key = [&HEADER[..], &fit(PARAMETERS.dimension())].concat();
+        let mut header = HEADER.clone();
+        if !has_owner {
+            header[8] = 1;
+            header.truncate(header.len() - OWNER_BYTES);
+        }
+        let key = [&header[..], &fit(PARAMETERS.dimension())].concat();
         let Ok(read) = SecretKey::from_bytes(&key, &PARAMETERS) else { return };
+        assert_eq!(read.owner().is_some(), has_owner);
         assert_eq!(read.to_bytes().as_slice(), key);
     } else {
-        let key = fit(PublicKey::serialised_len(&PARAMETERS));
-        drop(PublicKey::read(&key, &PARAMETERS));
+        let shorter = if has_owner { 0 } else { OWNER_BYTES };
+        let key = fit(PublicKey::serialised_len(&PARAMETERS) - shorter);
+        let Ok(read) = PublicKey::read(&key, &PARAMETERS) else { return };
+        assert_eq!(read.owner().is_some(), key[8] == 2);
     }
 }

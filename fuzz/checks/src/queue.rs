@@ -70,6 +70,7 @@ pub(crate) fn reply(bytes: &[u8]) {
 
 /// What is read of a message that may be neither.
 fn describe(message: &Message) {
+    message.version();
     message.job_id();
     message.reply_queue();
     message.attempt();

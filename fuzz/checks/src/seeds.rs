@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use cipherscore_common::message::{Job, Outcome, Payload, Reply, StoredPayload, Timings};
+use cipherscore_common::message::{
+    DeadlineClass, Job, JobTerms, Outcome, Payload, ProtocolVersion, Reply, StoredPayload, Timings,
+};
 use cipherscore_common::topology::{Lane, ReplyQueue};
-use cipherscore_common::{Digest, JobId, ModelId, Tenant};
+use cipherscore_common::{Digest, JobId, ModelId, OwnerId, Tenant};
 use cipherscore_compiler::{CompileOptions, read};
 use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::{write_client_keys, write_evaluation_keys};
@@ -203,8 +206,19 @@ fn of_messages(seeds: &mut Seeds) {
         bytes: 1 << 21,
         chunks: vec![Digest::of(b"a"), Digest::of(b"b")],
     };
-    for payload in [Payload::Inline(b"ciphertexts".to_vec()), Payload::Stored(stored)] {
+    let payloads = [Payload::Inline(b"ciphertexts".to_vec()), Payload::Stored(stored)];
+    let all = ProtocolVersion::ALL;
+    for (version, payload) in
+        all.into_iter().flat_map(|one| payloads.iter().map(move |all| (one, all)))
+    {
+        let terms = JobTerms {
+            owner_id: Some(OwnerId::from_bytes([9; 16])),
+            planned: Some(Duration::from_micros(4_400)),
+            deadline_class: Some(DeadlineClass::Interactive),
+            manifest_id: Some(Digest::of(b"manifest")),
+        };
         let job = Job {
+            version,
             id: JobId::from_bytes([7; 16]),
             tenant: tenant.clone(),
             reply_to: reply_to.clone(),
@@ -214,18 +228,22 @@ fn of_messages(seeds: &mut Seeds) {
             key_id: None,
             rows: 3,
             deadline: None,
+            terms,
             attempt: 2,
             trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok(),
             payload: payload.clone(),
         };
         let scored = Reply {
+            version,
             job: job.id,
             correlation_id: job.correlation_id.clone(),
             model_id: Some(job.model_id),
+            owner_id: job.terms.owner_id,
+            manifest_id: job.terms.manifest_id,
             worker: "worker-1".into(),
             timings: Timings::default(),
             trace: job.trace,
-            outcome: Outcome::Scored(payload),
+            outcome: Outcome::Scored(payload.clone()),
         };
         let failed = cipherscore_common::message::ErrorCode::Internal;
         let failed = Outcome::Failed { code: failed, reason: "it failed".into() };
@@ -261,5 +279,10 @@ fn of_bytes(seeds: &mut Seeds) {
     add(seeds, "bulk_reply", [&[1, 1, 1, 1, 0][..], &[0; 32]].concat());
     add(seeds, "bulk_reply", [&[1, 2, 2, 1, 0][..], &[77; 32]].concat());
     add(seeds, "bulk_keys", vec![0, 1, 0, 1, 255]);
-    add(seeds, "bulk_keys", [&[1, 1][..], b"CSBULKPK\x01\0\0\0\0\x08\0\0\x01\0\0\0"].concat());
+    add(seeds, "bulk_keys", vec![2, 1, 0, 1, 255]);
+    let of_ring = b"\0\x08\0\0\x01\0\0\0\x01\x30\0\0\0\0\0\0";
+    for (kind, version) in [(1, 2), (3, 1)] {
+        let header = [&[kind, 1][..], b"CSBULKPK", &[version, 0, 0, 0], of_ring].concat();
+        add(seeds, "bulk_keys", header);
+    }
 }

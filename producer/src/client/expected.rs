@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use cipherscore_common::broker::Settlement;
-use cipherscore_common::{Digest, JobId, ModelId};
+use cipherscore_common::message::ProtocolVersion;
+use cipherscore_common::{Digest, JobId, ModelId, OwnerId};
 use parking_lot::{Mutex, MutexGuard};
 
 /// A job without an answer.
@@ -14,6 +15,10 @@ pub struct InFlight {
     pub job: JobId,
     /// The model that it names, which must be the model of the reply.
     pub model_id: ModelId,
+    /// Whose its rows are, which its reply must say too; none where that is not known.
+    pub owner_id: Option<OwnerId>,
+    /// In which it was written; of a job of an earlier process the newest.
+    pub version: ProtocolVersion,
     /// Its payload in the store, if it is there: removed when the reply is settled.
     pub payload: Option<Digest>,
 }
@@ -39,11 +44,13 @@ struct Entry {
 pub(super) struct Expected(Mutex<HashMap<JobId, Entry>>);
 
 impl Expected {
-    /// A job that is there keeps its answer, and learns where its payload is.
+    /// A job that is there keeps its answer, and learns what is known of it now.
     pub(super) fn insert(&self, job: InFlight) {
         let mut jobs = self.lock();
         let entry = jobs.entry(job.job).or_insert(Entry { job, handed_out: None });
-        entry.job.payload = entry.job.payload.or(job.payload);
+        let payload = entry.job.payload.or(job.payload);
+        let owner_id = entry.job.owner_id.or(job.owner_id);
+        entry.job = InFlight { payload, owner_id, ..job };
     }
 
     /// Waits no more. Returns what came again meanwhile.

@@ -6,19 +6,20 @@
 mod backoff;
 mod expected;
 mod replies;
+mod versions;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState, declare_shared};
 use cipherscore_common::message::{
-    Job, MAX_INLINE_BYTES, Payload, Timestamp, TraceParent, headers,
+    Job, JobTerms, MAX_INLINE_BYTES, Payload, ProtocolVersion, Timestamp, TraceParent, headers,
 };
 use cipherscore_common::telemetry::trace;
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, JobId, Lease, MAX_BLOB_BYTES,
-    ModelId, Put, Store, StoreError, Tenant,
+    ModelId, OwnerId, Put, Store, StoreError, Tenant,
 };
 use thiserror::Error;
 use tracing::{Instrument, debug};
@@ -27,6 +28,7 @@ use self::backoff::Backoff;
 use self::expected::Expected;
 pub use self::expected::InFlight;
 pub use self::replies::{Answer, Received, Replies};
+use self::versions::Versions;
 use crate::events::Events;
 
 /// How long payloads stay in the store unless told otherwise: as long as a reply queue without a
@@ -95,6 +97,8 @@ pub struct JobRequest {
     pub model_id: ModelId,
     /// Which key; none for a linear circuit.
     pub key_id: Option<EvaluationKeyId>,
+    /// Whose rows; none where the client key has no owner id.
+    pub owner_id: Option<OwnerId>,
     /// How many rows.
     pub rows: u32,
     /// When the scores are of no use any more.
@@ -120,6 +124,7 @@ struct Shared<B, S> {
     options: ClientOptions,
     events: Events,
     expected: Expected,
+    versions: Versions,
 }
 
 impl<B, S> Clone for Client<B, S> {
@@ -138,8 +143,8 @@ impl<B: Broker, S: Store> Client<B, S> {
         options: ClientOptions,
         events: Events,
     ) -> Result<Self, ClientError> {
-        let expected = Expected::default();
-        let shared = Shared { broker, store, queue, options, events, expected };
+        let (expected, versions) = (Expected::default(), Versions::default());
+        let shared = Shared { broker, store, queue, options, events, expected, versions };
         let client = Self { shared: Arc::new(shared) };
         if client.shared.options.declare == Declare::Create {
             declare_shared(&*client.shared.broker).await?;
@@ -190,9 +195,11 @@ impl<B: Broker, S: Store> Client<B, S> {
     /// its reply is waited for. Dropped before, the job may be published all the same.
     pub async fn submit(&self, request: JobRequest) -> Result<InFlight, ClientError> {
         let (payload, stored) = self.place(request.payload).await?;
-        let (job, model_id) = (request.id, request.model_id);
-        let in_flight = InFlight { job, model_id, payload: stored };
+        let (job, model_id, owner_id) = (request.id, request.model_id, request.owner_id);
+        let version = self.shared.versions.current();
+        let in_flight = InFlight { job, model_id, owner_id, version, payload: stored };
         let mut message = Job {
+            version,
             id: job,
             tenant: self.tenant().clone(),
             reply_to: self.shared.queue.clone(),
@@ -202,6 +209,7 @@ impl<B: Broker, S: Store> Client<B, S> {
             key_id: request.key_id,
             rows: request.rows,
             deadline: request.deadline,
+            terms: JobTerms { owner_id, ..JobTerms::default() },
             attempt: 0,
             trace: Some(TraceParent::random()),
             payload,
@@ -256,6 +264,12 @@ impl<B: Broker, S: Store> Client<B, S> {
     /// The replies, as they come. One stream for each client.
     pub fn replies(&self) -> Replies<B, S> {
         Replies::new(self.clone())
+    }
+
+    /// A worker does not speak the version of a job. Says in which older one the next jobs are
+    /// written, for some minutes; none where there is none.
+    pub(crate) fn speak_older(&self, refused: ProtocolVersion) -> Option<ProtocolVersion> {
+        self.shared.versions.refused(refused)
     }
 
     /// Asks the workers not to evaluate a job. One that is not done by then is answered with

@@ -5,7 +5,9 @@ use std::fmt;
 use cipherscore_common::broker::{
     Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Settlement, Subscription,
 };
-use cipherscore_common::message::{ErrorCode, Outcome, Payload, Reply, StoredPayload, Timings};
+use cipherscore_common::message::{
+    ErrorCode, Outcome, Payload, ProtocolVersion, Reply, StoredPayload, Timings,
+};
 use cipherscore_common::telemetry::trace;
 use cipherscore_common::{BlobKind, BlobReader, Digest, ErrorClass, JobId, Store, StoreError};
 
@@ -136,18 +138,17 @@ impl<B: Broker, S: Store> Client<B, S> {
         // From here on the job counts as handed out, until this is dropped.
         let mut received = Received {
             job: reply.job,
-            worker: reply.worker,
+            version: job.version,
+            worker: reply.worker.clone(),
             timings: reply.timings,
             answer: Answer::Lost { reason: String::new() },
             open: Some(Open { in_flight: job, settlement, reply: None }),
             client: self.clone(),
         };
-        let is_other = |model| model != job.model_id;
-        let scored = matches!(reply.outcome, Outcome::Scored(_));
-        if reply.model_id.map_or(scored, is_other) {
+        if let Some(what) = foreign(&reply, &job) {
             if let Some(open) = received.open.take() {
                 self.shared.expected.put_back(received.job);
-                let reason = format!("the reply to job {} is of another model", received.job);
+                let reason = format!("the reply to job {} is of another {what}", received.job);
                 self.refuse(open.settlement, reason).await;
             }
             return Ok(None);
@@ -208,6 +209,19 @@ impl<B: Broker, S: Store> Client<B, S> {
     }
 }
 
+/// What of a reply is not that of its job: outputs of another model, or of another owner's rows, may
+/// decrypt to plausible scores. A reply of version 1 does not say whose rows they were.
+fn foreign(reply: &Reply, job: &InFlight) -> Option<&'static str> {
+    let scored = matches!(reply.outcome, Outcome::Scored(_));
+    let is_other_owner = job.owner_id.is_some() && reply.owner_id != job.owner_id;
+    match (reply.model_id, reply.version) {
+        (Some(model), _) if model != job.model_id => Some("model"),
+        (None, _) if scored => Some("model"),
+        (_, ProtocolVersion::V2) if scored && is_other_owner => Some("owner"),
+        _ => None,
+    }
+}
+
 async fn settle(settlement: Settlement, disposition: Disposition) {
     // What the broker was not told comes again, and is settled then.
     let _ = settlement.settle(disposition).await;
@@ -217,6 +231,8 @@ async fn settle(settlement: Settlement, disposition: Disposition) {
 pub struct Received<B: Broker, S: Store> {
     /// Which job.
     pub job: JobId,
+    /// In which version of the protocol it was written.
+    pub(crate) version: ProtocolVersion,
     /// Which worker answered.
     pub worker: String,
     /// Where its time went.

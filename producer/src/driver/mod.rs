@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store};
+use cipherscore_common::message::ErrorCode;
+use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, OwnerId, Store};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -65,6 +66,8 @@ pub struct Target {
 /// Encrypted rows of one job.
 pub(crate) struct Payload {
     pub(crate) rows: u32,
+    /// Whose client key encrypted them, where that is known.
+    pub(crate) owner: Option<OwnerId>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -269,6 +272,7 @@ impl<B: Broker, S: Store> Driver<B, S> {
             id: ticket.job,
             model_id: *model_id,
             key_id: key.as_ref().map(|(id, _)| *id),
+            owner_id: payload.owner,
             rows: payload.rows,
             deadline: ticket.deadline,
             correlation_id: None,
@@ -320,6 +324,9 @@ impl<B: Broker, S: Store> Driver<B, S> {
                     Err(reason) => (reason, Remedy::Again),
                 }
             }
+            Answer::Failed { code: ErrorCode::UnsupportedVersion, reason } => {
+                self.other_version(&received, &reason)
+            }
             Answer::Failed { code, reason } => (format!("{code}: {reason}"), Remedy::of(code)),
             Answer::Lost { reason } => (format!("the outputs are lost: {reason}"), Remedy::Again),
         };
@@ -329,6 +336,19 @@ impl<B: Broker, S: Store> Driver<B, S> {
         };
         let (step, received) = (remedy.key_step(published), Some(received));
         Ok(Taken::Without(Box::new(Without { job, reason, step, received })))
+    }
+
+    /// What is done about a job whose version its worker does not speak: the next one is written in an
+    /// older version, if there is one.
+    fn other_version(&self, received: &Received<B, S>, reason: &str) -> (String, Remedy) {
+        let code = ErrorCode::UnsupportedVersion;
+        match self.client.speak_older(received.version) {
+            Some(older) => {
+                let next = format!("jobs are written in protocol version {} now", older.number());
+                (format!("{code}: {reason}; {next}"), Remedy::Again)
+            }
+            None => (format!("{code}: {reason}"), Remedy::of(code)),
+        }
     }
 
     /// Lets go of a job of an earlier process whose rows are not here yet: they are published when

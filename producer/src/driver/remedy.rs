@@ -30,7 +30,8 @@ impl Remedy {
     /// | `deadline_exceeded` | a new job | it has time again |
     /// | `key_missing` | the evaluation key is put into the store, a new job | a lease ended, or the store lost it |
     /// | `wrong_digest` | the evaluation key is replaced, a new job | of the payload or of the key: the code does not tell |
-    /// | `malformed`, `unsupported_version`, `too_large`, `wrong_shape`, `not_conformant` | the unit fails | the same rows, or the same key, would be refused again |
+    /// | `malformed`, `too_large`, `wrong_shape`, `not_conformant`, `wrong_owner` | the unit fails | the same rows, or the same key, would be refused again |
+    /// | `unsupported_version` | a new job in an older version by the [driver](super::Driver), if there is one; else the unit fails | the worker has not been upgraded yet |
     /// | `unknown_model`, `forbidden` | the unit fails | somebody must see to it first |
     /// | `cancelled` | the unit fails | somebody wants it so |
     /// | `internal`, `poison` | the unit fails | it would harm another worker |
@@ -84,6 +85,7 @@ mod tests {
             (ErrorCode::Cancelled, None),
             (ErrorCode::Internal, None),
             (ErrorCode::Poison, None),
+            (ErrorCode::WrongOwner, None),
         ];
         assert_eq!(table.map(|(code, _)| code), ErrorCode::ALL);
         for (code, step) in table {

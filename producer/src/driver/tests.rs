@@ -5,7 +5,9 @@
 use std::sync::Mutex;
 
 use cipherscore_common::broker::{Disposition, MemoryBroker, QueuePrefetch, Subscription};
-use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload as Body, Reply, Timings};
+use cipherscore_common::message::{
+    ErrorCode, Job, Outcome, Payload as Body, ProtocolVersion, Reply, Timings,
+};
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{Digest, MarkStore, MemoryStore};
 
@@ -57,6 +59,8 @@ struct World {
     queue: ReplyQueue,
     model_id: ModelId,
     told: Told,
+    /// Versions of the jobs that were answered, in their order.
+    versions: Mutex<Vec<ProtocolVersion>>,
 }
 
 impl World {
@@ -67,7 +71,7 @@ impl World {
             broker.declare(&topology, Declare::Create).await.unwrap();
         }
         let queue = ReplyQueue::new(&"tenant".parse().unwrap(), "client").unwrap();
-        Self { broker, store, queue, model_id, told: Told::default() }
+        Self { broker, store, queue, model_id, told: Told::default(), versions: Mutex::default() }
     }
 
     async fn driver(&self) -> Driver<MemoryBroker, MemoryStore> {
@@ -81,7 +85,7 @@ impl World {
         Source {
             target: Target { model_id: self.model_id, key: None },
             payload_bytes: 4,
-            make: Arc::new(|| Ok(Payload { rows: 1, bytes: b"rows".to_vec() })),
+            make: Arc::new(|| Ok(Payload { rows: 1, owner: None, bytes: b"rows".to_vec() })),
         }
     }
 
@@ -100,10 +104,14 @@ impl World {
             let delivery = subscription.next().await.unwrap();
             let job = Job::from_message(&delivery.message).unwrap();
             jobs.push(job.id);
+            self.versions.lock().unwrap().push(job.version);
             let reply = Reply {
+                version: job.version,
                 job: job.id,
                 correlation_id: None,
                 model_id: Some(self.model_id),
+                owner_id: job.terms.owner_id,
+                manifest_id: None,
                 worker: "worker".into(),
                 timings: Timings::default(),
                 trace: None,
@@ -114,6 +122,12 @@ impl World {
         }
         jobs
     }
+}
+
+/// A job that an earlier process published.
+fn earlier_job(job: JobId, model_id: ModelId) -> InFlight {
+    let version = ProtocolVersion::V2;
+    InFlight { job, model_id, owner_id: None, version, payload: None }
 }
 
 fn failed(code: ErrorCode) -> Outcome {
@@ -153,6 +167,29 @@ async fn what_has_no_remedy_ends_a_unit() {
     assert_eq!(*world.told.lock().unwrap(), ["begin", "published", "failure"]);
 }
 
+#[tokio::test]
+async fn what_a_worker_does_not_speak_is_said_in_an_older_version() {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let (source, sink) = (world.source(), world.sink::<true>(None));
+    let (v1, v2) = (ProtocolVersion::V1, ProtocolVersion::V2);
+    let spoken = || std::mem::take(&mut *world.versions.lock().unwrap());
+
+    let mut unit = driver.unit::<Recording<true>>();
+    let outcomes = vec![failed(ErrorCode::UnsupportedVersion), scored()];
+    let (end, jobs) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    assert_eq!((end.unwrap(), spoken()), (Ok(b"outputs".to_vec()), vec![v2, v1]));
+    assert_ne!(jobs[0], jobs[1], "nobody sees two encryptions under one id");
+
+    // The next unit does not ask again; where there is no older version, it fails.
+    let mut unit = driver.unit::<Recording<true>>();
+    let outcomes = vec![failed(ErrorCode::UnsupportedVersion)];
+    let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    let expected = Err("unsupported_version: on request".to_owned());
+    assert_eq!((end.unwrap(), spoken()), (expected, vec![v1]));
+}
+
 /// The answer that came while nobody listened is not lost, and the job keeps its id.
 #[tokio::test]
 async fn a_journal_may_say_which_job_it_is() {
@@ -160,7 +197,7 @@ async fn a_journal_may_say_which_job_it_is() {
     let (earlier, model_id) = (JobId::random(), world.model_id);
     let mut driver = world.driver().await;
     let mut unit = driver.unit::<Recording<true>>();
-    unit.expect(InFlight { job: earlier, model_id, payload: None }).unwrap();
+    unit.expect(earlier_job(earlier, model_id)).unwrap();
     driver.listen();
     let (source, sink) = (world.source(), world.sink::<true>(Some(earlier)));
     let (end, jobs) =
@@ -174,7 +211,7 @@ async fn a_job_that_is_overdue_is_followed_by_another() {
     let (earlier, model_id) = (JobId::random(), world.model_id);
     let mut driver = world.driver().await;
     let mut unit = driver.unit::<Recording<true>>();
-    unit.expect(InFlight { job: earlier, model_id, payload: None }).unwrap();
+    unit.expect(earlier_job(earlier, model_id)).unwrap();
     unit.accept(earlier);
     unit.await_answer(Ticket { job: earlier, deadline: None, due: Some(Instant::now()) });
     driver.listen();

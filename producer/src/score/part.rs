@@ -87,7 +87,8 @@ impl<B: Broker, S: Store> Scoring<B, S> {
             target: self.target.clone(),
             payload_bytes: encryption.model().payload_bytes(count),
             make: Arc::new(move || {
-                Ok(Payload { rows: count, bytes: encryption.encrypt_unless(&rows, &stop)? })
+                let bytes = encryption.encrypt_unless(&rows, &stop)?;
+                Ok(Payload { rows: count, owner: encryption.owner(), bytes })
             }),
         }
     }

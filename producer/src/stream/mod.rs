@@ -148,7 +148,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
             let encrypt = move || {
                 let part = rows.part(first, count as usize);
                 let bytes = encrypting.encrypt_unless(&part, &stop)?;
-                Ok(Payload { rows: count, bytes })
+                Ok(Payload { rows: count, owner: encrypting.owner(), bytes })
             };
             let decrypt = move |outputs: Vec<u8>| {
                 decrypting.decrypt(&outputs, count).map_err(|error| error.to_string())
@@ -166,8 +166,8 @@ impl<B: Broker, S: Store> Stream<B, S> {
         Ok(Matrix::new(outputs, integers))
     }
 
-    /// Outputs of payloads that another program encrypted, each with its number of rows, in their
-    /// order.
+    /// Outputs of payloads that another program encrypted under a client key without owner id, as
+    /// Concrete's are, each with its number of rows, in their order.
     ///
     /// # Errors
     /// Whatever keeps any of them from its outputs.
@@ -182,7 +182,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
             let source = Source {
                 target: target.clone(),
                 payload_bytes: payload.len() as u64,
-                make: Arc::new(move || Ok(Payload { rows, bytes: payload.clone() })),
+                make: Arc::new(move || Ok(Payload { rows, owner: None, bytes: payload.clone() })),
             };
             let part = Part { first, rows, source, read: Arc::new(Ok) };
             first += u64::from(rows);

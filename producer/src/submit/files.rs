@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cipherscore_common::message::Timestamp;
-use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
+use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
 use cipherscore_concrete::framing::{frame_values, split_values};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use crate::blocking::blocking;
 use crate::driver::{Heard, Journal, NewJob, Payload, Ticket};
 use crate::events::{Event, Events};
 use crate::files::{Access, read_bounded, write_atomically};
-use crate::model::{read_rows_file, write_rows_file};
+use crate::model::{RowsFile, read_rows_file, write_rows_file};
 use crate::note::{Note, NoteFile};
 
 /// What notes of one submission have in common.
@@ -44,14 +44,17 @@ struct State {
     /// How many rows the file says that it has: none, where the files are the values of one row, as
     /// Concrete's client writes them.
     rows: Option<u32>,
+    /// Whose the file says that they are.
+    owner: Option<OwnerId>,
     /// Of what was read last.
     payload_sha256: Option<Digest>,
 }
 
 impl Files {
     pub(super) fn new(files: JobFiles, note: NoteFile) -> Self {
-        let (note, job, rows, payload_sha256) = (Some(note), JobId::random(), None, None);
-        let state = State { note, job, begun: false, again: false, rows, payload_sha256 };
+        let (note, job, rows, owner) = (Some(note), JobId::random(), None, None);
+        let (begun, again, payload_sha256) = (false, false, None);
+        let state = State { note, job, begun, again, rows, owner, payload_sha256 };
         Self { files, state: Mutex::new(state) }
     }
 
@@ -71,24 +74,29 @@ impl Files {
         let read = |path: &Path| read_bounded(path, MAX_INPUT_BYTES).map_err(in_file(path));
         let files = self.files.inputs.iter().map(|path| read(path));
         let files = files.collect::<Result<Vec<_>, _>>()?;
-        let (rows, bytes) = match files.as_slice() {
-            [file] => match read_rows_file(file) {
-                Ok((rows, body)) => (Some(rows), body.to_vec()),
-                Err(_) => (None, frame_values(files)),
-            },
-            _ => (None, frame_values(files)),
+        let file = match files.as_slice() {
+            [file] => read_rows_file(file).ok(),
+            _ => None,
+        };
+        let (rows, owner, bytes) = match file {
+            Some(RowsFile { rows, owner, body }) => (Some(rows), owner, body.to_vec()),
+            None => (None, None, frame_values(files)),
         };
         let digest = Digest::of(&bytes);
         let mut state = self.state();
-        (state.rows, state.payload_sha256) = (rows, Some(digest));
-        Ok(Payload { rows: rows.unwrap_or(1), bytes })
+        (state.rows, state.owner, state.payload_sha256) = (rows, owner, Some(digest));
+        Ok(Payload { rows: rows.unwrap_or(1), owner, bytes })
     }
 
     /// Outputs in the form of their rows, a file each, or why they are none.
     pub(super) fn results(&self, outputs: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        if let (Some(rows), [_]) = (self.state().rows, self.files.outputs.as_slice()) {
+        let (rows, owner) = {
+            let state = self.state();
+            (state.rows, state.owner)
+        };
+        if let (Some(rows), [_]) = (rows, self.files.outputs.as_slice()) {
             let rows = usize::try_from(rows).map_err(|error| error.to_string())?;
-            let file = write_rows_file(rows, outputs).map_err(|error| error.to_string())?;
+            let file = write_rows_file(rows, owner, outputs).map_err(|error| error.to_string())?;
             return Ok(vec![file]);
         }
         let values = split_values(outputs).map_err(|error| error.to_string())?;
@@ -109,12 +117,19 @@ impl Files {
     /// Notes a job, or finds the one of an earlier process. None when the job is over.
     fn settle(&self, ticket: Ticket, naming: Naming) -> Result<Option<Ticket>, SubmitError> {
         let mut state = self.state();
-        let State { note, payload_sha256, begun, .. } = &mut *state;
+        let State { note, owner, payload_sha256, begun, .. } = &mut *state;
         let (Some(note), Some(payload_sha256)) = (note, *payload_sha256) else { return Ok(None) };
         let Naming { model_id, key_id, tenant, client } = naming;
-        let deadline_ms = ticket.deadline.map_or(u64::MAX, Timestamp::millis);
-        let new =
-            Note { job: ticket.job, model_id, key_id, tenant, payload_sha256, client, deadline_ms };
+        let new = Note {
+            job: ticket.job,
+            model_id,
+            key_id,
+            owner_id: *owner,
+            tenant,
+            payload_sha256,
+            client,
+            deadline_ms: ticket.deadline.map_or(u64::MAX, Timestamp::millis),
+        };
         let kept = match *begun {
             false => note.settle_on(new)?,
             true => note.replace(new)?,

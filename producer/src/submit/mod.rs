@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::Timestamp;
+use cipherscore_common::message::{ProtocolVersion, Timestamp};
 use cipherscore_common::topology::{InvalidReplyQueue, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store, StoreError, Tenant};
 use serde::Serialize;
@@ -146,8 +146,9 @@ pub async fn submit<B: Broker, S: Store>(
     for (files, note) in jobs.into_iter().zip(notes) {
         let unit = driver.unit::<FilesJournal>();
         if let Some(found) = note.found(Timestamp::now()) {
-            let (job, model_id, payload) = (found.job, found.model_id, None);
-            unit.expect(InFlight { job, model_id, payload })?;
+            let (job, model_id, owner_id) = (found.job, found.model_id, found.owner_id);
+            let (version, payload) = (ProtocolVersion::default(), None);
+            unit.expect(InFlight { job, model_id, owner_id, version, payload })?;
         }
         units.push((unit, Arc::new(Files::new(files, note))));
     }

@@ -206,9 +206,12 @@ impl Bench {
             }
             let outcome = self.outcome(&job, conduct).await;
             let reply = Reply {
+                version: job.version,
                 job: job.id,
                 correlation_id: job.correlation_id.clone(),
                 model_id: Some(self.model_id),
+                owner_id: job.terms.owner_id,
+                manifest_id: None,
                 worker: "worker in miniature".into(),
                 timings: Timings::default(),
                 trace: job.trace,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload};
+use cipherscore_common::message::{ErrorCode, Job, JobTerms, Outcome, Payload, ProtocolVersion};
 use cipherscore_common::topology::Lane;
 use cipherscore_common::{
-    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, ModelId, ReleaseStore as _,
+    Blob, BlobStore as _, Digest, EvaluationKeyId, JobId, ModelId, OwnerId, ReleaseStore as _,
 };
 use cipherscore_engine::artifact::Kind;
 use cipherscore_engine::bulk::artifact::{BulkServerArtifact, BulkSpecs};
@@ -38,6 +38,7 @@ pub(crate) struct Bulk {
     program: ValidProgram,
     specs: BulkSpecs,
     client: BulkClient,
+    owner: Option<OwnerId>,
     key: Vec<u8>,
 }
 
@@ -89,7 +90,8 @@ impl Bulk {
         let secret = SecretKey::generate(&PARAMETERS).unwrap();
         let key = secret.public_key(&ring).unwrap();
         let client = BulkClient::new(ring, &secret).unwrap();
-        Self { evaluator: Arc::new(evaluator), program, specs, client, key }
+        let owner = secret.owner();
+        Self { evaluator: Arc::new(evaluator), program, specs, client, owner, key }
     }
 
     fn upload(&self) -> Vec<u8> {
@@ -138,10 +140,11 @@ impl Damage for () {
 async fn job<V: Services>(
     tester: &Tester<V::B, V::S>,
     model_id: ModelId,
-    key: Option<EvaluationKeyId>,
+    (owner_id, key): (Option<OwnerId>, Option<EvaluationKeyId>),
     upload: Vec<u8>,
 ) -> (Job, Blob) {
     let mut job = Job {
+        version: ProtocolVersion::V2,
         id: JobId::random(),
         tenant: tester.tenant.clone(),
         reply_to: tester.reply_to.clone(),
@@ -151,6 +154,7 @@ async fn job<V: Services>(
         key_id: key,
         rows: ROWS,
         deadline: None,
+        terms: JobTerms { owner_id, ..JobTerms::default() },
         attempt: 0,
         trace: None,
         payload: Payload::Inline(upload),
@@ -169,11 +173,12 @@ pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<
     settled(services, model).await;
     let mut tester = services.tester("bulk").await;
     let key = key_id(&bulk.key);
+    let ours = (bulk.owner, Some(key));
     let upload = bulk.upload();
 
-    let (missing, _) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+    let (missing, _) = job::<V>(&tester, model, ours, upload.clone()).await;
     tester.expect_failure(&missing, ErrorCode::KeyMissing).await;
-    let (without, _) = job::<V>(&tester, model, None, upload.clone()).await;
+    let (without, _) = job::<V>(&tester, model, (bulk.owner, None), upload.clone()).await;
     tester.expect_failure(&without, ErrorCode::KeyMissing).await;
 
     let other = Parameters { plaintext_modulus: 65537, ..PARAMETERS };
@@ -183,21 +188,22 @@ pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<
         let blob = Bulk::key_blob::<V>(&tester, key.clone());
         tester.store.put(&blob, None, &|| ()).await.unwrap();
     }
-    let (strange, _) = job::<V>(&tester, model, Some(key_id(&other)), upload.clone()).await;
+    let (strange, _) =
+        job::<V>(&tester, model, (bulk.owner, Some(key_id(&other))), upload.clone()).await;
     tester.expect_failure(&strange, ErrorCode::NotConformant).await;
 
     for wrong in [upload[..upload.len() - 1].to_vec(), [&upload[..], &[0]].concat()] {
-        let (wrong, _) = job::<V>(&tester, model, Some(key), wrong).await;
+        let (wrong, _) = job::<V>(&tester, model, ours, wrong).await;
         tester.expect_failure(&wrong, ErrorCode::WrongShape).await;
     }
-    let (lost, blob) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+    let (lost, blob) = job::<V>(&tester, model, ours, upload.clone()).await;
     tester.store.remove(blob.name()).await.unwrap();
     tester.expect_failure(&lost, ErrorCode::BlobMissing).await;
     if let Some(damage) = damage {
-        let (changed, blob) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+        let (changed, blob) = job::<V>(&tester, model, ours, upload.clone()).await;
         damage.change(&blob).await;
         tester.expect_failure(&changed, ErrorCode::WrongDigest).await;
-        let (lost, blob) = job::<V>(&tester, model, Some(key), bulk.upload()).await;
+        let (lost, blob) = job::<V>(&tester, model, ours, bulk.upload()).await;
         damage.remove(&blob).await;
         tester.expect_failure(&lost, ErrorCode::BlobMissing).await;
     }
@@ -207,10 +213,11 @@ pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<
     let mut replies = Vec::new();
     let upload = bulk.upload();
     for times in 1..=2 {
-        let (valid, _) = job::<V>(&tester, model, Some(key), upload.clone()).await;
+        let (valid, _) = job::<V>(&tester, model, ours, upload.clone()).await;
         tester.publish(&valid).await;
         let reply = tester.reply().await;
-        assert_eq!(reply.job, valid.id);
+        assert_eq!((reply.job, reply.version), (valid.id, ProtocolVersion::V2));
+        assert_eq!(reply.owner_id, bulk.owner);
         assert!(matches!(reply.outcome, Outcome::Scored(Payload::Stored(_))), "{reply:?}");
         replies.push(tester.outputs(&reply).await);
         bulk.check(&replies[replies.len() - 1]);
@@ -220,5 +227,36 @@ pub(crate) async fn bulk<V: Services>(services: &V, bulk: &Bulk, damage: Option<
     assert!(replies[0] != replies[1]);
     // The one that was not there, the strange one, and the right one for all jobs.
     assert_eq!(worker.key_fetches(), 3);
+    owners::<V>(&mut tester, model, bulk, &upload).await;
     stop(worker).await;
+}
+
+/// A key of another owner is refused, whoever says what: it would evaluate to plausible scores.
+async fn owners<V: Services>(
+    tester: &mut Tester<V::B, V::S>,
+    model: ModelId,
+    bulk: &Bulk,
+    upload: &[u8],
+) {
+    let other = SecretKey::generate(&PARAMETERS).unwrap();
+    let other_key = other.public_key(&Ring::new(PARAMETERS).unwrap()).unwrap();
+    let blob = Bulk::key_blob::<V>(tester, other_key.clone());
+    tester.store.put(&blob, None, &|| ()).await.unwrap();
+    let (key, other_key) = (Some(key_id(&bulk.key)), Some(key_id(&other_key)));
+    for (owner, key) in [(bulk.owner, other_key), (other.owner(), key), (None, key)] {
+        let (foreign, _) = job::<V>(tester, model, (owner, key), upload.to_vec()).await;
+        let reason = tester.expect_failure(&foreign, ErrorCode::WrongOwner).await;
+        let names = [owner, if key == other_key { other.owner() } else { bulk.owner }];
+        for name in names.into_iter().flatten() {
+            assert!(reason.contains(&name.to_string()), "{reason}");
+        }
+    }
+    // A job of version 1 says nothing about owners, and is answered in version 1.
+    let (mut older, _) = job::<V>(tester, model, (None, key), upload.to_vec()).await;
+    older.version = ProtocolVersion::V1;
+    tester.publish(&older).await;
+    let reply = tester.reply().await;
+    assert_eq!((reply.job, reply.version), (older.id, ProtocolVersion::V1));
+    assert_eq!(reply.owner_id, None);
+    bulk.check(&tester.outputs(&reply).await);
 }

@@ -19,6 +19,9 @@ use cipherscore_ids::KeysetId;
 
 use crate::support::{Example, Services, Tester, open_worker, subscribe};
 
+/// Headers of later programs that are sent on, at most.
+const MOST_ADDED: usize = 16;
+
 /// Rows of both models come back as without encryption, small ones in messages and large ones
 /// through the store.
 pub(crate) async fn scores<V: Services>(services: &V, tree: &Example, linear: &Example) {
@@ -62,7 +65,7 @@ pub(crate) async fn refusals<V: Services>(services: &V, tree: &Example, linear: 
     tester.expect_answer(job.id, ErrorCode::UnknownModel).await;
 
     let mut message = valid(&tester).to_message();
-    message.body[0] = 2;
+    message.body[0] = 3;
     tester.broker.publish(&message).await.unwrap();
     let id = message.job_id().unwrap();
     tester.expect_answer(id, ErrorCode::UnsupportedVersion).await;
@@ -146,6 +149,20 @@ pub(crate) async fn dead_letters<V: Services>(services: &V, linear: &Example) {
     let id = message.job_id().unwrap();
     tester.expect_answer(id, ErrorCode::Malformed).await;
     assert_dead(&tester.dead().await, &message, ErrorCode::Malformed);
+
+    // What a producer of a later program says is sent on, up to a bound; anything else is not.
+    let mut more = message.clone();
+    more.message_id = Some(JobId::random().to_string());
+    (0..MOST_ADDED + 4).for_each(|number| more.set(&format!("cs-opt-{number:02}"), "later"));
+    more.set("cs-opt-00", "long".repeat(200));
+    more.set("x-anything", "else");
+    tester.broker.publish(&more).await.unwrap();
+    tester.expect_answer(more.job_id().unwrap(), ErrorCode::Malformed).await;
+    let dead = tester.dead().await;
+    let added: Vec<_> = dead.headers.keys().filter(|name| name.contains("-opt-")).collect();
+    assert_eq!(added.len(), MOST_ADDED, "{added:?}");
+    assert!(!added.contains(&&"cs-opt-00".to_owned()) && dead.text("x-anything").is_none());
+    assert_eq!(dead.text("cs-opt-01"), Some("later"));
 
     // Malformed, and it cannot.
     message.reply_to = Some("somewhere else".into());

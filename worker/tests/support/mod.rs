@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetch, Subscription};
-use cipherscore_common::message::{ErrorCode, Job, Message, Outcome, Payload, Reply};
+use cipherscore_common::message::{
+    ErrorCode, Job, JobTerms, Message, Outcome, Payload, ProtocolVersion, Reply,
+};
 use cipherscore_common::topology::{DEAD, Declare, Lane, ReplyQueue, Topology};
 use cipherscore_common::{
     Blob, BlobKind, EvaluationKeyId, JobId, MemoryStore, ModelId, Store, Tenant,
@@ -173,6 +175,7 @@ impl<B: Broker, S: Store> Tester<B, S> {
     pub(crate) fn job(&self, model: &Example, rows: &[usize]) -> Job {
         let linear = model.evaluation_key.len() < 1000;
         Job {
+            version: ProtocolVersion::V2,
             id: JobId::random(),
             tenant: self.tenant.clone(),
             reply_to: self.reply_to.clone(),
@@ -182,6 +185,7 @@ impl<B: Broker, S: Store> Tester<B, S> {
             key_id: (!linear).then(|| model.key_id()),
             rows: u32::try_from(rows.len()).unwrap(),
             deadline: None,
+            terms: JobTerms::default(),
             attempt: 0,
             trace: None,
             payload: Payload::Inline(model.encrypt(rows)),

@@ -77,8 +77,16 @@ pub(super) async fn publish<B: Broker, S: Store>(
         sent.bytes += payload.len();
         let (id, rows) = (JobId::random(), u32::try_from(chunk.len())?);
         sent.jobs.insert(id, (first, rows));
-        let (key_id, deadline, correlation_id) = (keys.key_id, None, None);
-        let request = JobRequest { id, model_id, key_id, rows, deadline, correlation_id, payload };
+        let request = JobRequest {
+            id,
+            model_id,
+            key_id: keys.key_id,
+            owner_id: keys.encryption.owner(),
+            rows,
+            deadline: None,
+            correlation_id: None,
+            payload,
+        };
         client.submit(request).await?;
     }
     Ok(sent)

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cipherscore_artifact::content::Content;
-use cipherscore_artifact::files::FilesError;
+use cipherscore_artifact::files::{FilesError, JobRows};
 use cipherscore_artifact::server::Form;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::circuit::Cost;
@@ -162,7 +162,7 @@ fn evaluate(
     let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
     let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let named = || names(inputs);
-    let (rows, body) = form.files.read(&files).map_err(|error| {
+    let JobRows { rows, owner, body } = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
             (FilesError::Value { index, .. } | FilesError::Content { index, .. }, count @ 2..) => {
                 format!("{}, input {} of {count}", inputs[*index].display(), index + 1)
@@ -172,11 +172,14 @@ fn evaluate(
         anyhow::Error::new(error).context(name)
     })?;
     drop(files);
+    if let Some(key) = &key {
+        key.require_owner(owner).with_context(named)?;
+    }
     let mut evaluation = Arc::clone(&form.evaluator).begin(key, rows).with_context(named)?;
     evaluation.push(&body, stop).with_context(named)?;
     drop(body);
     let results = evaluation.finish(stop).with_context(named)?;
-    let results = form.files.write(rows, &results)?;
+    let results = form.files.write(rows, owner, &results)?;
     for (path, bytes) in outputs.iter().zip(results) {
         write(path, &bytes)?;
     }

@@ -166,7 +166,8 @@ impl Evaluator for BulkEvaluator {
         let key = PublicKey::read(&serialised, self.parameters());
         let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
         let bytes = memory::prepared_key_bytes(self.parameters());
-        Ok(PreparedKey::new(self.keyset_id(), bytes, key))
+        let owner = key.owner();
+        Ok(PreparedKey::new(self.keyset_id(), bytes, key).of_owner(owner))
     }
 
     fn start(

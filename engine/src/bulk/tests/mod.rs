@@ -66,6 +66,14 @@ pub(super) fn fixed_secret(parameters: &Parameters) -> SecretKey {
     SecretKey::draw(parameters, &Noise::from_key(&[1; 16]))
 }
 
+/// The same with an owner id of 16 times 7.
+pub(super) fn owned_secret(parameters: &Parameters) -> SecretKey {
+    let mut bytes = fixed_secret(parameters).to_bytes().to_vec();
+    bytes[8] = 2;
+    bytes.splice(16..16, [7; 16]);
+    SecretKey::from_bytes(&bytes, parameters).unwrap()
+}
+
 /// Encrypts under seeds that are the same in every run, of each ring batch others.
 pub(super) fn encrypt_fixed(
     client: &BulkClient,

@@ -11,7 +11,7 @@ mod ticket;
 use std::fmt;
 use std::sync::Arc;
 
-use cipherscore_ids::ModelId;
+use cipherscore_ids::{ModelId, OwnerId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -20,7 +20,6 @@ use super::layout::RowLayout;
 use super::parameters::{InvalidRowParameters, RowParameters};
 use super::ring::RowRing;
 use super::secret::{RowKeyError, RowKeyId, RowSecretKey};
-use super::upload::OwnerId;
 use crate::rlwe::sampling::EntropyError;
 #[cfg(test)]
 pub(super) use encrypt::RowSeeds;

@@ -12,7 +12,7 @@ mod tests;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
-use cipherscore_ids::{KeysetId, ModelId};
+use cipherscore_ids::{KeysetId, ModelId, OwnerId};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -27,7 +27,7 @@ use super::program::RowProgram;
 use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len, seal};
 use super::ring::RowRing;
 use super::upload::{
-    OwnerId, SeedSource, UPLOAD_HEADER_BYTES, UploadError, UploadHeader, row_len, upload_len,
+    SeedSource, UPLOAD_HEADER_BYTES, UploadError, UploadHeader, row_len, upload_len,
 };
 use super::workspace::Workspace;
 use crate::evaluator::{
@@ -118,7 +118,7 @@ impl RowEvaluator {
 
     /// What an upload is checked against; anybody may be its owner, and its seeds may be known.
     fn header(&self, rows: u32, key: &RowEvaluationKey) -> UploadHeader {
-        let (model, owner) = (self.model_id, OwnerId([0; 16]));
+        let (model, owner) = (self.model_id, OwnerId::from_bytes([0; 16]));
         UploadHeader { seeds: SeedSource::Fresh, rows, owner, model, key: key.id() }
     }
 

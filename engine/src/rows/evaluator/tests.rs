@@ -1,14 +1,13 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
-use cipherscore_ids::ModelId;
+use cipherscore_ids::{ModelId, OwnerId};
 
 use super::*;
 use crate::rows::client::{ReplyCounts, RowClient};
 use crate::rows::parameters::RowKeyParameters;
 use crate::rows::secret::RowSecretKey;
 use crate::rows::tests::models::{Shape, fixed_secret, plain_sums, steps};
-use crate::rows::upload::OwnerId;
 
 /// Both sides of a model.
 struct Sides {
@@ -30,7 +29,7 @@ fn sides(shape: &Shape, kernel: RowKernel) -> Sides {
     let evaluator =
         Arc::new(evaluator.with_kernel(kernel).with_threads(NonZeroUsize::new(2).unwrap()));
     let key = evaluator.prepare(secret.evaluation_key(&ring).unwrap()).unwrap();
-    let owner = OwnerId([4; 16]);
+    let owner = OwnerId::from_bytes([4; 16]);
     let client = RowClient::new(ring, parameters, model_id(), owner, &secret).unwrap();
     Sides { evaluator, client, key: Arc::new(key), program }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cipherscore_ids::ModelId;
+use cipherscore_ids::{ModelId, OwnerId};
 
 use crate::rlwe::sampling::Noise;
 use crate::rows::canary::ExecutionId;
@@ -17,7 +17,7 @@ use crate::rows::reply::{ReplyHeader, seal};
 use crate::rows::ring::RowRing;
 use crate::rows::secret::RowSecretKey;
 use crate::rows::tests::models::fixed_secret;
-use crate::rows::upload::{OwnerId, SeedSource, UPLOAD_HEADER_BYTES};
+use crate::rows::upload::{SeedSource, UPLOAD_HEADER_BYTES};
 use crate::rows::workspace::Workspace;
 
 pub(crate) struct Sides {
@@ -33,7 +33,7 @@ pub(crate) const EXECUTION: ExecutionId = ExecutionId([6; 16]);
 pub(crate) fn client(parameters: &RowParameters, secret: &RowSecretKey) -> RowClient {
     let ring = RowRing::new(&parameters.keys).unwrap();
     let model = ModelId::of(b"a model");
-    RowClient::new(ring, parameters.clone(), model, OwnerId([4; 16]), secret).unwrap()
+    RowClient::new(ring, parameters.clone(), model, OwnerId::from_bytes([4; 16]), secret).unwrap()
 }
 
 impl Sides {
