@@ -59,17 +59,11 @@ fn fresh_variance(keys: &RowKeyParameters) -> f64 {
 impl ExpandedNoise {
     /// After all steps, of columns at multiples of `2^trace_rounds`.
     pub fn of(keys: &RowKeyParameters, trace_rounds: u32) -> Self {
-        let steps = keys.steps.len();
-        Self::after(keys, trace_rounds, steps)
-    }
-
-    /// After some steps.
-    pub fn after(keys: &RowKeyParameters, trace_rounds: u32, steps: usize) -> Self {
         let fresh = fresh_variance(keys);
         let valuations = 0..=keys.ring_dimension.ilog2();
         let begin = |valuation| if valuation >= trace_rounds { fresh } else { 0.0 };
         let mut noise = Self { by_valuation: valuations.map(begin).collect(), rounds: 0 };
-        for step in &keys.steps[..steps] {
+        for step in &keys.steps {
             noise.step(step, key_switch_variance(keys, step));
         }
         noise

@@ -1,6 +1,6 @@
 //! What a row costs, by what was measured of its parts.
 
-use super::super::evaluation_key::{prepared_len, serialised_len};
+use super::super::evaluation_key::serialised_len;
 use super::super::parameters::{ExpansionStep, RowParameters};
 use super::super::reply::row_reply_len;
 use super::super::upload::upload_len;
@@ -39,8 +39,6 @@ pub struct RowCost {
     pub reply_bytes: u64,
     /// Of the evaluation key, which travels once.
     pub key_bytes: u64,
-    /// Of the evaluation key as a worker keeps it.
-    pub prepared_key_bytes: u64,
 }
 
 impl RowCost {
@@ -53,7 +51,6 @@ impl RowCost {
             upload_bytes: bytes(upload_len(parameters, 1)),
             reply_bytes: bytes(row_reply_len(parameters, 1)),
             key_bytes: serialised_len(&parameters.keys) as u64,
-            prepared_key_bytes: prepared_len(&parameters.keys) as u64,
         }
     }
 
