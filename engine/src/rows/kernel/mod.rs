@@ -1,7 +1,7 @@
 //! The arithmetic of the row engine that takes its time, once for every kind of processor.
 //!
 //! All kernels give the same words. Everything is modulo one prime p of
-//! [`PRIMES`](crate::rlwe::primes::PRIMES), in canonical residues; factors of a product are one of
+//! [`PRIMES`], in canonical residues; factors of a product are one of
 //! them in Montgomery form with R = 2^52, so that the product is plain.
 
 #[cfg(target_arch = "x86_64")]
