@@ -1,6 +1,6 @@
 //! What a file is, by its first bytes, so that one in the place of another is told so.
 
-use cipherscore_concrete::message::Message;
+use cipherscore_concrete::message::ConcreteMessage;
 use cipherscore_engine::bulk::secret::{PUBLIC_MAGIC, SECRET_MAGIC};
 use thiserror::Error;
 
@@ -54,10 +54,10 @@ impl Content {
         if read_rows_file(bytes).is_ok() {
             return Some(Self::Ciphertexts);
         }
-        Message::of(bytes).map(|message| match message {
-            Message::EvaluationKeys => Self::EvaluationKey,
-            Message::ClientKeys => Self::ClientKey,
-            Message::Value => Self::Ciphertexts,
+        ConcreteMessage::of(bytes).map(|message| match message {
+            ConcreteMessage::EvaluationKeys => Self::EvaluationKey,
+            ConcreteMessage::ClientKeys => Self::ClientKey,
+            ConcreteMessage::Value => Self::Ciphertexts,
         })
     }
 

@@ -131,8 +131,7 @@ fn calls_are_evaluated_one_after_the_other_and_what_fails_says_why() {
     let outputs: Vec<_> = names("out").map(|name| fixture.call(&name)).collect();
     assert_eq!(fixture.integers(&outputs), expected);
 
-    let second = fixture.start();
-    let mut second = second;
+    let mut second = fixture.start();
     let deadline = Instant::now() + PATIENCE;
     while !second.has_ended() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));

@@ -2,7 +2,7 @@
 
 /// Messages that are files of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message {
+pub enum ConcreteMessage {
     /// `ServerKeyset`: three lists.
     EvaluationKeys,
     /// `ClientKeyset`: one list.
@@ -15,7 +15,7 @@ pub enum Message {
 const STRUCT: u8 = 0;
 const LIST: u8 = 1;
 
-impl Message {
+impl ConcreteMessage {
     /// By the pointers of its root; none of what is no such message.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let pointers = root_pointers(bytes)?;

@@ -10,7 +10,7 @@ mod cases;
 
 use cases::Case;
 use cipherscore_concrete::concrete_capnp::{keyset, value};
-use cipherscore_concrete::message::Message;
+use cipherscore_concrete::message::ConcreteMessage;
 use cipherscore_concrete::values::{read_value, write_value};
 use cipherscore_concrete::{WireError, keys};
 use cipherscore_engine::client_keys::ClientKeys;
@@ -59,24 +59,24 @@ fn messages_are_told_from_each_other() {
     for case in golden() {
         for file in ["input", "result"] {
             assert_eq!(
-                Message::of(&case.read(&format!("golden/{file}.bin"))),
-                Some(Message::Value)
+                ConcreteMessage::of(&case.read(&format!("golden/{file}.bin"))),
+                Some(ConcreteMessage::Value)
             );
         }
         let keys = case.read("golden/evaluation_keys.bin");
-        assert_eq!(Message::of(&keys), Some(Message::EvaluationKeys));
+        assert_eq!(ConcreteMessage::of(&keys), Some(ConcreteMessage::EvaluationKeys));
         let (client, keyset) = (client_keys(&case), case.client().keyset().clone());
         let secret = keys::write_client_keys(&client);
-        assert_eq!(Message::of(&secret), Some(Message::ClientKeys));
+        assert_eq!(ConcreteMessage::of(&secret), Some(ConcreteMessage::ClientKeys));
         let evaluation = client.evaluation_keys(&keyset, &|| ()).unwrap();
         let written = keys::write_evaluation_keys(&evaluation, &keyset);
-        assert_eq!(Message::of(&written), Some(Message::EvaluationKeys));
+        assert_eq!(ConcreteMessage::of(&written), Some(ConcreteMessage::EvaluationKeys));
         for end in 0..64.min(keys.len()) {
-            Message::of(&keys[..end]);
+            ConcreteMessage::of(&keys[..end]);
         }
     }
-    assert_eq!(Message::of(b""), None);
-    assert_eq!(Message::of(&[0xff; 64]), None);
+    assert_eq!(ConcreteMessage::of(b""), None);
+    assert_eq!(ConcreteMessage::of(&[0xff; 64]), None);
 }
 
 #[test]
