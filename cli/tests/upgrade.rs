@@ -77,14 +77,12 @@ async fn answered(broker: &AmqpBroker, message: &Message) -> Message {
     reply
 }
 
-/// Words that score rows of the frozen ensemble under new keys.
-fn score(fixture: &Fixture, name: &str) -> (Vec<String>, PathBuf) {
-    let (artifact, keys) = (frozen("ensemble"), fixture.path(&format!("keys of {name}")));
-    let client = artifact.join("client.zip");
-    fixture.json(0, &["keygen", "--client", text(&client), "--keys", text(&keys)]);
+/// Words that score rows of the frozen ensemble.
+fn score(fixture: &Fixture, name: &str, keys: &Path) -> (Vec<String>, PathBuf) {
+    let artifact = frozen("ensemble");
     let (input, output) = (artifact.join("rows.csv"), fixture.path(&format!("{name}.csv")));
     let rows_per_job = ROWS_PER_JOB.to_string();
-    let words = ["score", "--artifact", text(&artifact), "--keys", text(&keys)];
+    let words = ["score", "--artifact", text(&artifact), "--keys", text(keys)];
     let files = ["--input", text(&input), "--output", text(&output)];
     let more = ["--rows-per-job", rows_per_job.as_str()];
     let words = [&words[..], &files, &more].concat();
@@ -109,7 +107,9 @@ fn a_new_worker_serves_producers_of_both_versions() {
     let fixture = Fixture::start_anywhere();
     let _worker = fixture.worker(&models(&fixture));
     fixture.json(0, &["keys", "push", "--keys", text(&frozen("ensemble/keys"))]);
-    let (words, output) = score(&fixture, "new");
+    let (client, keys) = (frozen("ensemble/client.zip"), fixture.path("keys"));
+    fixture.json(0, &["keygen", "--client", text(&client), "--keys", text(&keys)]);
+    let (words, output) = score(&fixture, "new", &keys);
     let newer = fixture.begin(&words);
 
     let (job, runtime) = (frozen_job(), runtime());
@@ -212,7 +212,9 @@ impl OlderWorker {
         self.evaluated.fetch_add(1, Ordering::SeqCst);
         let name = BlobName::evaluation_key(&job.tenant, job.key_id.unwrap());
         let reader = BlobReader::open(&self.store, &name).await.unwrap();
-        let key = self.evaluator.prepare(reader.read_all(1 << 20).await.unwrap()).unwrap();
+        let key = reader.read_all(1 << 20).await.unwrap();
+        assert_eq!(key[8], 1, "it reads no newer keys");
+        let key = self.evaluator.prepare(key).unwrap();
         let Payload::Inline(rows) = &job.payload else { panic!("{job:?}") };
         let evaluator = Arc::clone(&self.evaluator);
         let mut evaluation = evaluator.begin(Some(Arc::new(key)), job.rows).unwrap();
@@ -221,7 +223,8 @@ impl OlderWorker {
     }
 }
 
-/// Producers first: what an older worker does not speak is published anew in version 1, and scored.
+/// Producers first, with the keys that they have: what an older worker does not speak is published
+/// anew in version 1, and scored.
 #[test]
 fn a_new_producer_goes_on_with_an_older_worker() {
     let (fixture, runtime) = (Fixture::start_anywhere(), runtime());
@@ -230,7 +233,7 @@ fn a_new_producer_goes_on_with_an_older_worker() {
         (Arc::clone(&older.refused), Arc::clone(&older.evaluated), Arc::clone(&older.stop));
     let model_id = older.model_id;
     let working = runtime.spawn(older.run());
-    let (words, output) = score(&fixture, "alone");
+    let (words, output) = score(&fixture, "alone", &frozen("ensemble/keys"));
     let queue = job_queue(model_id, Lane::Normal);
     let queue_state = || runtime.block_on(broker(&fixture).queue_state(&queue)).unwrap();
     support::wait_until("the older worker takes no jobs", || {
@@ -255,7 +258,7 @@ fn a_fleet_of_both_versions_loses_no_job() {
     let stop = Arc::clone(&older.stop);
     let working = runtime.spawn(older.run());
     for round in 0..4 {
-        let (words, output) = score(&fixture, &format!("mixed {round}"));
+        let (words, output) = score(&fixture, &format!("mixed {round}"), &frozen("ensemble/keys"));
         let report = fixture.json(0, &words);
         assert_eq!((&report["rows_scored"], &report["rows_failed"]), (&6.into(), &0.into()));
         assert_scores(&output);
