@@ -51,6 +51,23 @@ pub enum ServerZipError {
         /// What would be accepted.
         limit: f64,
     },
+    /// Uncompiled, and without its keys.
+    #[error(
+        "this server.zip has no client.specs.json, without which its keys are unknown: Concrete ML \
+         before 1.9 leaves it out of a zip that is not compiled. Add that of its client.zip \
+         (`unzip client.zip client.specs.json && zip server.zip client.specs.json`), which makes it \
+         a model of another id, or save it with via_mlir=False"
+    )]
+    NoSpecs,
+    /// Keys of its own client would be read as other ones.
+    #[error(
+        "concrete-python {0}, which compiled this zip, makes bootstrap keys of several levels that \
+         {}.{} and newer do not: with keys of its client, results would be noise. Compile the model \
+         again with concrete-ml 1.8 or newer",
+        OLDEST_SEVERAL_LEVELS.0,
+        OLDEST_SEVERAL_LEVELS.1
+    )]
+    OldKeys(String),
     /// Compiled for simulation.
     #[error("this server.zip only simulates encryption; compile the model for FHE execution")]
     Simulated,
@@ -58,6 +75,12 @@ pub enum ServerZipError {
     #[error("this zip holds no circuit; is it a client.zip? A server.zip is needed")]
     NoCircuit,
 }
+
+/// Oldest minor version of concrete-python whose bootstrap keys of several levels are those that are
+/// read here. With one level, those of 2.8 are as well.
+const OLDEST_SEVERAL_LEVELS: (u32, u32) = (2, 9);
+/// How much of a zip's word for a version an error repeats, in characters.
+const MAX_VERSION_SHOWN: usize = 16;
 
 /// How an artifact came to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +120,15 @@ impl ServerArtifact {
     pub fn open(zip: &[u8], recorder: &RecorderCommand) -> Result<Self, ServerZipError> {
         let archive = Archive::read(zip)?;
         let origin = origin(&archive).ok_or(ServerZipError::NoCircuit)?;
+        if origin == Origin::Lowered && archive.get(names::CLIENT_SPECS).is_none() {
+            return Err(ServerZipError::NoSpecs);
+        }
         let specs_json = archive.require(names::CLIENT_SPECS)?.to_vec();
         let specs = ClientSpecs::parse(&specs_json)?;
         if origin != Origin::Imported && archive.get(names::IS_SIMULATED) == Some(b"1") {
             return Err(ServerZipError::Simulated);
         }
+        require_readable_keys(archive.get(names::VERSIONS), &specs)?;
         let (model_id, p_error, circuit) = match origin {
             Origin::Imported => {
                 let circuit = archive.require(names::CIRCUIT)?;
@@ -164,6 +191,31 @@ fn origin(archive: &Archive) -> Option<Origin> {
         (false, true, _) => Some(Origin::Raw),
         (false, false, true) => Some(Origin::Lowered),
         (false, false, false) => None,
+    }
+}
+
+/// Refuses a zip whose `versions.json` names a compiler that makes other keys. Without one, or
+/// without a version that is understood, there is nothing to go by.
+fn require_readable_keys(
+    versions: Option<&[u8]>,
+    specs: &ClientSpecs,
+) -> Result<(), ServerZipError> {
+    #[derive(Deserialize)]
+    struct Versions {
+        #[serde(rename = "concrete-python")]
+        concrete_python: String,
+    }
+    let named = versions.and_then(|json| serde_json::from_slice::<Versions>(json).ok());
+    let Some(Versions { concrete_python: version }) = named else { return Ok(()) };
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    let is_old = match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < OLDEST_SEVERAL_LEVELS,
+        _ => false,
+    };
+    let mut keys = specs.signature.keyset.bootstrap_keys.iter();
+    match is_old && keys.any(|key| key.level_count > 1) {
+        true => Err(ServerZipError::OldKeys(version.chars().take(MAX_VERSION_SHOWN).collect())),
+        false => Ok(()),
     }
 }
 

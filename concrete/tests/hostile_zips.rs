@@ -101,6 +101,36 @@ fn client_zip_in_place_of_server_zip_and_the_other_way_round() {
     assert!(refused.contains("has no serialized_processing.json"), "{refused}");
 }
 
+/// Of concrete-ml 1.7, whose client makes other bootstrap keys of several levels, and 1.8, which leaves
+/// the specs out of an uncompiled zip.
+#[test]
+fn zips_of_older_versions() {
+    let never = RecorderCommand::new("/nonexistent", vec![]);
+    let old = |name: &str| {
+        let zip = case(name).read("server.mlir.zip");
+        edited(
+            &zip,
+            names::VERSIONS,
+            "\"concrete-python\": \"2.10.0\"",
+            "\"concrete-python\": \"2.8.1\"",
+        )
+    };
+    let message = open_server(&old("decision_tree_regressor"));
+    assert!(
+        message.contains("concrete-python 2.8.1") && message.contains("1.8 or newer"),
+        "{message}"
+    );
+    ServerArtifact::open(&old("decision_tree_classifier"), &never).unwrap();
+
+    let zip = Archive::read(&case("decision_tree_classifier").read("server.mlir.zip")).unwrap();
+    let mut bare = Archive::default();
+    for name in zip.names().filter(|name| *name != names::CLIENT_SPECS) {
+        bare.insert(name, zip.get(name).unwrap().to_vec());
+    }
+    let message = open_server(&bare.to_zip().unwrap());
+    assert!(message.contains("zip server.zip client.specs.json"), "{message}");
+}
+
 #[test]
 fn a_circuit_that_is_not_compiled_and_not_known() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/concrete");
