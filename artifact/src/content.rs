@@ -1,7 +1,10 @@
 //! What a file is, by its first bytes, so that one in the place of another is told so.
 
 use cipherscore_concrete::message::ConcreteMessage;
-use cipherscore_engine::bulk::secret::{PUBLIC_MAGIC, SECRET_MAGIC};
+use cipherscore_engine::bulk::secret::{PUBLIC_MAGIC, PublicKey, SECRET_MAGIC};
+use cipherscore_engine::rows::evaluation_key::ROW_KEY_MAGIC;
+use cipherscore_engine::rows::secret::ROW_SECRET_MAGIC;
+use cipherscore_ids::OwnerId;
 use thiserror::Error;
 
 use crate::model::read_rows_file;
@@ -18,7 +21,7 @@ const ZIP: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 pub enum Content {
     /// A `client.zip` or `server.zip`.
     Zip,
-    /// An evaluation key, of either engine.
+    /// An evaluation key, of any engine.
     EvaluationKey,
     /// A secret key, with or without a passphrase.
     ClientKey,
@@ -45,10 +48,10 @@ impl Content {
         if ZIP.iter().any(|magic| bytes.starts_with(magic)) {
             return Some(Self::Zip);
         }
-        if bytes.starts_with(AGE) || bytes.starts_with(&SECRET_MAGIC) {
+        if [AGE, &SECRET_MAGIC, &ROW_SECRET_MAGIC].iter().any(|magic| bytes.starts_with(magic)) {
             return Some(Self::ClientKey);
         }
-        if bytes.starts_with(&PUBLIC_MAGIC) {
+        if [PUBLIC_MAGIC, ROW_KEY_MAGIC].iter().any(|magic| bytes.starts_with(magic)) {
             return Some(Self::EvaluationKey);
         }
         if read_rows_file(bytes).is_ok() {
@@ -82,6 +85,11 @@ impl Content {
     }
 }
 
+/// Whose an evaluation key says that it is: none of one that says nothing, as Concrete's.
+pub fn owner_of_evaluation_key(bytes: &[u8]) -> Option<OwnerId> {
+    PublicKey::owner_of(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +100,9 @@ mod tests {
             (Content::Zip, &b"PK\x03\x04rest"[..]),
             (Content::ClientKey, b"age-encryption.org/v1\nrest"),
             (Content::ClientKey, &SECRET_MAGIC),
+            (Content::ClientKey, &ROW_SECRET_MAGIC),
             (Content::EvaluationKey, &PUBLIC_MAGIC),
+            (Content::EvaluationKey, &ROW_KEY_MAGIC),
             (Content::Ciphertexts, b"CSROWS\0\x01\x01\0\0\0rows"),
             (Content::GitLfsPointer, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         ];
@@ -106,7 +116,7 @@ mod tests {
             }
             assert_eq!(kind.require(b"whatever"), Ok(()));
         }
-        let said = Content::Zip.require(kinds[5].1).unwrap_err().to_string();
+        let said = Content::Zip.require(kinds[7].1).unwrap_err().to_string();
         assert!(said.contains("git lfs pull") && said.ends_with("where a zip is needed"), "{said}");
     }
 }

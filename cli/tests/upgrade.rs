@@ -26,6 +26,8 @@ use support::{Fixture, text};
 
 /// Rows of a job of the producer under test.
 const ROWS_PER_JOB: usize = 2;
+/// Runs of `score` until the older of two workers has had a part.
+const MOST_ROUNDS: usize = 40;
 
 fn frozen(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/frozen/v0").join(path)
@@ -255,14 +257,25 @@ fn a_fleet_of_both_versions_loses_no_job() {
     let (fixture, runtime) = (Fixture::start_anywhere(), runtime());
     let _newer = fixture.worker(&models(&fixture));
     let older = OlderWorker::new(&fixture);
-    let stop = Arc::clone(&older.stop);
+    let (refused, evaluated, stop) =
+        (Arc::clone(&older.refused), Arc::clone(&older.evaluated), Arc::clone(&older.stop));
+    let queue = job_queue(older.model_id, Lane::Normal);
     let working = runtime.spawn(older.run());
-    for round in 0..4 {
+    support::wait_until("not both workers take jobs", || {
+        let state = runtime.block_on(broker(&fixture).queue_state(&queue)).unwrap();
+        state.is_some_and(|state| state.consumers > 1)
+    });
+    let has_answered = |count: &AtomicUsize| count.load(Ordering::SeqCst) > 0;
+    for round in 0..MOST_ROUNDS {
+        if round >= 4 && has_answered(&refused) && has_answered(&evaluated) {
+            break;
+        }
         let (words, output) = score(&fixture, &format!("mixed {round}"), &frozen("ensemble/keys"));
         let report = fixture.json(0, &words);
         assert_eq!((&report["rows_scored"], &report["rows_failed"]), (&6.into(), &0.into()));
         assert_scores(&output);
     }
+    assert!(has_answered(&refused) && has_answered(&evaluated), "the older worker had no part");
     stop.store(true, Ordering::SeqCst);
     runtime.block_on(working).unwrap();
 }

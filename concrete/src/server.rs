@@ -61,11 +61,12 @@ pub enum ServerZipError {
     NoSpecs,
     /// Keys of its own client would be read as other ones.
     #[error(
-        "concrete-python {0}, which compiled this zip, makes bootstrap keys of several levels that \
-         {}.{} and newer do not: with keys of its client, results would be noise. Compile the model \
+        "concrete-python {found}, which compiled this zip, makes bootstrap keys of several levels that \
+         {major}.{minor} and newer do not: with keys of its client, results would be noise. Compile the model \
          again with concrete-ml 1.8 or newer",
-        OLDEST_SEVERAL_LEVELS.0,
-        OLDEST_SEVERAL_LEVELS.1
+        found = .0,
+        major = OLDEST_SEVERAL_LEVELS.0,
+        minor = OLDEST_SEVERAL_LEVELS.1
     )]
     OldKeys(String),
     /// Compiled for simulation.

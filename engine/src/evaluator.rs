@@ -53,6 +53,19 @@ pub enum EvaluationError {
     Stopped,
 }
 
+/// Refuses rows that say another owner than their evaluation key does: their outputs would decrypt to
+/// plausible scores. A client key has an owner id or not, and so has everything that is made with it,
+/// so that rows without one do not fit a key that has one.
+pub fn require_one_owner(
+    rows: Option<OwnerId>,
+    key: Option<OwnerId>,
+) -> Result<(), EvaluationError> {
+    match rows == key {
+        true => Ok(()),
+        false => Err(EvaluationError::OtherOwner { rows, key }),
+    }
+}
+
 /// How an owner is called in a sentence.
 fn name(owner: Option<OwnerId>) -> String {
     match owner {
@@ -198,14 +211,9 @@ impl PreparedKey {
         Self { owner, ..self }
     }
 
-    /// Refuses rows that say another owner than the key does: their outputs would decrypt to
-    /// plausible scores. A client key has an owner id or not, and so has everything that is made with
-    /// it, so that rows without one do not fit a key that has one.
+    /// Refuses rows that say another owner than the key does: see [`require_one_owner`].
     pub fn require_owner(&self, rows: Option<OwnerId>) -> Result<(), EvaluationError> {
-        match self.owner == rows {
-            true => Ok(()),
-            false => Err(EvaluationError::OtherOwner { rows, key: self.owner }),
-        }
+        require_one_owner(rows, self.owner)
     }
 
     /// Memory that the key takes, in bytes.

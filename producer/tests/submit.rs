@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use cipherscore_common::message::{ErrorCode, Job};
-use cipherscore_common::{BlobKind, BlobStore, MarkStore};
+use cipherscore_common::{BlobKind, BlobStore, MarkStore, OwnerId};
 use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::events::{Event, Events};
+use cipherscore_producer::model::write_rows_file;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::submit::{JobFiles, SubmitError, SubmitRequest, Submitted, submit};
@@ -134,6 +135,45 @@ async fn a_wrong_evaluation_key_is_replaced() {
     assert_results(&owner, 1);
     assert_eq!(worker.seen().len(), 2);
     assert_eq!(services.store.list(&tenant, BlobKind::Key).await.unwrap().len(), 1);
+}
+
+/// By mistake a secret would be in the store, or at the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn secret_keys_are_not_sent() {
+    let (services, owner) = (Services::default(), Owner::new(TREE));
+    let tenant = ProducerSection::default().tenant;
+    let worker = Worker::start(&services, &owner, |_, _: &_| Conduct::Answer).await;
+    let secret = owner.path("keys/client.key");
+    let mut as_key = request(&owner, 1);
+    as_key.evaluation_key = Some(secret.clone());
+    let mut as_rows = request(&owner, 1);
+    as_rows.jobs[0].inputs = vec![secret.clone()];
+    for (wrong, keys) in [(as_key, 0), (as_rows, 1)] {
+        let refused = run(&services, wrong, Events::ignored()).await;
+        let Err(SubmitError::Content { path, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(*path, secret);
+        let stored = services.store.list(&tenant, BlobKind::Key).await.unwrap();
+        assert_eq!(stored.len(), keys, "{stored:?}");
+    }
+    assert!(worker.seen().is_empty());
+}
+
+/// A worker of an earlier version would not look.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_another_owner_than_the_key_are_not_sent() {
+    let (services, owner) = (Services::default(), Owner::new(LINEAR));
+    let worker = Worker::start(&services, &owner, |_, _: &_| Conduct::Answer).await;
+    let key = [&b"CSBULKPK\x02\0\0\0"[..], &[0; 16], &[1; 16], b"words"].concat();
+    std::fs::write(owner.path("evaluation.key"), key).unwrap();
+    for rows_owner in [None, Some(OwnerId::from_bytes([2; 16]))] {
+        let mut request = request(&owner, 1);
+        request.evaluation_key = Some(owner.path("evaluation.key"));
+        let rows = write_rows_file(1, rows_owner, b"rows").unwrap();
+        std::fs::write(&request.jobs[0].inputs[0], rows).unwrap();
+        let refused = run(&services, request, Events::ignored()).await;
+        assert!(matches!(refused, Err(SubmitError::Owner(_))), "{refused:?}");
+    }
+    assert!(worker.seen().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

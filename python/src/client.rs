@@ -279,12 +279,11 @@ fn encrypt(
 ) -> Result<Vec<u8>, EncryptionError> {
     encryption.model().check(rows, 1)?;
     match encryption.model().interface().rows_of_file {
-        Some(most) if rows.len() > most => Ok(write_rows_file(
-            rows.len(),
-            encryption.owner(),
-            &encryption.encrypt_unless(rows, stop)?,
-        )?),
-        _ => encryption.encrypt_file(rows),
+        Some(most) if rows.len() <= most => encryption.encrypt_file(rows),
+        _ => {
+            let bytes = encryption.encrypt_unless(rows, stop)?;
+            Ok(write_rows_file(rows.len(), encryption.owner(), &bytes)?)
+        }
     }
 }
 

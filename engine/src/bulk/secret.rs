@@ -207,6 +207,12 @@ impl PublicKey {
         self.owner
     }
 
+    /// Whose a serialised key is, by its first bytes; none of what names no owner or is no such key.
+    pub fn owner_of(bytes: &[u8]) -> Option<OwnerId> {
+        let (header, rest) = bytes.split_at_checked(PUBLIC_HEADER)?;
+        split_owner(rest, has_owner(header, PUBLIC_MAGIC)?)?.0
+    }
+
     /// Reads what [`SecretKey::public_key`] makes, for the same parameters.
     pub fn read(bytes: &[u8], parameters: &Parameters) -> Result<Self, KeyError> {
         let format = KeyError::Format("public key");

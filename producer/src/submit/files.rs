@@ -3,17 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cipherscore_artifact::content::Content;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
 use cipherscore_concrete::framing::{frame_values, split_values};
+use cipherscore_engine::evaluator::require_one_owner;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::{JobFiles, MAX_INPUT_BYTES, SubmitError, Submitted, in_file};
+use super::{JobFiles, MadeBy, SubmitError, Submitted, in_file, read_as};
 use crate::blocking::blocking;
 use crate::driver::{Heard, Journal, NewJob, Payload, Ticket};
 use crate::events::{Event, Events};
-use crate::files::{Access, read_bounded, write_atomically};
+use crate::files::{Access, write_atomically};
 use crate::model::{RowsFile, read_rows_file, write_rows_file};
 use crate::note::{Note, NoteFile};
 
@@ -69,9 +71,9 @@ impl Files {
         self.state().rows.unwrap_or(1)
     }
 
-    /// The files as a payload.
-    pub(super) fn read(&self) -> Result<Payload, SubmitError> {
-        let read = |path: &Path| read_bounded(path, MAX_INPUT_BYTES).map_err(in_file(path));
+    /// The files as a payload. Rows of another owner than the evaluation key's are refused.
+    pub(super) fn read(&self, key: Option<MadeBy>) -> Result<Payload, SubmitError> {
+        let read = |path: &Path| read_as(Content::Ciphertexts, path);
         let files = self.files.inputs.iter().map(|path| read(path));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let file = match files.as_slice() {
@@ -82,6 +84,9 @@ impl Files {
             Some(RowsFile { rows, owner, body }) => (Some(rows), owner, body.to_vec()),
             None => (None, None, frame_values(files)),
         };
+        if let Some(MadeBy(key)) = key {
+            require_one_owner(owner, key).map_err(SubmitError::Owner)?;
+        }
         let digest = Digest::of(&bytes);
         let mut state = self.state();
         (state.rows, state.owner, state.payload_sha256) = (rows, owner, Some(digest));
@@ -281,7 +286,7 @@ mod tests {
     async fn the_note_says_which_job_until_its_results_are_there() {
         let folder = tempfile::tempdir().unwrap();
         let (journal, mut turn) = journal(folder.path());
-        let payload = journal.files.read().unwrap();
+        let payload = journal.files.read(None).unwrap();
         assert_eq!((payload.rows, payload.bytes), (1, frame_values([b"row"])));
         let first = new(false);
         assert_eq!(journal.begin(first).await.unwrap(), Some(first.ticket));
@@ -309,11 +314,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (earlier, _turn) = journal(folder.path());
         let first = new(false);
-        earlier.files.read().unwrap();
+        earlier.files.read(None).unwrap();
         earlier.begin(first).await.unwrap();
         drop(earlier);
         let (later, mut turn) = journal(folder.path());
-        later.files.read().unwrap();
+        later.files.read(None).unwrap();
         let kept = later.begin(new(false)).await.unwrap().unwrap();
         assert_eq!((kept.job, kept.deadline), (first.ticket.job, first.ticket.deadline));
 
@@ -327,7 +332,7 @@ mod tests {
     async fn results_that_do_not_fit_the_files_keep_the_note() {
         let folder = tempfile::tempdir().unwrap();
         let (journal, _turn) = journal(folder.path());
-        journal.files.read().unwrap();
+        journal.files.read(None).unwrap();
         journal.begin(new(false)).await.unwrap();
         assert!(journal.files.results(b"nonsense").is_err());
         let results = journal.files.results(&frame_values([b"one", b"two"])).unwrap();

@@ -10,10 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cipherscore_artifact::content::{Content, OtherContent, owner_of_evaluation_key};
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ProtocolVersion, Timestamp};
 use cipherscore_common::topology::{InvalidReplyQueue, ReplyQueue};
-use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store, StoreError, Tenant};
+use cipherscore_common::{
+    Blob, EvaluationKeyId, JobId, Lease, ModelId, OwnerId, Store, StoreError, Tenant,
+};
+use cipherscore_engine::evaluator::EvaluationError;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -26,6 +30,7 @@ use crate::client::{Client, ClientError, InFlight};
 use crate::driver::{Driver, Sink, Source, Target, Unit};
 use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
+use crate::files::read_bounded;
 use crate::key_folder::KeyFolderError;
 use crate::note::{NoteError, NoteFile};
 use crate::score::unique_client;
@@ -107,6 +112,17 @@ pub enum SubmitError {
     /// The evaluation key as a blob.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file that is something else.
+    #[error("{path}: {reason}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What it is, and what is needed.
+        reason: OtherContent,
+    },
+    /// Rows and evaluation key of two owners.
+    #[error(transparent)]
+    Owner(EvaluationError),
     /// The model has another number of outputs than there are files for them.
     #[error("a result of {values} values, for which {files} files of --output are given")]
     Outputs {
@@ -158,8 +174,10 @@ pub async fn submit<B: Broker, S: Store>(
     };
     driver.listen();
     let tenant = settings.tenant;
-    let naming = Naming { tenant, client: name, key_id: key.as_ref().map(|(id, _)| *id), model_id };
-    let submission = Submission { driver, naming, target: Target { model_id, key }, events };
+    let naming = Naming { tenant, client: name, key_id: key.as_ref().map(|key| key.id), model_id };
+    let made_by = key.as_ref().map(|key| key.made_by);
+    let target = Target { model_id, key: key.map(|key| (key.id, key.source)) };
+    let submission = Submission { driver, naming, target, made_by, events };
     let files: Vec<_> = units.iter().map(|(_, files)| Arc::clone(files)).collect();
     let submitted = Arc::new(submission).run(units, deadline).await?;
     let ended = submitted.into_iter().zip(files).map(|(ended, files)| match ended {
@@ -185,19 +203,45 @@ fn client_of(notes: &[NoteFile]) -> Result<Option<&str>, SubmitError> {
     }
 }
 
+/// Under whose client key an evaluation key was made; none of a key that names no owner.
+#[derive(Debug, Clone, Copy)]
+struct MadeBy(Option<OwnerId>);
+
+/// An evaluation key that is in the store.
+struct PutKey {
+    id: EvaluationKeyId,
+    source: KeySource,
+    made_by: MadeBy,
+}
+
 async fn put_key<B: Broker, S: Store>(
     driver: &Driver<B, S>,
     tenant: &Tenant,
     path: PathBuf,
-) -> Result<(EvaluationKeyId, KeySource), SubmitError> {
-    let source = KeySource::File(path);
+) -> Result<PutKey, SubmitError> {
+    let source = KeySource::File(path.clone());
     let (read_from, tenant) = (source.clone(), tenant.clone());
     let read = move || {
         let bytes = Arc::unwrap_or_clone(read_from.read()?);
-        Ok::<_, SubmitError>(Blob::evaluation_key(&tenant, bytes)?)
+        // A secret in its place would be in the store.
+        require(Content::EvaluationKey, &path, &bytes)?;
+        let made_by = MadeBy(owner_of_evaluation_key(&bytes));
+        Ok::<_, SubmitError>((Blob::evaluation_key(&tenant, bytes)?, made_by))
     };
-    let key = blocking(read).await??;
-    Ok((driver.put_key(&key).await?, source))
+    let (key, made_by) = blocking(read).await??;
+    Ok(PutKey { id: driver.put_key(&key).await?, source, made_by })
+}
+
+/// A file of this kind, or of one that its bytes do not tell.
+fn read_as(content: Content, path: &Path) -> Result<Vec<u8>, SubmitError> {
+    let bytes = read_bounded(path, MAX_INPUT_BYTES).map_err(in_file(path))?;
+    require(content, path, &bytes)?;
+    Ok(bytes)
+}
+
+fn require(content: Content, path: &Path, bytes: &[u8]) -> Result<(), SubmitError> {
+    let other = |reason| SubmitError::Content { path: path.to_owned(), reason };
+    content.require(bytes).map_err(other)
 }
 
 /// What jobs of one submission share.
@@ -205,6 +249,8 @@ struct Submission<B: Broker, S: Store> {
     driver: Driver<B, S>,
     naming: Naming,
     target: Target,
+    /// Of the evaluation key, if there is one.
+    made_by: Option<MadeBy>,
     events: Events,
 }
 
@@ -244,11 +290,11 @@ impl<B: Broker, S: Store> Submission<B, S> {
         passed: oneshot::Sender<()>,
     ) -> Result<Submitted, SubmitError> {
         let (naming, events) = (self.naming.clone(), self.events.clone());
-        let (made_of, read_as) = (Arc::clone(&files), Arc::clone(&files));
+        let (made_of, read_as, made_by) = (Arc::clone(&files), Arc::clone(&files), self.made_by);
         let source = Source {
             target: self.target.clone(),
             payload_bytes: files.payload_bytes(),
-            make: Arc::new(move || made_of.read()),
+            make: Arc::new(move || made_of.read(made_by)),
         };
         let sink = Sink {
             read: Arc::new(move |outputs| read_as.results(&outputs)),

@@ -178,7 +178,10 @@ impl Evaluator for BulkEvaluator {
         let rows = rows.get();
         let too_many = || EvaluationError::Shape(format!("{rows} rows are too many"));
         self.upload_len(rows).ok_or_else(too_many)?;
-        let outputs = Vec::with_capacity(self.reply_len(rows).ok_or_else(too_many)?);
+        let length = self.reply_len(rows).ok_or_else(too_many)?;
+        let mut outputs = Vec::new();
+        // The number of rows is a stranger's.
+        outputs.try_reserve_exact(length).map_err(|_| too_many())?;
         let ring_batches: Vec<_> = ring_batch_rows(self.parameters(), rows as usize).collect();
         Ok(Box::new(BulkEvaluation {
             key: key.map(|key| key.open(self.keyset_id())).transpose()?,

@@ -145,7 +145,9 @@ impl RowEvaluator {
         let too_many = || EvaluationError::Shape(format!("{rows} rows are too many"));
         upload_len(self.parameters(), rows).ok_or_else(too_many)?;
         let length = row_reply_len(self.parameters(), rows).ok_or_else(too_many)?;
-        let mut outputs = Vec::with_capacity(length);
+        let mut outputs = Vec::new();
+        // The number of rows is a stranger's.
+        outputs.try_reserve_exact(length).map_err(|_| too_many())?;
         // The header is written when the whole upload is known.
         outputs.resize(REPLY_HEADER_BYTES, 0);
         Ok(RowEvaluation {

@@ -175,6 +175,8 @@ fn what_is_no_upload_of_so_many_rows_is_refused() {
     shape(party.evaluate(1, [&[][..]]), "ends before");
     shape(party.evaluate(1, [&upload[..], &[0]]), "behind the last row");
     shape(party.evaluate(0, []), "no rows");
+    // A file may say any number: no memory for its outputs is an error, and no end of the program.
+    assert!(matches!(party.evaluate(u32::MAX, [&upload[..]]), Err(EvaluationError::Shape(_))));
     let mut words = upload.clone();
     words[16 + 1632 * 24..][..7].fill(0xff);
     shape(party.evaluate(1, [&words[..]]), "below its modulus");
