@@ -45,7 +45,7 @@ fn evaluate(sides: &Sides, rows: u32, upload: &[u8]) -> Result<Vec<u8>, Evaluati
 fn require_equal(shape: &Shape, kernel: RowKernel, rows: usize) {
     let sides = sides(shape, kernel);
     let rows = shape.rows(rows, 5);
-    let upload = sides.client.encrypt(&rows).unwrap();
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let count = u32::try_from(rows.len()).unwrap();
     let reply = evaluate(&sides, count, &upload.bytes).unwrap();
     let mut counts = ReplyCounts::default();
@@ -99,7 +99,7 @@ fn rows_decrypt_to_what_the_trees_say() {
 fn other_uploads_are_refused() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap().bytes;
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let refused = |rows: u32, bytes: &[u8]| match evaluate(&sides, rows, bytes) {
         Err(EvaluationError::Shape(reason)) => reason,
         other => panic!("{other:?}"),
@@ -153,7 +153,7 @@ fn other_keys_are_refused() {
     // Another secret's key fits, and is not that of the upload.
     let other = RowSecretKey::generate(&shape.keys).unwrap();
     let other = sides.evaluator.prepare(other.evaluation_key(&ring).unwrap()).unwrap();
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap();
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap();
     let mut job = Arc::clone(&sides.evaluator).begin(Some(Arc::new(other)), 1).unwrap();
     let error = job.push(&upload.bytes, &|| false);
     assert_eq!(error, Err(EvaluationError::Shape("the upload is of another key".into())));
@@ -192,7 +192,8 @@ fn requirements_are_constants_of_the_model() {
     let outputs: u32 = sides.client.parameters().regions.iter().map(|it| it.outputs).sum();
     assert_eq!(sides.evaluator.released_coefficients(3), 3 * u64::from(outputs));
     let footprints = [1, 2, 3].map(|rows| sides.evaluator.footprint(rows));
-    let upload = sides.client.encrypt(&Shape::small().rows(2, 1)).unwrap().bytes;
+    let upload =
+        sides.client.encrypt(&Shape::small().rows(2, 1), &ReplyCounts::default()).unwrap().bytes;
     assert_eq!(footprints[1].max_input_bytes, upload.len() as u64);
     // Two threads, so that a third row waits.
     let [one, two, three] = footprints.map(|footprint| footprint.memory_bytes);
@@ -204,7 +205,7 @@ fn requirements_are_constants_of_the_model() {
 fn a_stopped_job_stops() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap().bytes;
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let begin = || Arc::clone(&sides.evaluator).begin(Some(Arc::clone(&sides.key)), 1).unwrap();
     assert_eq!(begin().push(&upload, &|| true), Err(EvaluationError::Stopped));
     let mut job = begin();
@@ -218,7 +219,7 @@ fn a_watched_evaluation_sees_every_part() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
     let rows = shape.rows(2, 1);
-    let upload = sides.client.encrypt(&rows).unwrap();
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let mut parts = std::collections::HashSet::new();
     let count = NonZeroU32::new(2).unwrap();
     let watch = &mut |part| {

@@ -88,7 +88,7 @@ fn damaged_replies_do_not_count() {
     }
     assert_eq!(refused(2, &reply), RowClientError::Format);
     assert_eq!(refused(0, &reply), RowClientError::Format);
-    let other = sides.client.encrypt(&shape.rows(1, 2)).unwrap();
+    let other = sides.client.encrypt(&shape.rows(1, 2), &ReplyCounts::default()).unwrap();
     let answer = sides.client.decrypt(other.digest, 1, &reply, &mut counts);
     assert_eq!(answer, Err(RowClientError::OtherUpload));
     // Bits behind the last word.
@@ -136,6 +136,27 @@ fn eight_bad_replies_burn_a_key() {
     let mut used_up = ReplyCounts { answered_rows: MAX_ANSWERED_ROWS, bad: 0 };
     let answer = sides.client.decrypt(upload.digest, 1, &good, &mut used_up);
     assert_eq!(answer, Err(RowClientError::UsedUp));
+}
+
+/// No reply, and no upload, takes a key beyond its rows.
+#[test]
+fn a_key_is_good_for_so_many_rows() {
+    let shape = Shape { trees: vec![2], ..Shape::small() };
+    let sides = Sides::new(shape.model(4));
+    let rows = shape.rows(2, 2);
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
+    let mut one_left = ReplyCounts { answered_rows: MAX_ANSWERED_ROWS - 1, bad: 0 };
+    assert_eq!(sides.client.encrypt(&rows, &one_left), Err(RowClientError::UsedUp));
+    let answer = sides.client.decrypt(upload.digest, 2, &[], &mut one_left);
+    assert_eq!(answer, Err(RowClientError::UsedUp));
+    let last = sides.encrypt(&rows[0]);
+    let reply = sides.reply(&last, &sides.words(&last, &noise(), |_| {}));
+    assert!(sides.client.encrypt(&rows[..1], &one_left).is_ok());
+    assert!(sides.client.decrypt(last.digest, 1, &reply, &mut one_left).is_ok());
+    assert_eq!(one_left.answered_rows, MAX_ANSWERED_ROWS);
+    assert_eq!(sides.client.encrypt(&rows[..1], &one_left), Err(RowClientError::UsedUp));
+    let burned = ReplyCounts { answered_rows: 0, bad: MAX_BAD_REPLIES };
+    assert_eq!(sides.client.encrypt(&rows[..1], &burned), Err(RowClientError::Burned));
 }
 
 /// Another key, and another model of the same parameters, are found out by the canaries.
