@@ -22,8 +22,8 @@ use super::domain::{DIGEST_BYTES, Domain, ring_bytes};
 use super::evaluate::{RowJob, RowMachine, RowPart};
 use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
 use super::kernel::RowKernel;
-use super::parameters::{InvalidRowParameters, RowParameters};
-use super::program::RowProgram;
+use super::parameters::RowParameters;
+use super::program::{InvalidRowProgram, RowProgram};
 use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len, seal};
 use super::ring::RowRing;
 use super::upload::{
@@ -54,15 +54,14 @@ impl std::fmt::Debug for RowEvaluator {
 }
 
 impl RowEvaluator {
-    /// Checks the parameters, and that the program is what they say; finds the fastest kernel of this
-    /// processor.
+    /// Checks the parameters, and the program against them; finds the fastest kernel of this processor.
     pub fn new(
         model_id: ModelId,
         parameters: RowParameters,
         program: RowProgram,
-    ) -> Result<Self, InvalidRowParameters> {
+    ) -> Result<Self, InvalidRowProgram> {
         parameters.validate()?;
-        parameters.require_program(&program)?;
+        let program = program.validate(&parameters)?;
         let ring = RowRing::new(&parameters.keys)?;
         Ok(Self {
             model_id,

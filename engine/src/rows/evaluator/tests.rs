@@ -162,7 +162,7 @@ fn other_keys_are_refused() {
 #[test]
 fn programs_that_are_not_what_the_parameters_say_are_refused() {
     type Change = fn(&mut RowProgram);
-    let changes: [Change; 6] = [
+    let changes: [Change; 8] = [
         |program| program.columns += 1,
         |program| drop(program.regions.pop()),
         |program| drop(program.regions[0].trees.pop()),
@@ -172,6 +172,8 @@ fn programs_that_are_not_what_the_parameters_say_are_refused() {
             let path = &mut program.regions[0].trees[0].leaves[0].path;
             path.resize(7, path[0]);
         },
+        |program| program.regions[0].offset = 8209,
+        |program| program.regions[0].trees[0].leaves[0].value = i64::MIN,
     ];
     let (parameters, program) = Shape::small().model(1);
     for change in changes {
