@@ -203,10 +203,10 @@ impl Evaluator for RowEvaluator {
         }
     }
 
-    /// Each output of a leaf is flooded on its own; canaries hide nothing.
+    /// Each output is flooded on its own. Canaries count too: their messages are known, but the noise of
+    /// every other output's weights reaches them.
     fn released_coefficients(&self, rows: u32) -> u64 {
-        let outputs = self.parameters().regions.iter().map(|region| u64::from(region.outputs));
-        outputs.sum::<u64>() * u64::from(rows)
+        self.machine.layout.outputs() as u64 * u64::from(rows)
     }
 
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
