@@ -117,12 +117,6 @@ impl RowMachine {
         let mut draws = UniformDraws::new(job.noise.stream(WEIGHTS_STREAM));
         let shift = |group| expander.shift(group);
         workspace.weights.draw(&self.program, &self.parameters, shift, &mut draws);
-        for sum in &mut workspace.sums {
-            for prime in 0..self.ring.primes().len() {
-                sum.body.of_mut(prime).fill(0);
-                sum.mask.of_mut(prime).fill(0);
-            }
-        }
         watch(RowPart::Expand);
         expander.descend(0, vec![root], workspace, &mut |nodes, workspace| {
             self.add_products(nodes, workspace, watch);

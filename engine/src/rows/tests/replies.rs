@@ -172,6 +172,32 @@ fn another_key_is_found_out() {
     assert_eq!(answer, Err(RowClientError::Bad { bad: 1 }));
 }
 
+/// What is left in the memory of a worker would tell the leaves, with the reply.
+#[test]
+fn nothing_of_a_row_stays_in_its_workspace() {
+    let shape = Shape { trees: vec![40, 3, 7], ..Shape::small() };
+    let sides = Sides::new(shape.model(4));
+    let upload = sides.encrypt(&shape.rows(1, 2)[0]);
+    let noise = noise();
+    let (mut workspace, mut words) = (sides.workspace(), Vec::new());
+    let machine = &sides.machine;
+    machine.evaluate(sides.job(&upload, &noise), &mut workspace, &mut |_| {}, &mut words).unwrap();
+    let layout = machine.layout;
+    assert!(layout.reply_ciphertexts() > 1 && layout.used_groups() > 1);
+    let primes = 0..machine.ring.primes().len();
+    for sum in &workspace.sums {
+        let words = primes.clone().flat_map(|prime| [sum.body.of(prime), sum.mask.of(prime)]);
+        assert!(words.flatten().all(|&word| word == 0));
+    }
+    let mut transforms = workspace.transforms.iter().take(layout.used_groups());
+    assert!(transforms.all(|words| words.iter().all(|&word| word == 0)));
+    assert!(workspace.weights.constants().is_empty());
+    for reply in 0..layout.reply_ciphertexts() {
+        let mut groups = 0..layout.groups();
+        assert!(groups.all(|group| workspace.weights.polynomial(reply, group).is_empty()));
+    }
+}
+
 /// Two evaluations of one upload have nothing in common.
 #[test]
 fn evaluations_are_fresh() {
