@@ -23,6 +23,7 @@ use super::evaluate::{RowJob, RowMachine, RowPart};
 use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
 use super::kernel::RowKernel;
 use super::parameters::RowParameters;
+use super::plan::RowCost;
 use super::program::{InvalidRowProgram, RowProgram};
 use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len, seal};
 use super::ring::RowRing;
@@ -37,6 +38,10 @@ use crate::rlwe::sampling::{Noise, entropy};
 
 /// First in what a keyset's id is a digest of.
 const KEYSET_DOMAIN: &[u8] = b"cipherscore row engine keyset 1\n";
+
+/// Microseconds of a row, by estimate, below which the way to the broker and back counts. A row of fifty
+/// small trees takes half of it.
+const MAX_QUICK_MICROSECONDS: f64 = 10_000.0;
 
 /// A model of the row engine, ready to be evaluated.
 pub struct RowEvaluator {
@@ -191,7 +196,7 @@ impl Evaluator for RowEvaluator {
             needs_key: true,
             max_key_bytes: serialised_len(keys),
             prepared_key_bytes: prepared_len(keys),
-            is_quick: true,
+            is_quick: RowCost::of(self.parameters()).microseconds <= MAX_QUICK_MICROSECONDS,
         }
     }
 

@@ -184,6 +184,16 @@ fn programs_that_are_not_what_the_parameters_say_are_refused() {
     RowEvaluator::new(model_id(), parameters, program).unwrap();
 }
 
+/// Where a row takes far longer than its message, other workers get their share.
+#[test]
+fn large_models_are_not_quick() {
+    let keys = RowKeyParameters { ring_dimension: 8192, primes: 3, steps: steps(12, 1) };
+    let shape = Shape { keys, columns: 2000, group_columns: 2, ..Shape::small() };
+    let (parameters, program) = shape.model(3);
+    let evaluator = RowEvaluator::new(model_id(), parameters, program).unwrap();
+    assert!(!evaluator.requirements().is_quick);
+}
+
 /// What a job says that it takes is what its buffers are.
 #[test]
 fn requirements_are_constants_of_the_model() {
