@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use cipherscore_engine::evaluator::Evaluator;
+use cipherscore_engine::rows::client::ReplyCounts;
 use cipherscore_engine::rows::evaluate::RowPart;
 use cipherscore_engine::rows::kernel::RowKernel;
 
@@ -41,7 +42,7 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
         for seed in 0..amount.rows {
             let row = subject.row((repetition * amount.rows + seed) as u64);
             let started = Instant::now();
-            let upload = subject.client.encrypt(&[&row])?;
+            let upload = subject.client.encrypt(&[&row], &ReplyCounts::default())?;
             encrypt.push(milliseconds(started));
             for (which, evaluator) in evaluators.iter().enumerate() {
                 let mut clock = PartClock::new();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cipherscore_engine::evaluator::Evaluator;
-use cipherscore_engine::rows::client::RowTicket;
+use cipherscore_engine::rows::client::{ReplyCounts, RowTicket};
 use cipherscore_engine::rows::kernel::RowKernel;
 
 use super::Amount;
@@ -24,7 +24,7 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
             let row = subject.row((repetition * amount.rows + seed) as u64);
             let ticket = RowTicket::draw()?;
             let prepared = evaluator.prepare_row(&key, ticket.seed())?;
-            let upload = subject.client.encrypt_ahead(ticket, &row)?;
+            let upload = subject.client.encrypt_ahead(ticket, &row, &ReplyCounts::default())?;
             let started = Instant::now();
             let reply = prepared.answer(&upload.bytes)?;
             rows.push(1e3 * milliseconds(started));

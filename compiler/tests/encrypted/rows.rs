@@ -72,12 +72,12 @@ fn decrypted(server: &RowServerArtifact, bits: &[Vec<bool>]) -> Vec<Vec<i64>> {
     let owner = OwnerId::from_bytes([7; 16]);
     let centre = parameters.value_centre();
     let client = RowClient::new(ring, parameters, server.model_id, owner, &secret).unwrap();
-    let upload = client.encrypt(bits).unwrap();
+    let mut counts = ReplyCounts::default();
+    let upload = client.encrypt(bits, &counts).unwrap();
     let rows = u32::try_from(bits.len()).unwrap();
     let mut job = Arc::new(evaluator).begin(Some(Arc::new(key)), rows).unwrap();
     job.push(&upload.bytes, NEVER).unwrap();
     let reply = job.finish(NEVER).unwrap();
-    let mut counts = ReplyCounts::default();
     let sums = client.decrypt(upload.digest, rows, &reply, &mut counts).unwrap();
     let integer = |&sum: &u64| i64::try_from(sum).unwrap() - centre;
     sums.iter().map(|row| row.iter().map(integer).collect()).collect()

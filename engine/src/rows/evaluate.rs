@@ -10,7 +10,7 @@ use super::hide::{FractionOf, fractions_of};
 use super::kernel::{Addend, RowKernel, Terms};
 use super::layout::RowLayout;
 use super::parameters::RowParameters;
-use super::program::RowProgram;
+use super::program::{RowProgram, ValidRowProgram};
 use super::ring::RowRing;
 use super::upload::{read_bodies, row_masks};
 use super::workspace::{BREADTH, MAX_CHILDREN, OutputSum, Workspace};
@@ -68,11 +68,11 @@ pub(super) struct RowMachine {
 }
 
 impl RowMachine {
-    /// Of a valid program of valid parameters.
+    /// Of valid parameters, for which the program was checked.
     pub(super) fn new(
         ring: Arc<RowRing>,
         parameters: RowParameters,
-        program: RowProgram,
+        program: ValidRowProgram,
         kernel: RowKernel,
     ) -> Self {
         let t = parameters.plaintext_modulus();
@@ -82,7 +82,7 @@ impl RowMachine {
             layout: parameters.layout(),
             ring,
             parameters,
-            program,
+            program: program.into_program(),
             kernel,
         }
     }
@@ -117,12 +117,6 @@ impl RowMachine {
         let mut draws = UniformDraws::new(job.noise.stream(WEIGHTS_STREAM));
         let shift = |group| expander.shift(group);
         workspace.weights.draw(&self.program, &self.parameters, shift, &mut draws);
-        for sum in &mut workspace.sums {
-            for prime in 0..self.ring.primes().len() {
-                sum.body.of_mut(prime).fill(0);
-                sum.mask.of_mut(prime).fill(0);
-            }
-        }
         watch(RowPart::Expand);
         expander.descend(0, vec![root], workspace, &mut |nodes, workspace| {
             self.add_products(nodes, workspace, watch);

@@ -106,7 +106,7 @@ impl RowMachine {
         words.writer.finish();
     }
 
-    /// Hides the sums.
+    /// Hides the sums. Nothing of them stays in the workspace.
     pub(super) fn hide_outputs(
         &self,
         job: RowJob<'_>,
@@ -124,7 +124,7 @@ impl RowMachine {
             self.hide_bodies(job, index, sum, workspace, &canaries, hidden);
         }
         workspace.sums = sums;
-        workspace.weights.wipe();
+        workspace.wipe(self.layout.used_groups());
     }
 
     /// Adds `(r pk_0, r pk_1)` with a uniform ternary r, and goes back to coefficients.

@@ -29,6 +29,10 @@ impl Element {
     pub(super) fn of_mut(&mut self, prime: usize) -> &mut [u64] {
         &mut self.words[prime * self.dimension..][..self.dimension]
     }
+
+    pub(super) fn fill_zero(&mut self) {
+        self.words.fill(0);
+    }
 }
 
 /// The tables of one [`ExpansionStep`].

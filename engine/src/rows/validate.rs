@@ -8,7 +8,6 @@ use super::parameters::{
     MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, REPLY_WORD_BITS,
     ROUNDING_DEVIATIONS, RowKeyParameters, RowParameters, TAG_MODULI,
 };
-use super::program::RowProgram;
 
 /// What the noise below the flood may add to it, as a part: its hard bound is 2^-20 of the flood where
 /// the flood hides by 45 bits or more, and 2^-11 where it hides by 36.
@@ -181,35 +180,6 @@ impl RowParameters {
         let deviation = ((1.0 + weight) / 12.0).sqrt();
         let t = self.plaintext_modulus() as f64;
         t * ROUNDING_DEVIATIONS * deviation / f64::from(self.word_bits).exp2()
-    }
-
-    /// Refuses a program that has other columns, regions, trees or leaves, or a path that is too long
-    /// for the tag modulus, of parameters that are valid.
-    pub fn require_program(&self, program: &RowProgram) -> Result<(), InvalidRowParameters> {
-        if program.columns != self.columns || program.regions.len() != self.regions.len() {
-            return refuse("the program has other columns or raw outputs".to_owned());
-        }
-        for (region, expected) in program.regions.iter().zip(&self.regions) {
-            let leaves: usize = region.trees.iter().map(|tree| tree.leaves.len()).sum();
-            let expected = (expected.trees as usize, expected.outputs as usize);
-            if (region.trees.len(), leaves) != expected {
-                return refuse("the program has other trees or leaves".to_owned());
-            }
-        }
-        let mut edges = program.leaves().flat_map(|leaf| &leaf.path);
-        if edges.any(|edge| edge.column >= self.columns) {
-            return refuse("an edge of the program has no column".to_owned());
-        }
-        let costs = (program.longest_path() as u64).saturating_mul(self.tag_factors.into());
-        match costs < u64::from(self.tag_modulus) {
-            true => Ok(()),
-            false => refuse(format!(
-                "a path of {} edges with {} tag factors does not fit tag modulus {}",
-                program.longest_path(),
-                self.tag_factors,
-                self.tag_modulus
-            )),
-        }
     }
 
     /// Where columns and outputs are, of parameters that are valid.

@@ -16,18 +16,25 @@
 //! `omega = CRT(r rho, R)`, and with y = b or 1 - b, the output is a constant plus or minus omega
 //! times the column's bit. Leaves of a region come in a uniform order.
 
+use zeroize::{DefaultIsZeroes, Zeroize as _};
+
 use super::layout::RowLayout;
-use super::parameters::RowParameters;
+use super::parameters::{CANARIES, OutputRegion, RowParameters};
 use super::program::{EnsembleRegion, RowProgram};
 use crate::rlwe::sampling::Uniform;
 
+/// Weights that a polynomial has room for when it has any.
+const LEAST_WEIGHTS: usize = 4;
+
 /// A coefficient of a polynomial of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Weight {
     pub(super) coefficient: u32,
     /// Centred modulo t.
     pub(super) value: i64,
 }
+
+impl DefaultIsZeroes for Weight {}
 
 /// t = t1 t2.
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +83,19 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn new(layout: &RowLayout) -> Self {
+    /// Empty ones. But for polynomials, there is room for all that will be drawn.
+    pub(super) fn new(parameters: &RowParameters) -> Self {
+        let layout = parameters.layout();
         let polynomials = layout.groups() * layout.reply_ciphertexts();
+        let largest = |of: fn(&OutputRegion) -> u32| {
+            parameters.regions.iter().map(of).max().unwrap_or(0) as usize
+        };
         Self {
             groups: layout.groups(),
             polynomials: vec![Vec::new(); polynomials],
-            constants: Vec::new(),
-            order: Vec::new(),
-            masks: Vec::new(),
+            constants: Vec::with_capacity(layout.outputs() - CANARIES),
+            order: Vec::with_capacity(largest(|region| region.outputs)),
+            masks: Vec::with_capacity(largest(|region| region.trees)),
         }
     }
 
@@ -99,11 +111,10 @@ impl Weights {
 
     /// Overwrites what was drawn: with a reply, it would tell the leaves.
     pub(super) fn wipe(&mut self) {
-        let nothing = Weight { coefficient: 0, value: 0 };
-        self.polynomials.iter_mut().for_each(|polynomial| polynomial.fill(nothing));
-        self.constants.fill(0);
-        self.order.fill(0);
-        self.masks.fill(0);
+        self.polynomials.iter_mut().for_each(|polynomial| polynomial.zeroize());
+        self.constants.zeroize();
+        self.order.zeroize();
+        self.masks.zeroize();
     }
 
     /// Draws those of a row. `shift` gives the power of X by which a group is to be multiplied yet,
@@ -176,7 +187,7 @@ impl Weights {
                     places.of(output, edge.column as usize);
                 let value = residues.centred(if is_negative { -weight } else { weight });
                 let polynomial = &mut self.polynomials[self.groups * reply + group];
-                polynomial.push(Weight { coefficient, value });
+                push(polynomial, Weight { coefficient, value });
             }
             self.constants[output] = residues.centred(constant);
         }
@@ -202,6 +213,17 @@ impl<S: Fn(usize) -> usize> Places<S> {
         let coefficient = u32::try_from(coefficient).expect("below N");
         (output / per_reply, group, coefficient, to < from)
     }
+}
+
+/// Appends a weight. How many there are depends on the shuffle; a polynomial that grows leaves no copy.
+fn push(polynomial: &mut Vec<Weight>, weight: Weight) {
+    if polynomial.len() == polynomial.capacity() {
+        let mut larger = Vec::with_capacity((2 * polynomial.len()).max(LEAST_WEIGHTS));
+        larger.extend_from_slice(polynomial);
+        polynomial.zeroize();
+        *polynomial = larger;
+    }
+    polynomial.push(weight);
 }
 
 fn residue(number: i64, modulus: u64) -> u64 {

@@ -43,7 +43,7 @@ pub(super) struct Workspace {
     pub(super) transforms: Vec<AVec<u64>>,
     /// Both components of the key switches of a step, before their automorphisms.
     pub(super) switched: Vec<[AVec<u64>; 2]>,
-    /// One for each ciphertext of the reply.
+    /// One for each ciphertext of the reply; 0 between rows.
     pub(super) sums: Vec<OutputSum>,
     pub(super) weights: Weights,
     /// Errors and secrets of the sanitiser, in coefficients.
@@ -62,7 +62,7 @@ impl Workspace {
             transforms: (0..transforms(parameters)).map(|_| words()).collect(),
             switched: (0..3).map(|_| [words(), words()]).collect(),
             sums: (0..layout.reply_ciphertexts()).map(|_| sum()).collect(),
-            weights: Weights::new(&layout),
+            weights: Weights::new(parameters),
             integers: vec![0; ring.dimension()],
             fractions: vec![0; ring.dimension()],
         }
@@ -76,6 +76,18 @@ impl Workspace {
     /// Gives one back.
     pub(super) fn give(&mut self, ciphertext: RowCiphertext) {
         self.free.push(ciphertext);
+    }
+
+    /// Overwrites what weights of so many groups have become: with a reply, it would tell the leaves.
+    pub(super) fn wipe(&mut self, groups: usize) {
+        self.weights.wipe();
+        // Of so many groups at a time.
+        let transforms = self.transforms.iter_mut().take(groups.min(BREADTH * MAX_CHILDREN));
+        transforms.for_each(|words| words.fill(0));
+        for OutputSum { body, mask } in &mut self.sums {
+            body.fill_zero();
+            mask.fill_zero();
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl RowClient {
         reply: &[u8],
         counts: &mut ReplyCounts,
     ) -> Result<Vec<Vec<u64>>, RowClientError> {
-        counts.require_usable()?;
+        counts.require_usable(rows as usize)?;
         let words = self.read(upload, rows, reply)?;
         let header = reply.first_chunk::<REPLY_HEADER_BYTES>().ok_or(RowClientError::Format)?;
         let execution = ReplyHeader::execution(header);

@@ -7,7 +7,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{RowClient, RowClientError, RowUpload, UploadDigest};
+use super::{ReplyCounts, RowClient, RowClientError, RowUpload, UploadDigest};
 use crate::rlwe::mask::SEED_BYTES;
 use crate::rlwe::sampling::{Noise, entropy};
 use crate::rows::upload::{
@@ -21,8 +21,14 @@ pub(in crate::rows) struct RowSeeds {
 }
 
 impl RowClient {
-    /// The upload of some rows, each of the bits of all columns.
-    pub fn encrypt(&self, rows: &[impl AsRef<[bool]>]) -> Result<RowUpload, RowClientError> {
+    /// The upload of some rows, each of the bits of all columns; `counts` is that of the key, which
+    /// must be good for as many more.
+    pub fn encrypt(
+        &self,
+        rows: &[impl AsRef<[bool]>],
+        counts: &ReplyCounts,
+    ) -> Result<RowUpload, RowClientError> {
+        counts.require_usable(rows.len())?;
         let seeds = || Ok(RowSeeds { mask: *entropy()?, noise: Noise::fresh()? });
         self.encrypt_with(SeedSource::Fresh, rows, seeds)
     }
@@ -33,7 +39,9 @@ impl RowClient {
         &self,
         ticket: super::RowTicket,
         row: &[bool],
+        counts: &ReplyCounts,
     ) -> Result<RowUpload, RowClientError> {
+        counts.require_usable(1)?;
         let seeds = || Ok(RowSeeds { mask: ticket.seed(), noise: Noise::fresh()? });
         self.encrypt_with(SeedSource::Ahead, &[row], seeds)
     }

@@ -32,8 +32,9 @@ pub use ticket::RowTicket;
 /// whether the reply is good or bad depends on a few coefficients of the secret. Each bad reply ends
 /// a series of such questions.
 pub const MAX_BAD_REPLIES: u32 = 8;
-/// Rows answered under one key after which it is not used any more: series of made-up replies that
-/// all were good end there too, and so does what replies say of a model beyond its scores.
+/// Most rows that are answered under one key. It limits Q, the outputs over which what replies say of
+/// a model beyond its scores adds up, and nothing else: a thousand made-up replies whose scores are
+/// published are the whole key.
 pub const MAX_ANSWERED_ROWS: u64 = 1 << 20;
 
 /// Rows that cannot be encrypted, or replies that are none.
@@ -82,8 +83,10 @@ pub enum RowClientError {
          something of it; stop using that worker, and make a new key"
     )]
     Burned,
-    /// [`MAX_ANSWERED_ROWS`] are reached.
-    #[error("{MAX_ANSWERED_ROWS} rows were answered under this key: make a new one")]
+    /// More than [`MAX_ANSWERED_ROWS`], with these.
+    #[error(
+        "with these rows, more than {MAX_ANSWERED_ROWS} would be answered under this key: make a new one"
+    )]
     UsedUp,
     /// No randomness.
     #[error(transparent)]
@@ -102,12 +105,12 @@ pub struct ReplyCounts {
 }
 
 impl ReplyCounts {
-    /// Refuses a key that must not be used any more.
-    pub fn require_usable(&self) -> Result<(), RowClientError> {
+    /// Refuses a key that must not be used any more, or not for so many rows.
+    pub fn require_usable(&self, rows: usize) -> Result<(), RowClientError> {
         if self.bad >= MAX_BAD_REPLIES {
             return Err(RowClientError::Burned);
         }
-        match self.answered_rows >= MAX_ANSWERED_ROWS {
+        match self.answered_rows.saturating_add(rows as u64) > MAX_ANSWERED_ROWS {
             true => Err(RowClientError::UsedUp),
             false => Ok(()),
         }

@@ -22,8 +22,9 @@ use super::domain::{DIGEST_BYTES, Domain, ring_bytes};
 use super::evaluate::{RowJob, RowMachine, RowPart};
 use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
 use super::kernel::RowKernel;
-use super::parameters::{InvalidRowParameters, RowParameters};
-use super::program::RowProgram;
+use super::parameters::RowParameters;
+use super::plan::RowCost;
+use super::program::{InvalidRowProgram, RowProgram};
 use super::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len, seal};
 use super::ring::RowRing;
 use super::upload::{
@@ -37,6 +38,10 @@ use crate::rlwe::sampling::{Noise, entropy};
 
 /// First in what a keyset's id is a digest of.
 const KEYSET_DOMAIN: &[u8] = b"cipherscore row engine keyset 1\n";
+
+/// Microseconds of a row, by estimate, below which the way to the broker and back counts. A row of fifty
+/// small trees takes half of it.
+const MAX_QUICK_MICROSECONDS: f64 = 10_000.0;
 
 /// A model of the row engine, ready to be evaluated.
 pub struct RowEvaluator {
@@ -54,15 +59,14 @@ impl std::fmt::Debug for RowEvaluator {
 }
 
 impl RowEvaluator {
-    /// Checks the parameters, and that the program is what they say; finds the fastest kernel of this
-    /// processor.
+    /// Checks the parameters, and the program against them; finds the fastest kernel of this processor.
     pub fn new(
         model_id: ModelId,
         parameters: RowParameters,
         program: RowProgram,
-    ) -> Result<Self, InvalidRowParameters> {
+    ) -> Result<Self, InvalidRowProgram> {
         parameters.validate()?;
-        parameters.require_program(&program)?;
+        let program = program.validate(&parameters)?;
         let ring = RowRing::new(&parameters.keys)?;
         Ok(Self {
             model_id,
@@ -194,7 +198,7 @@ impl Evaluator for RowEvaluator {
             needs_key: true,
             max_key_bytes: serialised_len(keys),
             prepared_key_bytes: prepared_len(keys),
-            is_quick: true,
+            is_quick: RowCost::of(self.parameters()).microseconds <= MAX_QUICK_MICROSECONDS,
         }
     }
 
@@ -206,10 +210,10 @@ impl Evaluator for RowEvaluator {
         }
     }
 
-    /// Each output of a leaf is flooded on its own; canaries hide nothing.
+    /// Each output is flooded on its own. Canaries count too: their messages are known, but the noise of
+    /// every other output's weights reaches them.
     fn released_coefficients(&self, rows: u32) -> u64 {
-        let outputs = self.parameters().regions.iter().map(|region| u64::from(region.outputs));
-        outputs.sum::<u64>() * u64::from(rows)
+        self.machine.layout.outputs() as u64 * u64::from(rows)
     }
 
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {

@@ -45,7 +45,7 @@ fn evaluate(sides: &Sides, rows: u32, upload: &[u8]) -> Result<Vec<u8>, Evaluati
 fn require_equal(shape: &Shape, kernel: RowKernel, rows: usize) {
     let sides = sides(shape, kernel);
     let rows = shape.rows(rows, 5);
-    let upload = sides.client.encrypt(&rows).unwrap();
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let count = u32::try_from(rows.len()).unwrap();
     let reply = evaluate(&sides, count, &upload.bytes).unwrap();
     let mut counts = ReplyCounts::default();
@@ -99,7 +99,7 @@ fn rows_decrypt_to_what_the_trees_say() {
 fn other_uploads_are_refused() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap().bytes;
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let refused = |rows: u32, bytes: &[u8]| match evaluate(&sides, rows, bytes) {
         Err(EvaluationError::Shape(reason)) => reason,
         other => panic!("{other:?}"),
@@ -153,7 +153,7 @@ fn other_keys_are_refused() {
     // Another secret's key fits, and is not that of the upload.
     let other = RowSecretKey::generate(&shape.keys).unwrap();
     let other = sides.evaluator.prepare(other.evaluation_key(&ring).unwrap()).unwrap();
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap();
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap();
     let mut job = Arc::clone(&sides.evaluator).begin(Some(Arc::new(other)), 1).unwrap();
     let error = job.push(&upload.bytes, &|| false);
     assert_eq!(error, Err(EvaluationError::Shape("the upload is of another key".into())));
@@ -162,7 +162,7 @@ fn other_keys_are_refused() {
 #[test]
 fn programs_that_are_not_what_the_parameters_say_are_refused() {
     type Change = fn(&mut RowProgram);
-    let changes: [Change; 6] = [
+    let changes: [Change; 8] = [
         |program| program.columns += 1,
         |program| drop(program.regions.pop()),
         |program| drop(program.regions[0].trees.pop()),
@@ -172,6 +172,8 @@ fn programs_that_are_not_what_the_parameters_say_are_refused() {
             let path = &mut program.regions[0].trees[0].leaves[0].path;
             path.resize(7, path[0]);
         },
+        |program| program.regions[0].offset = 8209,
+        |program| program.regions[0].trees[0].leaves[0].value = i64::MIN,
     ];
     let (parameters, program) = Shape::small().model(1);
     for change in changes {
@@ -182,6 +184,16 @@ fn programs_that_are_not_what_the_parameters_say_are_refused() {
     RowEvaluator::new(model_id(), parameters, program).unwrap();
 }
 
+/// Where a row takes far longer than its message, other workers get their share.
+#[test]
+fn large_models_are_not_quick() {
+    let keys = RowKeyParameters { ring_dimension: 8192, primes: 3, steps: steps(12, 1) };
+    let shape = Shape { keys, columns: 2000, group_columns: 2, ..Shape::small() };
+    let (parameters, program) = shape.model(3);
+    let evaluator = RowEvaluator::new(model_id(), parameters, program).unwrap();
+    assert!(!evaluator.requirements().is_quick);
+}
+
 /// What a job says that it takes is what its buffers are.
 #[test]
 fn requirements_are_constants_of_the_model() {
@@ -189,10 +201,12 @@ fn requirements_are_constants_of_the_model() {
     let requirements = sides.evaluator.requirements();
     assert!(requirements.needs_key && requirements.is_quick);
     assert_eq!(sides.key.bytes(), requirements.prepared_key_bytes);
+    // With the canaries, whose noise depends on weights as that of every output does.
     let outputs: u32 = sides.client.parameters().regions.iter().map(|it| it.outputs).sum();
-    assert_eq!(sides.evaluator.released_coefficients(3), 3 * u64::from(outputs));
+    assert_eq!(sides.evaluator.released_coefficients(3), 3 * (u64::from(outputs) + 8));
     let footprints = [1, 2, 3].map(|rows| sides.evaluator.footprint(rows));
-    let upload = sides.client.encrypt(&Shape::small().rows(2, 1)).unwrap().bytes;
+    let upload =
+        sides.client.encrypt(&Shape::small().rows(2, 1), &ReplyCounts::default()).unwrap().bytes;
     assert_eq!(footprints[1].max_input_bytes, upload.len() as u64);
     // Two threads, so that a third row waits.
     let [one, two, three] = footprints.map(|footprint| footprint.memory_bytes);
@@ -204,7 +218,7 @@ fn requirements_are_constants_of_the_model() {
 fn a_stopped_job_stops() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
-    let upload = sides.client.encrypt(&shape.rows(1, 1)).unwrap().bytes;
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let begin = || Arc::clone(&sides.evaluator).begin(Some(Arc::clone(&sides.key)), 1).unwrap();
     assert_eq!(begin().push(&upload, &|| true), Err(EvaluationError::Stopped));
     let mut job = begin();
@@ -218,7 +232,7 @@ fn a_watched_evaluation_sees_every_part() {
     let shape = Shape::small();
     let sides = sides(&shape, RowKernel::best());
     let rows = shape.rows(2, 1);
-    let upload = sides.client.encrypt(&rows).unwrap();
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let mut parts = std::collections::HashSet::new();
     let count = NonZeroU32::new(2).unwrap();
     let watch = &mut |part| {

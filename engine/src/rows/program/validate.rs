@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use thiserror::Error;
 
-use super::super::parameters::RowParameters;
+use super::super::parameters::{InvalidRowParameters, RowParameters};
 use super::{EnsembleRegion, PathLeaf, PathTree, RowProgram};
 
 /// Largest magnitude of a leaf and of what is added to a region, so that no sum overflows.
@@ -15,6 +15,9 @@ pub const MAX_EDGES: usize = 1 << 23;
 /// Why a program must not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidRowProgram {
+    /// Parameters that nothing should be evaluated with.
+    #[error(transparent)]
+    Parameters(#[from] InvalidRowParameters),
     /// Another number of columns, regions, trees or leaves than the parameters say.
     #[error("{what}: the program has {found}, where the parameters say {expected}")]
     Counts {

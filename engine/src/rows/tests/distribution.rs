@@ -88,7 +88,7 @@ fn leaf(path: &[(u32, bool)]) -> (RowParameters, RowProgram) {
 /// How often each tag and value comes, over all draws.
 fn distribution(path: &[(u32, bool)], scalars: [u64; 2]) -> HashMap<(u64, u64), u64> {
     let (parameters, program) = leaf(path);
-    let mut weights = Weights::new(&parameters.layout());
+    let mut weights = Weights::new(&parameters);
     let mut draws = Odometer::default();
     let mut counts = HashMap::new();
     loop {
@@ -147,7 +147,7 @@ fn places_of_reached_leaves_are_uniform() {
     let outputs = program.leaves().count();
     let row = &shape.rows(1, 3)[0];
     let scalars: Vec<_> = row.iter().map(|&bit| u64::from(bit)).collect();
-    let mut weights = Weights::new(&parameters.layout());
+    let mut weights = Weights::new(&parameters);
     let noise = Noise::from_key(&[11; 16]);
     let mut draws = UniformDraws::new(noise.stream(0));
     let mut counts = vec![0u32; outputs];

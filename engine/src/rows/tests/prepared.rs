@@ -53,7 +53,7 @@ fn a_state_answers_the_upload_of_its_ticket_and_no_other() {
     let prepared = || {
         let ticket = RowTicket::draw().unwrap();
         let state = evaluator.prepare_row(&key, ticket.seed()).unwrap();
-        (state, client.encrypt_ahead(ticket, &row).unwrap())
+        (state, client.encrypt_ahead(ticket, &row, &ReplyCounts::default()).unwrap())
     };
     let expected = Ok(vec![plain_sums(&program, &row)]);
     let mut counts = ReplyCounts::default();
@@ -81,9 +81,12 @@ fn other_uploads_end_a_state() {
     let row = shape.rows(1, 2).swap_remove(0);
     let ticket = RowTicket::draw().unwrap();
     let seed = ticket.seed();
-    let good = client.encrypt_ahead(ticket, &row).unwrap().bytes;
-    let other = client.encrypt_ahead(RowTicket::draw().unwrap(), &row).unwrap().bytes;
-    let fresh = client.encrypt(&[&row]).unwrap().bytes;
+    let good = client.encrypt_ahead(ticket, &row, &ReplyCounts::default()).unwrap().bytes;
+    let other = client
+        .encrypt_ahead(RowTicket::draw().unwrap(), &row, &ReplyCounts::default())
+        .unwrap()
+        .bytes;
+    let fresh = client.encrypt(&[&row], &ReplyCounts::default()).unwrap().bytes;
     let mut large = good.clone();
     large[112..120].fill(0xff);
     let mut another_model = good.clone();

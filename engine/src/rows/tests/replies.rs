@@ -88,7 +88,7 @@ fn damaged_replies_do_not_count() {
     }
     assert_eq!(refused(2, &reply), RowClientError::Format);
     assert_eq!(refused(0, &reply), RowClientError::Format);
-    let other = sides.client.encrypt(&shape.rows(1, 2)).unwrap();
+    let other = sides.client.encrypt(&shape.rows(1, 2), &ReplyCounts::default()).unwrap();
     let answer = sides.client.decrypt(other.digest, 1, &reply, &mut counts);
     assert_eq!(answer, Err(RowClientError::OtherUpload));
     // Bits behind the last word.
@@ -138,6 +138,27 @@ fn eight_bad_replies_burn_a_key() {
     assert_eq!(answer, Err(RowClientError::UsedUp));
 }
 
+/// No reply, and no upload, takes a key beyond its rows.
+#[test]
+fn a_key_is_good_for_so_many_rows() {
+    let shape = Shape { trees: vec![2], ..Shape::small() };
+    let sides = Sides::new(shape.model(4));
+    let rows = shape.rows(2, 2);
+    let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
+    let mut one_left = ReplyCounts { answered_rows: MAX_ANSWERED_ROWS - 1, bad: 0 };
+    assert_eq!(sides.client.encrypt(&rows, &one_left), Err(RowClientError::UsedUp));
+    let answer = sides.client.decrypt(upload.digest, 2, &[], &mut one_left);
+    assert_eq!(answer, Err(RowClientError::UsedUp));
+    let last = sides.encrypt(&rows[0]);
+    let reply = sides.reply(&last, &sides.words(&last, &noise(), |_| {}));
+    assert!(sides.client.encrypt(&rows[..1], &one_left).is_ok());
+    assert!(sides.client.decrypt(last.digest, 1, &reply, &mut one_left).is_ok());
+    assert_eq!(one_left.answered_rows, MAX_ANSWERED_ROWS);
+    assert_eq!(sides.client.encrypt(&rows[..1], &one_left), Err(RowClientError::UsedUp));
+    let burned = ReplyCounts { answered_rows: 0, bad: MAX_BAD_REPLIES };
+    assert_eq!(sides.client.encrypt(&rows[..1], &burned), Err(RowClientError::Burned));
+}
+
 /// Another key, and another model of the same parameters, are found out by the canaries.
 #[test]
 fn another_key_is_found_out() {
@@ -149,6 +170,32 @@ fn another_key_is_found_out() {
     let client = client(&sides.machine.parameters, &other);
     let answer = client.decrypt(upload.digest, 1, &reply, &mut ReplyCounts::default());
     assert_eq!(answer, Err(RowClientError::Bad { bad: 1 }));
+}
+
+/// What is left in the memory of a worker would tell the leaves, with the reply.
+#[test]
+fn nothing_of_a_row_stays_in_its_workspace() {
+    let shape = Shape { trees: vec![40, 3, 7], ..Shape::small() };
+    let sides = Sides::new(shape.model(4));
+    let upload = sides.encrypt(&shape.rows(1, 2)[0]);
+    let noise = noise();
+    let (mut workspace, mut words) = (sides.workspace(), Vec::new());
+    let machine = &sides.machine;
+    machine.evaluate(sides.job(&upload, &noise), &mut workspace, &mut |_| {}, &mut words).unwrap();
+    let layout = machine.layout;
+    assert!(layout.reply_ciphertexts() > 1 && layout.used_groups() > 1);
+    let primes = 0..machine.ring.primes().len();
+    for sum in &workspace.sums {
+        let words = primes.clone().flat_map(|prime| [sum.body.of(prime), sum.mask.of(prime)]);
+        assert!(words.flatten().all(|&word| word == 0));
+    }
+    let mut transforms = workspace.transforms.iter().take(layout.used_groups());
+    assert!(transforms.all(|words| words.iter().all(|&word| word == 0)));
+    assert!(workspace.weights.constants().is_empty());
+    for reply in 0..layout.reply_ciphertexts() {
+        let mut groups = 0..layout.groups();
+        assert!(groups.all(|group| workspace.weights.polynomial(reply, group).is_empty()));
+    }
 }
 
 /// Two evaluations of one upload have nothing in common.

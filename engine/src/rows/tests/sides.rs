@@ -38,7 +38,7 @@ pub(crate) fn client(parameters: &RowParameters, secret: &RowSecretKey) -> RowCl
 
 impl Sides {
     pub(crate) fn new((parameters, program): (RowParameters, RowProgram)) -> Self {
-        parameters.require_program(&program).unwrap();
+        let program = program.validate(&parameters).unwrap();
         let ring = RowRing::new(&parameters.keys).unwrap();
         let secret = fixed_secret(&parameters.keys);
         let key = secret.evaluation_key(&ring).unwrap();
