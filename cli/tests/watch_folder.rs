@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -103,16 +106,29 @@ fn wait_for(process: &mut Process, what: &str, mut is_so: impl FnMut(&str) -> bo
     }
 }
 
+/// Whether a process ends in time, by itself.
+fn ends(process: &mut Process, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    while !process.has_ended() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.has_ended()
+}
+
 fn events(printed: &str) -> Vec<Value> {
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn expected() -> Vec<Vec<i64>> {
+    let expected: Value =
+        serde_json::from_slice(&fs::read(case("expected.json")).unwrap()).unwrap();
+    serde_json::from_value(expected["outputs"].clone()).unwrap()
 }
 
 #[test]
 fn calls_are_evaluated_one_after_the_other_and_what_fails_says_why() {
     let fixture = Fixture::new();
-    let expected: Value =
-        serde_json::from_slice(&fs::read(case("expected.json")).unwrap()).unwrap();
-    let expected: Vec<Vec<i64>> = serde_json::from_value(expected["outputs"].clone()).unwrap();
+    let expected = expected();
     // There before the process is.
     fixture.put("row-0.in", &fs::read(&fixture.rows[0]).unwrap());
     fs::write(fixture.call("notes.txt"), "not a call").unwrap();
@@ -132,10 +148,7 @@ fn calls_are_evaluated_one_after_the_other_and_what_fails_says_why() {
     assert_eq!(fixture.integers(&outputs), expected);
 
     let mut second = fixture.start();
-    let deadline = Instant::now() + PATIENCE;
-    while !second.has_ended() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    assert!(ends(&mut second, PATIENCE), "{}", second.printed());
     assert_eq!(second.exit_code(), Some(1));
     assert!(second.printed().contains("another process watches"), "{}", second.printed());
 
@@ -161,16 +174,23 @@ fn a_process_that_is_ended_leaves_its_call_to_the_next_one() {
     let mut process = fixture.start();
     wait_for(&mut process, "to be ready", |printed| printed.contains("ready"));
     let row = fs::read(&fixture.rows[0]).unwrap();
-    (0..12).for_each(|call| fixture.put(&format!("{call:03}.in"), &row));
+    let put = |call: usize| fixture.put(&format!("{call:03}.in"), &row);
+    put(0);
     wait_for(&mut process, "a call", |_| fixture.call("000.out").exists());
-    assert!(process.end(Duration::from_secs(5)).unwrap(), "{}", process.printed());
+    // It finds the signal as soon as it finds the calls.
+    process.signal("STOP").unwrap();
+    (1..12).for_each(put);
+    process.signal("TERM").unwrap();
+    process.signal("CONT").unwrap();
+    assert!(ends(&mut process, Duration::from_secs(5)), "{}", process.printed());
     assert_eq!(process.exit_code(), Some(0));
     let count = |ending: &str| {
         let entries = fs::read_dir(fixture.path("calls")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(ending)).count()
     };
-    let (inputs, outputs) = (count(".in"), count(".out"));
+    // The call that it was at is still taken.
+    let (inputs, outputs) = (count(".in") + count(".taken"), count(".out"));
     assert!(inputs > 0 && inputs + outputs == 12, "{inputs} and {outputs}");
     assert_eq!(count(".error"), 0);
     // Nothing but these, and the lock: no half of a file.
@@ -179,4 +199,86 @@ fn a_process_that_is_ended_leaves_its_call_to_the_next_one() {
     let mut process = fixture.start();
     wait_for(&mut process, "the rest", |_| fixture.call(&left).exists());
     assert!(process.end(PATIENCE).unwrap());
+}
+
+/// A later call is neither removed with an earlier one nor answered by its outcome, and nothing
+/// outside of the folder is read or written through a link.
+#[test]
+fn a_name_is_used_again_and_no_link_is_followed() {
+    let fixture = Fixture::new();
+    let row = |number: usize| fs::read(&fixture.rows[number]).unwrap();
+    let outside = fixture.path("outside");
+    fs::write(&outside, "outside").unwrap();
+    symlink(&outside, fixture.call("again.out")).unwrap();
+    fs::write(fixture.call("again.error"), "of an earlier call").unwrap();
+    fixture.put("again.in", &row(0));
+    let mut process = fixture.start();
+    let is_answered = |_: &str| {
+        fs::symlink_metadata(fixture.call("again.out")).is_ok_and(|metadata| metadata.is_file())
+    };
+    wait_for(&mut process, "the first call", is_answered);
+    // At once, whether or not the first call's input is removed by now.
+    fixture.put("again.in", &row(1));
+    let is_evaluated =
+        |printed: &str| printed.matches(r#""evaluated","call":"again""#).count() == 2;
+    wait_for(&mut process, "the second call", is_evaluated);
+    assert!(process.end(PATIENCE).unwrap());
+    assert_eq!(process.exit_code(), Some(0));
+    assert_eq!(fixture.integers(&[fixture.call("again.out")]), expected()[1..2]);
+    assert_eq!(fs::read_to_string(outside).unwrap(), "outside");
+    // The outputs and the lock.
+    assert_eq!(fs::read_dir(fixture.path("calls")).unwrap().count(), 2);
+
+    fs::remove_file(fixture.call(".lock")).unwrap();
+    symlink(fixture.path("made"), fixture.call(".lock")).unwrap();
+    let mut process = fixture.start();
+    assert!(ends(&mut process, PATIENCE), "{}", process.printed());
+    assert_eq!(process.exit_code(), Some(1), "{}", process.printed());
+    assert!(!fixture.path("made").exists());
+}
+
+#[test]
+fn what_was_taken_is_evaluated_first_and_what_is_no_file_is_passed_over() {
+    let fixture = Fixture::new();
+    let row = |number: usize| fs::read(&fixture.rows[number]).unwrap();
+    // As a process leaves them that is killed: before the output is there, and right after.
+    fixture.put("left.taken", &row(2));
+    fixture.put("answered.taken", &row(1));
+    fixture.put("answered.out", b"its output");
+    fs::create_dir(fixture.call("folder.in")).unwrap();
+    symlink(&fixture.rows[0], fixture.call("link.in")).unwrap();
+    fs::write(fixture.path("calls").join(OsStr::from_bytes(b"\xff.in")), row(0)).unwrap();
+    let pipe = Command::new("mkfifo").arg(fixture.call("pipe.in")).status().unwrap();
+    assert!(pipe.success());
+    // Its outcome of an earlier call cannot be removed.
+    fixture.put("blocked.in", &row(0));
+    fs::create_dir(fixture.call("blocked.out")).unwrap();
+    fixture.put("whole.in", &row(0));
+    let mut process = fixture.start();
+    wait_for(&mut process, "calls", |printed| {
+        printed.matches(r#""evaluated","call""#).count() == 2
+    });
+    // It goes on, and takes the call as soon as it can.
+    fs::remove_dir(fixture.call("blocked.out")).unwrap();
+    wait_for(&mut process, "the rest", |_| fixture.call("blocked.out").exists());
+    assert!(process.end(PATIENCE).unwrap());
+    assert_eq!(process.exit_code(), Some(0));
+
+    let events = events(&process.printed());
+    let of = |kind: &str, field: &str| -> Vec<String> {
+        let events = events.iter().filter(|event| event["event"] == kind);
+        events.map(|event| event[field].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(of("evaluated", "call"), ["left", "whole", "blocked"]);
+    let mut passed_over = of("passed_over", "file");
+    passed_over.sort();
+    let names = ["blocked.in", "folder.in", "link.in", "pipe.in", "\u{fffd}.in"];
+    assert_eq!(passed_over, names);
+    let outputs = ["left.out", "whole.out"].map(|name| fixture.call(name));
+    let expected = expected();
+    assert_eq!(fixture.integers(&outputs), [&expected[2][..], &expected[0][..]]);
+    assert_eq!(fs::read(fixture.call("answered.out")).unwrap(), b"its output");
+    for name in ["left.taken", "answered.taken", "blocked.taken", "whole.in", "blocked.in"] {
+        assert!(!fixture.call(name).exists(), "{name}");
+    }
 }

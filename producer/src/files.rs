@@ -39,7 +39,18 @@ pub fn write_atomically<E: From<io::Error>>(
         let mut file = OpenOptions::new().write(true).open(&target)?;
         return write(&mut file);
     }
-    let folder = match target.parent() {
+    replace_atomically(&target, access, write)
+}
+
+/// As [`write_atomically`], but a link, a pipe or a device of that name is itself replaced.
+///
+/// For folders that others may write to: nothing that they put there is written through.
+pub fn replace_atomically<E: From<io::Error>>(
+    path: &Path,
+    access: Access,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
@@ -54,7 +65,7 @@ pub fn write_atomically<E: From<io::Error>>(
         }
     }
     file.as_file().sync_all()?;
-    file.persist(&target).map_err(|error| error.error)?;
+    file.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)?;
     Ok(())
 }
@@ -111,7 +122,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_and_devices_stay_what_they_are() {
+    fn links_are_followed_or_replaced_and_devices_stay_what_they_are() {
         use std::os::unix::fs::FileTypeExt;
         let folder = tempfile::tempdir().unwrap();
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
@@ -120,6 +131,11 @@ mod tests {
         write_atomically(&link, Access::Default, |file| file.write_all(b"new")).unwrap();
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(std::fs::read(&target).unwrap(), b"new");
+
+        replace_atomically(&link, Access::Default, |file| file.write_all(b"other")).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        assert_eq!((read(&target), read(&link)), (b"new".to_vec(), b"other".to_vec()));
 
         write_hello(Path::new("/dev/null")).unwrap();
         assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());

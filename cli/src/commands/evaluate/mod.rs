@@ -41,10 +41,12 @@ const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key"
 /// --input x.bin y.bin weights.bin bias.bin --output weights-1.bin bias-1.bin
 ///
 /// With --watch-folder one process evaluates call after call, and prepares the evaluation key once.
-/// A call NAME is the file NAME.in, put there whole by renaming it; its outputs appear whole as
-/// NAME.out, or why there are none as NAME.error, and then its inputs are removed. Where a row has
+/// A call NAME is the file NAME.in, put there whole by renaming it. The process takes it by renaming
+/// it to NAME.taken, and removes outcomes of an earlier call of that name. Its outputs appear whole
+/// as NAME.out, or why there are none as NAME.error, and then NAME.taken is removed. Where a row has
 /// several inputs or outputs they are NAME.0.in, NAME.1.in, .. and NAME.0.out, .. SIGINT and SIGTERM
-/// end the process with exit code 0; a call that is not done is left to the next one.
+/// end the process, once it is ready, with exit code 0, and a second signal ends it at once; a call
+/// that is not done is left to the next one.
 #[derive(Args)]
 pub(crate) struct Evaluate {
     /// server.zip, raw, imported or compiled.
@@ -110,7 +112,11 @@ impl Evaluate {
                 }
                 false
             };
-            rows += evaluate(&form, key.clone(), inputs, outputs, &look)?;
+            let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
+            let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+            let (of_job, results) = evaluate(&form, key.clone(), inputs, files, &look)?;
+            outputs.iter().zip(results).try_for_each(|(path, bytes)| write(path, &bytes))?;
+            rows += of_job;
             bar.set_position(((job + 1) * steps) as u64);
         }
         bar.finish_and_clear();
@@ -151,16 +157,15 @@ impl Evaluated {
     }
 }
 
-/// Evaluates the files of one job; returns how many rows they hold.
+/// Evaluates the files of one job, which errors name as `inputs`; returns how many rows they hold,
+/// and the contents of its output files.
 fn evaluate(
     form: &Form,
     key: Option<Arc<PreparedKey>>,
     inputs: &[PathBuf],
-    outputs: &[PathBuf],
+    files: Vec<Vec<u8>>,
     stop: Stop<'_>,
-) -> anyhow::Result<usize> {
-    let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
-    let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+) -> anyhow::Result<(usize, Vec<Vec<u8>>)> {
     let named = || names(inputs);
     let JobRows { rows, owner, body } = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
@@ -180,10 +185,7 @@ fn evaluate(
     drop(body);
     let results = evaluation.finish(stop).with_context(named)?;
     let results = form.files.write(rows, owner, &results)?;
-    for (path, bytes) in outputs.iter().zip(results) {
-        write(path, &bytes)?;
-    }
-    Ok(usize::try_from(rows)?)
+    Ok((usize::try_from(rows)?, results))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
