@@ -22,9 +22,13 @@ Rows = npt.NDArray[Union[np.float32, np.float64]]
 
 
 def as_rows(
-    values: Any, names: Optional[Sequence[str]] = None, shape: Optional[Sequence[int]] = None
+    values: Any,
+    names: Optional[Sequence[str]] = None,
+    shape: Optional[Sequence[int]] = None,
+    *,
+    any_precision: bool = True,
 ) -> Rows:
-    """Return rows as a contiguous array: of floats where they are that, else of doubles.
+    """Return rows as a contiguous array: of single precision where they are that, else of double.
 
     Args:
         values: An array, a DataFrame or a sparse matrix of shape (rows, features), or (rows, ..)
@@ -32,10 +36,12 @@ def as_rows(
         names: Names of the features, where the model has some: columns of a DataFrame are put into
             their order.
         shape: Dimensions of a row, which may also be flat, in row-major order; any by default.
+        any_precision: Whether floats that are neither of single nor of double precision are turned
+            into double ones; Concrete ML would quantise them in their own.
 
     Raises:
         RowsError: Something else, rows of another shape, or a DataFrame without a column that the
-            model needs.
+            model needs, or floats of another precision.
     """
     if is_frame(values):
         columns = [str(column) for column in values.columns]
@@ -52,10 +58,17 @@ def as_rows(
         values = values.toarray()
     try:
         rows = np.asarray(values)
+        kinds = _float_kinds(rows)
         if rows.dtype != np.float32:
             rows = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RowsError(f"rows are numbers, but: {error}") from None
+    unusual = kinds - {np.dtype(np.float32), np.dtype(np.float64)}
+    if unusual and not any_precision:
+        raise RowsError(
+            f"rows of {unusual.pop()} would be quantised in that precision by Concrete ML, with other "
+            "results; say which precision is meant: rows.astype(numpy.float32), or float64"
+        )
     if rows.ndim < 2:
         raise RowsError(
             f"rows have two dimensions, (rows, features), not {rows.ndim}; a single row x is "
@@ -66,6 +79,15 @@ def as_rows(
     if shape is not None:
         require_shape(rows.shape, shape)
     return np.ascontiguousarray(rows.reshape(len(rows), -1))
+
+
+def _float_kinds(rows: npt.NDArray[Any]) -> set[np.dtype[Any]]:
+    """Types of the floats in rows, also of those among Python objects."""
+    if rows.dtype == object:
+        kinds = {np.asarray(value).dtype for value in rows.flat}
+    else:
+        kinds = {rows.dtype}
+    return {kind for kind in kinds if kind.kind == "f"}
 
 
 def require_shape(found: Sequence[int], shape: Sequence[int]) -> None:

@@ -57,10 +57,6 @@ def _is_concrete(model: Any) -> bool:
     return any(base.__module__.startswith("concrete.ml") for base in type(model).__mro__)
 
 
-def _is_unusual_float(kind: Any) -> bool:
-    return getattr(kind, "kind", None) == "f" and kind not in (np.float32, np.float64)
-
-
 def _read(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
@@ -185,7 +181,7 @@ class FHEModelClient:
         self.path_dir = path_dir
         self.key_dir = key_dir
         self._passphrase = passphrase
-        self._model_id = model_id
+        self._given_model_id = model_id
         if not Path(path_dir).exists():
             raise ArtifactError(f"{path_dir} does not exist. Please specify a valid path.")
         self.load()
@@ -193,6 +189,8 @@ class FHEModelClient:
     def load(self) -> None:
         """Open ``client.zip`` again. Keys are read from ``key_dir`` when they are needed."""
         folder = Path(self.path_dir)
+        # What server.zip says; it may be of another model now.
+        self._read_model_id: Optional[str] = None
         keys = None if self.key_dir is None else Path(self.key_dir)
         if keys is not None and keys.is_dir():
             _refuse_other_keys(keys)
@@ -215,7 +213,9 @@ class FHEModelClient:
         said = self.client.model_id
         if said is not None:
             return said
-        if self._model_id is None:
+        if self._given_model_id is not None:
+            return self._given_model_id
+        if self._read_model_id is None:
             path = Path(self.path_dir) / "server.zip"
             if not path.exists():
                 raise ArtifactError(
@@ -223,8 +223,8 @@ class FHEModelClient:
                     "not say it; give FHEModelClient(.., model_id=ID), as `cipherscore inspect "
                     "server.zip` says it to whoever has it"
                 )
-            self._model_id = _native.server_model_id(read_server(self.client, path.parent))
-        return self._model_id
+            self._read_model_id = _native.server_model_id(read_server(self.client, path.parent))
+        return self._read_model_id
 
     @property
     def is_classifier(self) -> bool:
@@ -270,14 +270,13 @@ class FHEModelClient:
             RowsError: Rows of another shape, or of a precision that is neither single nor double.
         """
         named = self.client.features_are_named
-        kind = getattr(x, "dtype", None)
-        # Compiled models say which one they are, and take numbers for what they are.
-        if self.client.model_id is None and kind is not None and _is_unusual_float(kind):
-            raise RowsError(
-                f"rows of {kind} would be quantised in that precision by Concrete ML, with other "
-                "results; say which precision is meant: rows.astype(numpy.float32), or float64"
-            )
-        return as_rows(x, self.client.feature_names if named else None, self.client.row_shape)
+        return as_rows(
+            x,
+            self.client.feature_names if named else None,
+            self.client.row_shape,
+            # Compiled models say which one they are, and take numbers for what they are.
+            any_precision=self.client.model_id is not None,
+        )
 
     def quantize_encrypt_serialize(self, *x: Any) -> bytes:
         """Encrypt rows.

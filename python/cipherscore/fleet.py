@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
 
 from . import _native
+from ._job import Job
 from ._remote import RemoteClient
 from ._results import Results, Shape
 from .errors import FleetError
@@ -33,56 +34,6 @@ _TICK = 0.2
 def as_completed(jobs: Iterable[Job], timeout: Optional[float] = None) -> Iterator[Job]:
     """Give jobs in the order in which they are done; as ``concurrent.futures.as_completed``."""
     return futures.as_completed(jobs, timeout)  # type: ignore[return-value]
-
-
-class Job(futures.Future):  # type: ignore[type-arg]
-    """Rows that are under way: a ``concurrent.futures.Future``, which can be awaited too."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        #: How many rows there are.
-        self.rows = rows
-        self._calls: list[_native.Call] = []
-        self._before = 0
-        self._lock = threading.Lock()
-
-    @property
-    def rows_done(self) -> int:
-        """How many rows have results."""
-        with self._lock:
-            return self._before + sum(call.rows_done for call in self._calls)
-
-    def cancel(self) -> bool:
-        """Take the job back: workers leave what they have not begun."""
-        cancelled = super().cancel()
-        if cancelled:
-            with self._lock:
-                calls, self._calls = self._calls, []
-            for call in calls:
-                call.cancel()
-        return cancelled
-
-    def __await__(self) -> Any:
-        return asyncio.wrap_future(self).__await__()
-
-    def _add(self, call: _native.Call) -> None:
-        with self._lock:
-            self._calls.append(call)
-        # Cancelled in between.
-        if self.cancelled():
-            call.cancel()
-
-    def _finish(self, result: Any, error: Optional[BaseException]) -> None:
-        """Whoever waits goes on. Nothing happens to a job that is cancelled."""
-        try:
-            if not self.set_running_or_notify_cancel():
-                return
-        except futures.InvalidStateError:
-            return
-        if error is None:
-            self.set_result(result)
-        else:
-            self.set_exception(error)
 
 
 class Fleet:
@@ -240,9 +191,9 @@ class Fleet:
         self, client: Any, X: Any, method: Method, rows_per_job: Optional[int]
     ) -> Job:
         with self._lock:
-            if client not in self._remotes:
-                self._remotes[client] = RemoteClient(client)
-            remote = self._remotes[client]
+            remote = self._remotes.get(client)
+            if remote is None or not remote.is_current(client):
+                remote = self._remotes[client] = RemoteClient(client)
             if self._executor is None:
                 self._executor = futures.ThreadPoolExecutor(1, "cipherscore-concrete")
         rows = remote.rows(X)

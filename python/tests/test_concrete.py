@@ -98,6 +98,39 @@ def test_rows_are_quantised_in_their_own_precision(tmp_path, name):
         client.quantize_encrypt_serialize(border.astype(np.float16))
 
 
+def test_rows_of_another_precision_are_refused_whatever_they_are_in():
+    pandas = pytest.importorskip("pandas")
+    folder, rows, _, _ = case("linear_regression")
+    client = FHEModelClient(folder)
+    for kind in (np.float16, np.longdouble):
+        values = rows.astype(kind)
+        scalars = [list(row) for row in values]
+        for held in [scalars, pandas.DataFrame(values), np.array(scalars, dtype=object)]:
+            with pytest.raises(RowsError, match=r"astype\(numpy.float32\)"):
+                client.rows(held)
+    for held in [rows.tolist(), pandas.DataFrame(rows), rows.astype(object)]:
+        np.testing.assert_array_equal(client.rows(held), rows)
+    assert client.rows(pandas.DataFrame(rows.astype(np.float32))).dtype == np.float32
+
+
+def test_a_model_that_is_saved_again_is_another_one(tmp_path):
+    def save(name):
+        for file in ("client.zip", "server.zip"):
+            shutil.copy(TESTDATA / "concrete" / name / file, tmp_path / file)
+        return FHEModelClient(TESTDATA / "concrete" / name).model_id
+
+    first = save("linear_regression")
+    client, given = FHEModelClient(tmp_path), FHEModelClient(tmp_path, model_id="0" * 64)
+    assert client.model_id == first
+    second = save("decision_tree_classifier")
+    assert second != first
+    client.load()
+    assert client.model_id == second
+    # What the caller says stays.
+    given.load()
+    assert given.model_id == "0" * 64
+
+
 def test_rows_of_another_shape_are_refused():
     """Flattened, they would be scored with values at the wrong features."""
     folder, rows, _, _ = case("torch_convolutions")

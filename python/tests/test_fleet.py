@@ -10,7 +10,14 @@ import pytest
 from conftest import PATIENCE, TESTDATA, services
 from sklearn import tree
 
-from cipherscore import Fleet, FleetError, NotServedError, RowsError, as_completed
+from cipherscore import (
+    ArtifactError,
+    Fleet,
+    FleetError,
+    NotServedError,
+    RowsError,
+    as_completed,
+)
 from cipherscore.deployment import FHEModelClient, FHEModelDev
 
 LABELS = np.array(["stays", "goes"])
@@ -149,6 +156,7 @@ class Borrowed:
     def __init__(self, folder):
         self.path_dir = folder
         self._own = FHEModelClient(folder)
+        self.client = self._own.client
         self.generate_private_and_evaluation_keys = self._own.generate_private_and_evaluation_keys
         self.get_serialized_evaluation_keys = self._own.get_serialized_evaluation_keys
         self.deserialize_decrypt_dequantize = self._own.deserialize_decrypt_dequantize
@@ -183,6 +191,31 @@ def test_a_client_with_new_keys_is_asked_for_them(fleet, workers, tmp_path):
     expect_scores()
     with pytest.raises(RowsError, match="another order"):
         fleet.predict_proba(client, rows[:1].reshape(1, 2, -1))
+
+
+def test_a_model_that_is_saved_again_is_the_one_that_is_asked(fleet, workers, tmp_path):
+    """Rows that are quantised for the new model must not go to the old one."""
+    from test_concrete import case
+
+    def save(name):
+        folder, rows, _, scores = case(name)
+        shutil.copy(folder / "client.zip", tmp_path / "client.zip")
+        imported = (TESTDATA / "imported" / f"{name}.zip").read_bytes()
+        (tmp_path / "server.zip").write_bytes(imported)
+        return imported, rows[:2], scores[:2]
+
+    imported, rows, scores = save("decision_tree_classifier")
+    workers.serve(imported, "before")
+    client = Borrowed(tmp_path)
+    found = workers.until(lambda: fleet.predict_proba(client, rows, timeout=PATIENCE))
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+    imported, rows, scores = save("linear_regression")
+    workers.serve(imported, "after")
+    with pytest.raises(ArtifactError, match=r"client\.load\(\)"):
+        fleet.predict(client, rows)
+    client.load()
+    found = workers.until(lambda: fleet.predict(client, rows, timeout=PATIENCE))
+    np.testing.assert_allclose(np.reshape(found, scores.shape), scores, rtol=1e-6)
 
 
 def test_a_folder_of_concrete_ml(fleet, workers, tmp_path):

@@ -77,11 +77,23 @@ fn number(field: &str) -> Option<f64> {
     }
 }
 
-/// Whether a line that should name columns has nothing but numbers. It is a row then: taken for a
-/// header, its scores would be missing.
-fn is_row(names: &[&str]) -> bool {
-    names.iter().all(|name| number(name).is_some())
-        && names.iter().any(|name| number(name).is_some_and(|number| !number.is_nan()))
+/// Refuses a line that should name columns where it may be a row: taken for a header, its scores
+/// would be missing. Names of features need not be there where they are not known, so that any number
+/// makes a line doubtful then.
+fn require_names(names: &[&str], are_known: bool) -> Result<(), RowError> {
+    let numbers: Vec<_> = names.iter().map(|name| number(name)).collect();
+    let shown = || shorten(&names.join(","));
+    if names.iter().enumerate().all(|(column, name)| *name == column.to_string()) {
+        return Err(RowError::ColumnNumbers(shown()));
+    }
+    let all = numbers.iter().all(Option::is_some);
+    if all && numbers.iter().flatten().any(|number| !number.is_nan()) {
+        return Err(RowError::NoHeader(shown()));
+    }
+    if !are_known && (all || numbers.iter().flatten().any(|number| number.is_finite())) {
+        return Err(RowError::UnclearHeader(shown()));
+    }
+    Ok(())
 }
 
 /// Finds the features in a header. Features without names of their own are found by position,
@@ -95,10 +107,11 @@ pub(super) fn match_columns(
         features.iter().enumerate().map(|feature| (feature.1.name.as_str(), feature)).collect();
     let names: Vec<_> = header.iter().map(str::trim).collect();
     let found = |name: &&str| by_name.contains_key(name);
-    if is_row(&names) && !names.iter().all(found) {
-        return Err(RowError::NoHeader(shorten(&names.join(","))));
+    let has_all = names.iter().filter(|name| found(name)).count() >= features.count();
+    if !names.iter().all(found) {
+        require_names(&names, features.are_named() || has_all)?;
     }
-    if !features.are_named() && names.iter().filter(|name| found(name)).count() < features.count() {
+    if !features.are_named() && !has_all {
         return by_position(&names, features);
     }
     let mut columns = Vec::with_capacity(names.len());

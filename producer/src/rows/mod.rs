@@ -39,6 +39,21 @@ pub enum RowError {
          name the columns"
     )]
     NoHeader(String),
+    /// A first line that counts the columns from 0, which a row may do too.
+    #[error(
+        "the first line, {0:?}, holds numbers that count the columns from 0. If it is a header, as \
+         pandas writes it for columns without names, name the columns first, for example with \
+         DataFrame.add_prefix(\"f\"). Only if it is a row like the others, give --no-header, which \
+         takes columns in the order of the model's features"
+    )]
+    ColumnNumbers(String),
+    /// A first line that may be a row, with a number or without any text.
+    #[error(
+        "the first line, {0:?}, holds numbers or missing values among the names of columns. If it \
+         is a row like the others, give --no-header, which takes columns in the order of the \
+         model's features; else give each column a name that is no number"
+    )]
+    UnclearHeader(String),
     /// Without a header, another number of columns than the model has features.
     #[error("line {line} has {found} fields, where the model has {expected} features")]
     Fields {

@@ -53,11 +53,43 @@ fn a_first_row_is_not_lost_as_a_header() {
     assert_eq!(found.values(), [1.5, -2000.0, 3.0, 4.0]);
     let found = with("1,2\n3,4\n", &named(), FirstLine::Row).unwrap();
     assert_eq!(found.values(), [1.0, 2.0, 3.0, 4.0]);
-    // A name that is no number makes a header, and so do features that are named by numbers.
-    assert_eq!(rows("1,b\n3,4\n").unwrap().values(), [3.0, 4.0]);
+    // Features that are named by numbers make a header.
     let numbers = Features::named(vec![feature("1", false, false), feature("0", false, false)]);
     let found = with("0,1\n3,4\n", &numbers, ExtraColumns::Refuse.into()).unwrap();
     assert_eq!(found.values(), [4.0, 3.0]);
+}
+
+#[test]
+fn a_first_row_is_not_lost_as_a_header_when_not_all_of_it_is_numbers() {
+    for first in ["1.5,n/a", "?,0", "null,2e3", "1,b", ",", "NA,nan", "\"\",NA"] {
+        let refused = message(rows(&format!("{first}\n3,4\n")));
+        assert!(refused.contains("holds numbers or missing values"), "{first}: {refused}");
+        assert!(refused.contains("--no-header"), "{first}: {refused}");
+    }
+    // Names make a header: any ones, and all of the features' beside a number.
+    for first in ["a,b", ",b", "NA,b", "inf,b"] {
+        assert_eq!(rows(&format!("{first}\n3,4\n")).unwrap().values(), [3.0, 4.0], "{first}");
+    }
+    let ignoring =
+        |text: &str, features: &Features| read(text, features, ExtraColumns::Ignore).unwrap();
+    let unnamed = Features::unnamed(2);
+    assert_eq!(ignoring("f0,f1,2026\n3,4,5\n", &unnamed).values(), [3.0, 4.0]);
+    assert_eq!(ignoring("age,2026,income\n3,4,5\n", &named()).values(), [3.0, 5.0]);
+}
+
+#[test]
+fn a_header_of_column_numbers_is_to_be_named() {
+    for features in [Features::unnamed(2), named()] {
+        let refused = message(read("0,1\n3,4\n", &features, ExtraColumns::Refuse));
+        let [name, bare] = ["name the columns", "--no-header"].map(|said| refused.find(said));
+        assert!(name.unwrap() < bare.unwrap(), "{refused}");
+        assert!(refused.contains("count the columns from 0"), "{refused}");
+    }
+    for other in ["1,0\n", "1,2\n", "0.0,1\n"] {
+        assert!(message(rows(other)).contains("no names of columns"), "{other}");
+    }
+    // What the advice makes of it.
+    assert_eq!(rows("f0,f1\n3,4\n").unwrap().values(), [3.0, 4.0]);
 }
 
 #[test]
