@@ -76,7 +76,8 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "P", default_value = "2^-128", value_parser = parse_p_fail)]
     p_fail: f64,
 
-    /// For how many rows at a time an ensemble is compiled. Linear models are for bulk.
+    /// For how many rows at a time an ensemble is compiled. Linear models are for bulk. So far the
+    /// commands of data owners take the bulk form only; that for rows is there for workers.
     #[arg(long, value_enum, default_value_t = FormChoice::Bulk)]
     form: FormChoice,
 
