@@ -3,6 +3,7 @@
 use tfhe_ntt::prime::is_prime64;
 
 use super::layout::RowLayout;
+use super::noise::{log2_planned_deviation, log2_required_flood};
 use super::parameters::{
     ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, MAX_DIGITS, MAX_FLOOD_FACTOR,
     MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, REPLY_WORD_BITS,
@@ -62,14 +63,15 @@ impl RowParameters {
         i64::try_from((self.value_modulus - 1) / 2).unwrap_or(i64::MAX)
     }
 
-    /// Refuses what is not of the table or does not fit together. What the noise of a program needs
-    /// is the planner's business.
+    /// Refuses what is not of the table or does not fit together, and a flood that hides less than it
+    /// says.
     pub fn validate(&self) -> Result<(), InvalidRowParameters> {
         self.keys.validate()?;
         self.validate_moduli()?;
         self.validate_outputs()?;
         self.validate_places()?;
-        self.validate_words()
+        self.validate_words()?;
+        self.validate_flood()
     }
 
     fn validate_moduli(&self) -> Result<(), InvalidRowParameters> {
@@ -166,6 +168,21 @@ impl RowParameters {
         }
     }
 
+    /// The flood must hide the noise of any program of these parameters by as many bits as they say.
+    fn validate_flood(&self) -> Result<(), InvalidRowParameters> {
+        let [first, second] = self.flood.map(|width| width.log2());
+        let deviation = log2_planned_deviation(self);
+        let required = log2_required_flood(deviation, self.hide, first.min(second));
+        let missing = required - (first + second) / 2.0;
+        match missing <= 0.0 {
+            true => Ok(()),
+            false => refuse(format!(
+                "a flood that should hide by {} bits is {missing:.1} bits too narrow",
+                self.hide
+            )),
+        }
+    }
+
     /// Largest flood, as a part of what messages are apart: `t (M1 + M2) / 2q`.
     pub fn flood_share(&self) -> f64 {
         let t = self.plaintext_modulus() as f64;
@@ -241,6 +258,8 @@ mod tests {
             ("too wide a flood", |p| p.flood[0].bits += 2),
             ("an absurd flood", |p| p.flood[1].bits = u32::MAX),
             ("hides little", |p| p.hide = 35),
+            ("hides less than it says", |p| p.hide = 64),
+            ("too narrow a flood", |p| p.flood[0].bits -= 20),
             ("short words", |p| p.word_bits -= 8),
             ("long words", |p| p.word_bits = 57),
         ];
