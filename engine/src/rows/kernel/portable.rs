@@ -30,7 +30,7 @@ pub(super) fn multiply(field: &Montgomery, terms: Terms<'_>, sums: Both<&mut [u6
     }
 }
 
-/// `sum / R mod p`, for a sum of at most 2^12 products of residues.
+/// `sum / R mod p`, for a sum of at most [`super::MAX_TERMS`] products of residues.
 fn reduce(field: &Montgomery, sum: u128) -> u64 {
     let product = low(sum).wrapping_mul(field.negative_inverse()) & ((1 << RADIX_BITS) - 1);
     // Below 2^114 + 2^103, so a quotient of 62 bits.
