@@ -121,10 +121,8 @@ impl Expander<'_> {
                 None => {}
             }
         }
-        let done = tables.first_round + rounds;
-        let width = 1 << done.saturating_sub(self.layout.trace_rounds());
-        let used = (0..self.layout.used_groups()).map(|rank| self.layout.group_at(rank));
-        used.into_iter().any(|used| used % width == group).then_some(group)
+        // Of the groups with these low bits, this one has the least rank.
+        (self.layout.rank_of(group) < self.layout.used_groups()).then_some(group)
     }
 
     /// Digits of c_1, and their products with each key of the step.
