@@ -6,8 +6,9 @@ use super::layout::RowLayout;
 use super::noise::{log2_planned_deviation, log2_required_flood};
 use super::parameters::{
     ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, MAX_DIGITS, MAX_FLOOD_FACTOR,
-    MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, REPLY_WORD_BITS,
-    ROUNDING_DEVIATIONS, RowKeyParameters, RowParameters, TAG_MODULI,
+    MAX_REGIONS, MAX_REPLY_CIPHERTEXTS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS,
+    MAX_ROW_PLAINTEXT_MODULUS, MIN_ROW_RING_DIMENSION, REPLY_WORD_BITS, ROUNDING_DEVIATIONS,
+    RowKeyParameters, RowParameters, TAG_MODULI,
 };
 
 /// What the noise below the flood may add to it, as a part: its hard bound is 2^-20 of the flood where
@@ -116,6 +117,12 @@ impl RowParameters {
     fn validate_places(&self) -> Result<(), InvalidRowParameters> {
         let (columns, group) = (self.columns, self.group_columns);
         let ring_dimension = self.keys.ring_dimension;
+        if ring_dimension < MIN_ROW_RING_DIMENSION {
+            return refuse(format!(
+                "ring dimension {ring_dimension} is below {MIN_ROW_RING_DIMENSION}: its secrets may be too \
+                 heavy for the words of a reply"
+            ));
+        }
         if !(1..=MAX_ROW_COLUMNS).contains(&columns) {
             return refuse(format!("{columns} columns are not from 1 to {MAX_ROW_COLUMNS}"));
         }
@@ -125,6 +132,12 @@ impl RowParameters {
         let groups = u64::from(columns.div_ceil(group).next_power_of_two());
         if groups * u64::from(group) > u64::from(ring_dimension) {
             return refuse(format!("{columns} columns do not fit ring dimension {ring_dimension}"));
+        }
+        let ciphertexts = self.layout().reply_ciphertexts();
+        if ciphertexts > MAX_REPLY_CIPHERTEXTS {
+            return refuse(format!(
+                "{ciphertexts} ciphertexts of a reply are more than {MAX_REPLY_CIPHERTEXTS}"
+            ));
         }
         let rounds = (ring_dimension / group).ilog2();
         match self.keys.rounds() == rounds {
@@ -199,6 +212,16 @@ impl RowParameters {
         t * ROUNDING_DEVIATIONS * deviation / f64::from(self.word_bits).exp2()
     }
 
+    /// log2 of a bound of the probability that any output of a row is decrypted wrongly, of parameters that
+    /// are valid: all rounding has what the flood leaves, and is beyond x deviations with probability
+    /// `2 exp(-x^2 / 2)` at most.
+    pub fn log2_failure(&self) -> f64 {
+        let room = 0.5 - self.flood_share() * (1.0 + NOISE_SHARE);
+        let deviations = room / self.rounding_share() * ROUNDING_DEVIATIONS;
+        let outputs = self.layout().outputs() as f64;
+        1.0 + outputs.log2() - deviations * deviations / (2.0 * std::f64::consts::LN_2)
+    }
+
     /// Where columns and outputs are, of parameters that are valid.
     pub fn layout(&self) -> RowLayout {
         RowLayout::new(self)
@@ -251,6 +274,11 @@ mod tests {
             ("too many columns", |p| p.columns = p.keys.ring_dimension + 1),
             ("no group", |p| p.group_columns = 0),
             ("no power of two", |p| p.group_columns = 3),
+            ("too long a reply", |p| {
+                p.regions[0].outputs = 1 << 16;
+                p.group_columns = 64;
+                p.keys.steps = crate::rows::tests::models::steps(7, 1);
+            }),
             ("a group beyond the ring", |p| p.group_columns = 2 * p.keys.ring_dimension),
             ("no flood", |p| p.flood[0].factor = 0),
             ("a large factor", |p| p.flood[0].factor = MAX_FLOOD_FACTOR + 1),
@@ -268,5 +296,26 @@ mod tests {
             change(&mut changed);
             assert!(changed.validate().is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn secrets_of_a_small_ring_may_be_too_heavy() {
+        let steps = crate::rows::tests::models::steps(8, 1);
+        let keys = RowKeyParameters { ring_dimension: 4096, primes: 2, steps };
+        let error = RowParameters { keys, ..parameters() }.validate().unwrap_err().to_string();
+        assert!(error.contains("ring dimension 4096 is below 8192"), "{error}");
+    }
+
+    /// What the words are made for, and what is written down, is what they give.
+    #[test]
+    fn failures_are_as_probable_as_the_room_says() {
+        let parameters = parameters();
+        let least = parameters.log2_failure();
+        assert!(least < -128.0, "{least}");
+        let shorter = RowParameters { word_bits: parameters.word_bits - 1, ..parameters };
+        // Half as many deviations.
+        let outputs = (73.0f64).log2() + 1.0;
+        let quarter = (least - outputs) / 4.0 + outputs;
+        assert!((shorter.log2_failure() - quarter).abs() < 1e-6);
     }
 }
