@@ -57,7 +57,7 @@ impl Expander<'_> {
         }
     }
 
-    /// By what power of X a group's ciphertext is to be multiplied yet, negated: children of a last
+    /// By what power of X a group's ciphertext must still be multiplied, negated: children of a last
     /// step of two rounds are not multiplied by theirs, as weights can be moved instead.
     pub(super) fn shift(&self, group: usize) -> usize {
         let Some(last) = self.ring.steps().last().filter(|tables| tables.step.rounds == 2) else {

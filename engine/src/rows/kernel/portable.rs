@@ -1,7 +1,7 @@
 //! For every processor, one word after the other: what the other kernels must equal.
 
 use super::{Addend, Both, DigitCut, LANES, OneRound, Terms, TwoRounds};
-use crate::rlwe::montgomery::{Montgomery, RADIX_BITS};
+use crate::rlwe::montgomery::{Montgomery, RADIX_BITS, low};
 use crate::rlwe::primes::WORD_BITS;
 
 /// Points whose sums are held at a time.
@@ -40,12 +40,6 @@ fn reduce(field: &Montgomery, sum: u128) -> u64 {
     let fold = (1 << WORD_BITS) - field.modulus();
     let folded = (quotient >> WORD_BITS).wrapping_mul(fold) + (quotient & ((1 << WORD_BITS) - 1));
     field.subtract(folded, field.modulus())
-}
-
-/// The low 64 bits.
-#[allow(clippy::cast_possible_truncation)]
-fn low(value: u128) -> u64 {
-    value as u64
 }
 
 pub(super) fn digit(
