@@ -5,10 +5,10 @@ use tfhe_ntt::prime::is_prime64;
 use super::layout::RowLayout;
 use super::noise::{log2_planned_deviation, log2_required_flood};
 use super::parameters::{
-    ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, MAX_DIGITS, MAX_FLOOD_FACTOR,
-    MAX_REGIONS, MAX_REPLY_CIPHERTEXTS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS,
-    MAX_ROW_PLAINTEXT_MODULUS, MIN_ROW_RING_DIMENSION, REPLY_WORD_BITS, ROUNDING_DEVIATIONS,
-    RowKeyParameters, RowParameters, TAG_MODULI,
+    ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, LOG2_HEAVIER_SECRET,
+    MAX_DIGITS, MAX_FLOOD_FACTOR, MAX_REGIONS, MAX_REPLY_CIPHERTEXTS, MAX_ROW_COLUMNS,
+    MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, MIN_ROW_RING_DIMENSION, REPLY_WORD_BITS,
+    ROUNDING_DEVIATIONS, RowKeyParameters, RowParameters, TAG_MODULI,
 };
 
 /// What the noise below the flood may add to it, as a part: its hard bound is 2^-20 of the flood where
@@ -213,9 +213,14 @@ impl RowParameters {
     }
 
     /// log2 of a bound of the probability that any output of a row is decrypted wrongly, of parameters that
-    /// are valid: all rounding has what the flood leaves, and is beyond x deviations with probability
-    /// `2 exp(-x^2 / 2)` at most.
+    /// are valid: rounding takes more than there is, or the secret is too heavy.
     pub fn log2_failure(&self) -> f64 {
+        (self.log2_rounding_failure().exp2() + LOG2_HEAVIER_SECRET.exp2()).log2()
+    }
+
+    /// All rounding has what the flood leaves, and is beyond x deviations with probability
+    /// `2 exp(-x^2 / 2)` at most.
+    fn log2_rounding_failure(&self) -> f64 {
         let room = 0.5 - self.flood_share() * (1.0 + NOISE_SHARE);
         let deviations = room / self.rounding_share() * ROUNDING_DEVIATIONS;
         let outputs = self.layout().outputs() as f64;
@@ -310,12 +315,12 @@ mod tests {
     #[test]
     fn failures_are_as_probable_as_the_room_says() {
         let parameters = parameters();
-        let least = parameters.log2_failure();
-        assert!(least < -128.0, "{least}");
+        assert!(parameters.log2_failure() < -148.0);
+        let least = parameters.log2_rounding_failure();
         let shorter = RowParameters { word_bits: parameters.word_bits - 1, ..parameters };
         // Half as many deviations.
         let outputs = (73.0f64).log2() + 1.0;
         let quarter = (least - outputs) / 4.0 + outputs;
-        assert!((shorter.log2_failure() - quarter).abs() < 1e-6);
+        assert!((shorter.log2_rounding_failure() - quarter).abs() < 1e-6);
     }
 }

@@ -4,7 +4,8 @@ use tfhe_ntt::prime::is_prime64;
 
 use super::super::parameters::{
     ExpansionStep, FloodWidth, HIDE_BITS, MAX_DIGITS, MAX_REGIONS, MAX_REPLY_CIPHERTEXTS,
-    MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, RowKeyParameters, RowParameters, TAG_MODULI,
+    MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, MIN_LOG2_ROW_FAILURE, RowKeyParameters,
+    RowParameters, TAG_MODULI,
 };
 use super::cost::RowCost;
 use super::fit::{NoRoom, fit};
@@ -74,6 +75,11 @@ fn check_goal(goal: &RowGoal) -> Result<(), RowPlanError> {
     }
     if goal.log2_failure >= 0.0 || goal.log2_failure.is_nan() {
         return Err(RowPlanError::Goal("the failure probability must be below 1"));
+    }
+    if goal.log2_failure < MIN_LOG2_ROW_FAILURE {
+        return Err(RowPlanError::Goal(
+            "rows promise no failure probability below 2^-128: a secret may be too heavy",
+        ));
     }
     if goal.tag_factors == 0 {
         return Err(RowPlanError::Goal("tags need at least one factor"));
@@ -339,6 +345,7 @@ mod tests {
         for goal in [
             RowGoal { max_error: 0.0, ..GOAL },
             RowGoal { log2_failure: 0.0, ..GOAL },
+            RowGoal { log2_failure: -128.5, ..GOAL },
             RowGoal { tag_factors: 0, ..GOAL },
             RowGoal { hide: 35, ..GOAL },
             RowGoal { hide: 65, ..GOAL },
