@@ -32,10 +32,12 @@ pub(super) struct Shape {
     group_columns: u32,
     /// Digits of the steps of the expansion but the last two.
     first_digits: u32,
+    /// Bits by which the flood hides.
+    hide: u32,
 }
 
-/// Three primes, values of 13 bits, R = 1: what hides 45 bits by the noise formulas in
-/// `docs/row-engine.md`.
+/// Three primes, values of 13 bits, R = 1, and a flood that hides as many bits as said, by the noise
+/// formulas in `docs/row-engine.md`.
 pub(super) const SHAPES: &[Shape] = &[
     Shape {
         name: "tree of depth 5",
@@ -47,6 +49,7 @@ pub(super) const SHAPES: &[Shape] = &[
         tag_modulus: 7,
         group_columns: 32,
         first_digits: 1,
+        hide: 45,
     },
     Shape {
         name: "XGB 50 x 4, 279 leaves",
@@ -58,6 +61,7 @@ pub(super) const SHAPES: &[Shape] = &[
         tag_modulus: 7,
         group_columns: 16,
         first_digits: 1,
+        hide: 45,
     },
     Shape {
         name: "XGB 50 x 4, 758 leaves",
@@ -69,6 +73,7 @@ pub(super) const SHAPES: &[Shape] = &[
         tag_modulus: 7,
         group_columns: 8,
         first_digits: 1,
+        hide: 45,
     },
     Shape {
         name: "XGB 100 x 6",
@@ -80,6 +85,7 @@ pub(super) const SHAPES: &[Shape] = &[
         tag_modulus: 7,
         group_columns: 4,
         first_digits: 1,
+        hide: 45,
     },
     Shape {
         name: "LightGBM 500 x 31",
@@ -91,6 +97,7 @@ pub(super) const SHAPES: &[Shape] = &[
         tag_modulus: 31,
         group_columns: 4,
         first_digits: 2,
+        hide: 44,
     },
 ];
 
@@ -196,7 +203,7 @@ impl Shape {
                 FloodWidth { factor: (10 << 20) / self.tag_modulus, bits: 116 },
                 FloodWidth { factor: (10 << 18) / self.tag_modulus, bits: 116 },
             ],
-            hide: 45,
+            hide: self.hide,
             word_bits: 30,
         }
     }

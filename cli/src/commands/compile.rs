@@ -68,7 +68,7 @@ pub(crate) struct Compile {
     max_error: f64,
 
     /// Do not hide an ensemble from data owners: a smaller upload for models that are no secret.
-    /// Linear models are never hidden.
+    /// Linear models are never hidden; the form for single rows always hides.
     #[arg(long)]
     no_hide: bool,
 

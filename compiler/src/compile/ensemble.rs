@@ -25,6 +25,9 @@ pub(super) fn compile(
     ensemble: &Ensemble,
     options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
+    if !options.hide && options.forms != WantedForms::Bulk {
+        return Err(CompileError::RowsAreHidden);
+    }
     let only = |targets| Candidate::of(model, ensemble, options, targets);
     match options.forms {
         WantedForms::Bulk => {

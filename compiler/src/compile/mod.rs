@@ -42,7 +42,8 @@ pub struct CompileOptions {
     pub max_bins: Option<usize>,
     /// Largest difference that rounding may make, relative to what a raw output can be.
     pub max_error: f64,
-    /// Whether replies hide an ensemble from the data owner. Linear models are never hidden.
+    /// Whether replies hide an ensemble from the data owner. Linear models are never hidden, and the form
+    /// for single rows always hides.
     pub hide: bool,
     /// log2 of the probability that any score of a ring batch, or of a row, is wrong.
     pub log2_p_fail: f64,
@@ -142,6 +143,12 @@ pub enum CompileError {
     /// A linear model for single rows.
     #[error("a linear model has no form for single rows; compile it for bulk")]
     LinearRows,
+    /// A row form that does not hide the model.
+    #[error(
+        "the form for single rows always hides the model from data owners: leave out --no-hide, or \
+         compile it for bulk"
+    )]
+    RowsAreHidden,
     /// No row form, where nothing else is wanted.
     #[error("no form for single rows: {0}")]
     Rows(#[from] RowFormError),

@@ -108,6 +108,24 @@ fn an_ensemble_becomes_zips_that_answer_like_it() {
     }
 }
 
+/// What nobody hides is not said to be hidden.
+#[test]
+fn single_rows_are_not_compiled_without_hiding() {
+    let rows = rows(50, 3);
+    let model = classifier(2, 2, &rows);
+    for (forms, is_refused) in
+        [(WantedForms::Bulk, false), (WantedForms::Rows, true), (WantedForms::Both, true)]
+    {
+        let options = CompileOptions { forms, hide: false, ..with_rows(&rows) };
+        match compile(&model, &options) {
+            Err(error) => {
+                assert!(is_refused && error.to_string().contains("leave out --no-hide"), "{error}");
+            }
+            Ok(_) => assert!(!is_refused),
+        }
+    }
+}
+
 /// What is exact would count the products and leaves of a hidden model.
 fn assert_says_no_more_than_rounded(given: &CompileReport, exact: &CompileReport) {
     let figures = |report: &CompileReport| {

@@ -203,8 +203,9 @@ pub(crate) fn ensemble_secrets(bins: Bins, hidden: bool) -> Vec<String> {
 /// What the data owner can learn of an ensemble beside [`ensemble_secrets`], where it has the row
 /// form.
 pub(crate) fn row_secrets() -> Vec<String> {
-    let sizes = "numbers of trees and of leaves of each raw output, to one part in eight; a bound of \
-                 the longest path; the time of a row, and from it about how many columns are used";
+    let sizes = "numbers of trees and of leaves of each raw output, small ones as they are and others to \
+                 one part in eight; a bound of the longest path, to a factor of two; the time of a row, and \
+                 from it about how many columns are used";
     let rows = "from single rows, if it sends honest bits, noise and keys, no more than their exact \
                 scores; whoever does not can extract the trees";
     [sizes, rows].map(str::to_owned).into()

@@ -59,7 +59,7 @@ impl Montgomery {
         self.reduce_once(reduced)
     }
 
-    /// `a R mod p`.
+    /// `a R mod p`, of any a below R.
     pub const fn montgomery_form(&self, a: u64) -> u64 {
         self.product(a, self.radix_squared)
     }
@@ -133,7 +133,7 @@ impl Montgomery {
 /// The low half of what is known to fit, or is to be reduced modulo a power of two.
 #[allow(clippy::cast_possible_truncation)]
 #[inline(always)]
-const fn low(value: u128) -> u64 {
+pub(crate) const fn low(value: u128) -> u64 {
     value as u64
 }
 
@@ -179,6 +179,9 @@ pub(crate) mod tests {
                     assert_eq!(field.add(a, b), sum % modulus);
                     assert_eq!(field.subtract(a, b), difference % modulus);
                 }
+            }
+            for a in [RADIX_MASK, RADIX_MASK - modulus / 2] {
+                assert_eq!(field.plain_form(field.montgomery_form(a)), a % modulus);
             }
             assert_eq!(field.residue(-1), modulus - 1);
             assert_eq!(field.residue(2), 2);

@@ -34,9 +34,16 @@ impl RowSpecs {
                 self.security_bits
             ));
         }
-        match self.log2_p_fail.is_finite() {
+        if !self.log2_p_fail.is_finite() {
+            return inconsistent("rows with a failure probability that is not finite");
+        }
+        let least = self.parameters.log2_failure();
+        match self.log2_p_fail >= least {
             true => Ok(()),
-            false => inconsistent("rows with a failure probability that is not finite"),
+            false => inconsistent(format!(
+                "rows that claim to fail with probability 2^{:.1}, where their words give 2^{least:.1}",
+                self.log2_p_fail
+            )),
         }
     }
 
@@ -255,6 +262,8 @@ mod tests {
         assert!(ring.starts_with("refused parameters of rows"), "{ring}");
         let bits = refused(|specs| specs.security_bits = 256, rows());
         assert!(bits.contains("claim 256 bits of security for parameters of 184"), "{bits}");
+        let failure = refused(|specs| specs.log2_p_fail = -1e4, rows());
+        assert!(failure.contains("claim to fail with probability 2^-10000.0"), "{failure}");
         let columns = refused(|specs| specs.parameters.columns = 2, rows());
         assert!(columns.contains("rows.bin is invalid: columns"), "{columns}");
         let mut moved = rows();

@@ -8,6 +8,9 @@ use super::parameters::RowKeyParameters;
 /// Bytes of a digest.
 pub(super) const DIGEST_BYTES: usize = 32;
 
+/// First in what a keyset's id is a digest of, which is no hash of a [`Domain`].
+pub(super) const KEYSET_DOMAIN: &[u8] = b"cipherscore row engine keyset 1\n";
+
 /// A use of a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Domain {

@@ -57,7 +57,7 @@ impl Expander<'_> {
         }
     }
 
-    /// By what power of X a group's ciphertext is to be multiplied yet, negated: children of a last
+    /// By what power of X a group's ciphertext must still be multiplied, negated: children of a last
     /// step of two rounds are not multiplied by theirs, as weights can be moved instead.
     pub(super) fn shift(&self, group: usize) -> usize {
         let Some(last) = self.ring.steps().last().filter(|tables| tables.step.rounds == 2) else {
@@ -121,10 +121,8 @@ impl Expander<'_> {
                 None => {}
             }
         }
-        let done = tables.first_round + rounds;
-        let width = 1 << done.saturating_sub(self.layout.trace_rounds());
-        let used = (0..self.layout.used_groups()).map(|rank| self.layout.group_at(rank));
-        used.into_iter().any(|used| used % width == group).then_some(group)
+        // Of the groups with these low bits, this one has the least rank.
+        (self.layout.rank_of(group) < self.layout.used_groups()).then_some(group)
     }
 
     /// Digits of c_1, and their products with each key of the step.

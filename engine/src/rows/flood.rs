@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 use super::parameters::FloodWidth;
 use super::ring::RowRing;
+use crate::rlwe::montgomery::low;
 use crate::rlwe::sampling::UniformDraws;
 
 /// Bits of the digits in which F is summed: sums of some digits are residues of every prime.
@@ -104,12 +105,6 @@ fn below(factor: u32, draws: &mut UniformDraws<'_>) -> u64 {
     let (high, low_word) = (draws.word(), draws.word());
     let carry = (u128::from(low_word) * u128::from(factor)) >> 64;
     low((u128::from(high) * u128::from(factor) + carry) >> 64)
-}
-
-/// The low 64 bits.
-#[allow(clippy::cast_possible_truncation)]
-fn low(value: u128) -> u64 {
-    value as u64
 }
 
 #[cfg(test)]

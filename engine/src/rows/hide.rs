@@ -12,6 +12,7 @@ use super::kernel::{Addend, Terms};
 use super::ring::RowRing;
 use super::weights::Residues;
 use super::workspace::{OutputSum, Workspace};
+use crate::rlwe::montgomery::low;
 use crate::rlwe::primes::PRIMES;
 use crate::rlwe::sampling::UniformDraws;
 
@@ -168,15 +169,15 @@ impl RowMachine {
         job.noise.stream(stream(index, CiphertextStream::MaskErrors)).add_errors(errors);
         let fractions = &mut workspace.fractions;
         fractions.fill(0);
-        for (index, (prime, of)) in self.ring.primes().iter().zip(&self.fractions).enumerate() {
+        for (index, (prime, share)) in self.ring.primes().iter().zip(&self.fractions).enumerate() {
             let field = &prime.montgomery;
             let words = sum.mask.of_mut(index);
             for (word, &error) in words.iter_mut().zip(errors.iter()) {
                 *word = field.add(*word, field.residue(error));
             }
-            self.kernel.scale(field, of.cofactor, words);
+            self.kernel.scale(field, share.cofactor, words);
             for (fraction, &word) in fractions.iter_mut().zip(words.iter()) {
-                *fraction = fraction.wrapping_add(of.of(word));
+                *fraction = fraction.wrapping_add(share.of(word));
             }
         }
         errors.fill(0);
@@ -208,13 +209,15 @@ impl RowMachine {
             };
             let flood = self.flood.draw(&mut draws);
             let mut scaled = [0; PRIMES.len()];
-            for (index, (prime, of)) in self.ring.primes().iter().zip(&self.fractions).enumerate() {
+            for (index, (prime, share)) in
+                self.ring.primes().iter().zip(&self.fractions).enumerate()
+            {
                 let field = &prime.montgomery;
-                let message = field.product(field.residue(constant), of.plaintext_inverse);
+                let message = field.product(field.residue(constant), share.plaintext_inverse);
                 let noise = self.flood.residue(&flood, &self.ring, index);
                 let noise = field.add(noise, field.residue(error));
                 let word = field.add(sum.body.of(index)[place], field.add(message, noise));
-                scaled[index] = field.product(word, of.cofactor);
+                scaled[index] = field.product(word, share.cofactor);
             }
             hidden.output(&scaled[..self.fractions.len()]);
         }
@@ -223,7 +226,7 @@ impl RowMachine {
     /// What part of q an integer is, in 2^-64: of its residues, each times the inverse of the other
     /// primes.
     pub(super) fn fraction(&self, residues: &[u64]) -> u64 {
-        let parts = self.fractions.iter().zip(residues).map(|(of, &residue)| of.of(residue));
+        let parts = self.fractions.iter().zip(residues).map(|(share, &residue)| share.of(residue));
         parts.fold(0, u64::wrapping_add)
     }
 
@@ -238,12 +241,6 @@ impl RowMachine {
 fn stream(ciphertext: usize, which: CiphertextStream) -> u32 {
     let ciphertext = u32::try_from(ciphertext).expect("a reply has fewer ciphertexts");
     FIRST_CIPHERTEXT_STREAM + CIPHERTEXT_STREAMS * ciphertext + which as u32
-}
-
-/// The low 64 bits.
-#[allow(clippy::cast_possible_truncation)]
-fn low(value: u128) -> u64 {
-    value as u64
 }
 
 /// The reciprocal of a prime must fit its word.

@@ -66,6 +66,12 @@ impl RowLayout {
         (self.group_at(column / self.group_columns), column % self.group_columns)
     }
 
+    /// The rank of a group: its columns are those from `rank c` on. Ranks are bit-reversed groups, and the
+    /// other way round.
+    pub fn rank_of(&self, group: usize) -> usize {
+        self.group_at(group)
+    }
+
     /// The group that has the columns from `rank c` on.
     pub fn group_at(&self, rank: usize) -> usize {
         match self.groups.ilog2() {
@@ -121,6 +127,9 @@ mod tests {
                 assert!(places.iter().all(|at| at % layout.stride() == 0 && *at < 8192));
                 let groups: HashSet<_> = (0..layout.columns()).map(|j| layout.place(j).0).collect();
                 assert_eq!(groups.len(), layout.used_groups());
+                for rank in 0..layout.groups() {
+                    assert_eq!(layout.rank_of(layout.group_at(rank)), rank);
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ pub const CANARIES: usize = 8;
 pub const MAX_ROW_COLUMNS: u32 = 1 << 14;
 /// Most outputs of a row, canaries not included.
 pub const MAX_ROW_OUTPUTS: u32 = 1 << 17;
+/// Most ciphertexts of the reply to a row: megabytes, and as much of a worker's memory for each thread.
+pub const MAX_REPLY_CIPHERTEXTS: usize = 256;
 /// Most raw outputs.
 pub const MAX_REGIONS: usize = 256;
 /// Most digits into which a key switch cuts a residue.
@@ -32,8 +34,15 @@ pub const REPLY_WORD_BITS: RangeInclusive<u32> = 4..=56;
 /// A rounded word is off by a sum of independent uniform terms that exceeds so many of its standard
 /// deviations with probability 2^-142; 2^-128 for all outputs of 2^14 rows' replies.
 pub const ROUNDING_DEVIATIONS: f64 = 14.1;
-/// Weight of a secret, as a part of N, that one of 2^128 exceeds at most.
+/// Weight of a secret, as a part of N, for which the words of a reply are made.
 pub const HEAVIEST_SECRET: f64 = 0.74;
+/// log2 of a bound of the probability that a secret is heavier, where N is at least
+/// [`MIN_ROW_RING_DIMENSION`]: by Chernoff, `8192 (0.74 ln(0.74 / (2/3)) + 0.26 ln(0.26 / (1/3)))` nats.
+pub const LOG2_HEAVIER_SECRET: f64 = -149.0;
+/// log2 of the least failure probability that can be asked for: what secrets may weigh is far below it.
+pub const MIN_LOG2_ROW_FAILURE: f64 = -128.0;
+/// Least N of a model. Of 4096 coefficients more than 0.74 N are not 0 with a probability of 2^-74.
+pub const MIN_ROW_RING_DIMENSION: u32 = 8192;
 
 /// One or two rounds of the expansion that share a decomposition of their ciphertext.
 ///

@@ -53,15 +53,15 @@ impl ReplyHeader {
     }
 }
 
-/// Words of a row.
-fn row_words(parameters: &RowParameters) -> usize {
+/// Words of a row of a reply.
+pub(super) fn reply_row_words(parameters: &RowParameters) -> usize {
     let layout = parameters.layout();
     layout.reply_ciphertexts() * parameters.keys.dimension() + layout.outputs()
 }
 
 /// Bytes of a row of a reply.
 pub fn reply_row_len(parameters: &RowParameters) -> usize {
-    bits_len(row_words(parameters), parameters.word_bits)
+    bits_len(reply_row_words(parameters), parameters.word_bits)
 }
 
 /// Bytes of a reply; none where no memory has as many.

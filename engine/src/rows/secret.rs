@@ -45,7 +45,8 @@ pub enum RowKeyError {
     Words(#[from] WordsError),
 }
 
-/// Names a secret, and the evaluation key that is made of it; a hash of the secret.
+/// Names a secret, and every evaluation key that is made of it, whatever its steps; a hash of the
+/// secret, its ring and its modulus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowKeyId(pub [u8; DIGEST_BYTES]);
 

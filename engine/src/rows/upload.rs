@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | `CSROWUPL` |
 //! | 2 | version, 1 |
-//! | 1 | 0: the seeds are fresh; 1: one row, whose seed the worker may know beforehand |
+//! | 1 | 0: the seeds are fresh; 1: the worker may know them beforehand |
 //! | 1 | 0 |
 //! | 4 | rows |
 //! | 16 | owner id |
@@ -37,7 +37,8 @@ pub const UPLOAD_HEADER_BYTES: usize = 96;
 pub enum SeedSource {
     /// Drawn when the rows were encrypted.
     Fresh = 0,
-    /// Drawn before there was a row: the upload has one row, and its seed was sent ahead.
+    /// Drawn before there was a row, and sent ahead. Clients write uploads of one row like this; workers
+    /// read any number.
     Ahead = 1,
 }
 

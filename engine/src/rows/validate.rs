@@ -3,9 +3,11 @@
 use tfhe_ntt::prime::is_prime64;
 
 use super::layout::RowLayout;
+use super::noise::{log2_planned_deviation, log2_required_flood};
 use super::parameters::{
-    ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, MAX_DIGITS, MAX_FLOOD_FACTOR,
-    MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, REPLY_WORD_BITS,
+    ExpansionStep, HEAVIEST_SECRET, HIDE_BITS, InvalidRowParameters, LOG2_HEAVIER_SECRET,
+    MAX_DIGITS, MAX_FLOOD_FACTOR, MAX_REGIONS, MAX_REPLY_CIPHERTEXTS, MAX_ROW_COLUMNS,
+    MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, MIN_ROW_RING_DIMENSION, REPLY_WORD_BITS,
     ROUNDING_DEVIATIONS, RowKeyParameters, RowParameters, TAG_MODULI,
 };
 
@@ -62,14 +64,15 @@ impl RowParameters {
         i64::try_from((self.value_modulus - 1) / 2).unwrap_or(i64::MAX)
     }
 
-    /// Refuses what is not of the table or does not fit together. What the noise of a program needs
-    /// is the planner's business.
+    /// Refuses what is not of the table or does not fit together, and a flood that hides less than it
+    /// says.
     pub fn validate(&self) -> Result<(), InvalidRowParameters> {
         self.keys.validate()?;
         self.validate_moduli()?;
         self.validate_outputs()?;
         self.validate_places()?;
-        self.validate_words()
+        self.validate_words()?;
+        self.validate_flood()
     }
 
     fn validate_moduli(&self) -> Result<(), InvalidRowParameters> {
@@ -114,6 +117,12 @@ impl RowParameters {
     fn validate_places(&self) -> Result<(), InvalidRowParameters> {
         let (columns, group) = (self.columns, self.group_columns);
         let ring_dimension = self.keys.ring_dimension;
+        if ring_dimension < MIN_ROW_RING_DIMENSION {
+            return refuse(format!(
+                "ring dimension {ring_dimension} is below {MIN_ROW_RING_DIMENSION}: its secrets may be too \
+                 heavy for the words of a reply"
+            ));
+        }
         if !(1..=MAX_ROW_COLUMNS).contains(&columns) {
             return refuse(format!("{columns} columns are not from 1 to {MAX_ROW_COLUMNS}"));
         }
@@ -123,6 +132,12 @@ impl RowParameters {
         let groups = u64::from(columns.div_ceil(group).next_power_of_two());
         if groups * u64::from(group) > u64::from(ring_dimension) {
             return refuse(format!("{columns} columns do not fit ring dimension {ring_dimension}"));
+        }
+        let ciphertexts = self.layout().reply_ciphertexts();
+        if ciphertexts > MAX_REPLY_CIPHERTEXTS {
+            return refuse(format!(
+                "{ciphertexts} ciphertexts of a reply are more than {MAX_REPLY_CIPHERTEXTS}"
+            ));
         }
         let rounds = (ring_dimension / group).ilog2();
         match self.keys.rounds() == rounds {
@@ -166,6 +181,21 @@ impl RowParameters {
         }
     }
 
+    /// The flood must hide the noise of any program of these parameters by as many bits as they say.
+    fn validate_flood(&self) -> Result<(), InvalidRowParameters> {
+        let [first, second] = self.flood.map(|width| width.log2());
+        let deviation = log2_planned_deviation(self);
+        let required = log2_required_flood(deviation, self.hide, first.min(second));
+        let missing = required - (first + second) / 2.0;
+        match missing <= 0.0 {
+            true => Ok(()),
+            false => refuse(format!(
+                "a flood that should hide by {} bits is {missing:.1} bits too narrow",
+                self.hide
+            )),
+        }
+    }
+
     /// Largest flood, as a part of what messages are apart: `t (M1 + M2) / 2q`.
     pub fn flood_share(&self) -> f64 {
         let t = self.plaintext_modulus() as f64;
@@ -180,6 +210,21 @@ impl RowParameters {
         let deviation = ((1.0 + weight) / 12.0).sqrt();
         let t = self.plaintext_modulus() as f64;
         t * ROUNDING_DEVIATIONS * deviation / f64::from(self.word_bits).exp2()
+    }
+
+    /// log2 of a bound of the probability that any output of a row is decrypted wrongly, of parameters that
+    /// are valid: rounding takes more than there is, or the secret is too heavy.
+    pub fn log2_failure(&self) -> f64 {
+        (self.log2_rounding_failure().exp2() + LOG2_HEAVIER_SECRET.exp2()).log2()
+    }
+
+    /// All rounding has what the flood leaves, and is beyond x deviations with probability
+    /// `2 exp(-x^2 / 2)` at most.
+    fn log2_rounding_failure(&self) -> f64 {
+        let room = 0.5 - self.flood_share() * (1.0 + NOISE_SHARE);
+        let deviations = room / self.rounding_share() * ROUNDING_DEVIATIONS;
+        let outputs = self.layout().outputs() as f64;
+        1.0 + outputs.log2() - deviations * deviations / (2.0 * std::f64::consts::LN_2)
     }
 
     /// Where columns and outputs are, of parameters that are valid.
@@ -234,6 +279,11 @@ mod tests {
             ("too many columns", |p| p.columns = p.keys.ring_dimension + 1),
             ("no group", |p| p.group_columns = 0),
             ("no power of two", |p| p.group_columns = 3),
+            ("too long a reply", |p| {
+                p.regions[0].outputs = 1 << 16;
+                p.group_columns = 64;
+                p.keys.steps = crate::rows::tests::models::steps(7, 1);
+            }),
             ("a group beyond the ring", |p| p.group_columns = 2 * p.keys.ring_dimension),
             ("no flood", |p| p.flood[0].factor = 0),
             ("a large factor", |p| p.flood[0].factor = MAX_FLOOD_FACTOR + 1),
@@ -241,6 +291,8 @@ mod tests {
             ("too wide a flood", |p| p.flood[0].bits += 2),
             ("an absurd flood", |p| p.flood[1].bits = u32::MAX),
             ("hides little", |p| p.hide = 35),
+            ("hides less than it says", |p| p.hide = 64),
+            ("too narrow a flood", |p| p.flood[0].bits -= 20),
             ("short words", |p| p.word_bits -= 8),
             ("long words", |p| p.word_bits = 57),
         ];
@@ -249,5 +301,26 @@ mod tests {
             change(&mut changed);
             assert!(changed.validate().is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn secrets_of_a_small_ring_may_be_too_heavy() {
+        let steps = crate::rows::tests::models::steps(8, 1);
+        let keys = RowKeyParameters { ring_dimension: 4096, primes: 2, steps };
+        let error = RowParameters { keys, ..parameters() }.validate().unwrap_err().to_string();
+        assert!(error.contains("ring dimension 4096 is below 8192"), "{error}");
+    }
+
+    /// What the words are made for, and what is written down, is what they give.
+    #[test]
+    fn failures_are_as_probable_as_the_room_says() {
+        let parameters = parameters();
+        assert!(parameters.log2_failure() < -148.0);
+        let least = parameters.log2_rounding_failure();
+        let shorter = RowParameters { word_bits: parameters.word_bits - 1, ..parameters };
+        // Half as many deviations.
+        let outputs = (73.0f64).log2() + 1.0;
+        let quarter = (least - outputs) / 4.0 + outputs;
+        assert!((shorter.log2_rounding_failure() - quarter).abs() < 1e-6);
     }
 }

@@ -117,7 +117,7 @@ impl Weights {
         self.masks.zeroize();
     }
 
-    /// Draws those of a row. `shift` gives the power of X by which a group is to be multiplied yet,
+    /// Draws those of a row. `shift` gives the power of X by which a group must still be multiplied,
     /// negated.
     pub(super) fn draw(
         &mut self,

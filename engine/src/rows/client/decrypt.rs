@@ -7,10 +7,13 @@
 use zeroize::Zeroizing;
 
 use super::{ReplyCounts, RowClient, RowClientError, UploadDigest};
+use crate::rlwe::montgomery::{Montgomery, low};
 use crate::rows::bits::read_bits;
 use crate::rows::canary::canaries;
 use crate::rows::domain::{DIGEST_BYTES, Domain};
-use crate::rows::reply::{REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, row_reply_len};
+use crate::rows::reply::{
+    REPLY_HEADER_BYTES, ReplyHeader, reply_row_len, reply_row_words, row_reply_len,
+};
 
 /// Bits below which a sum of N words of either sign is a residue of one prime, with its sign.
 const ONE_PRIME_BITS: u32 = 50;
@@ -37,9 +40,10 @@ impl RowClient {
         let mut sums = Vec::with_capacity(words.len());
         for (row, words) in (0..).zip(&words) {
             let messages = self.messages(words);
-            let (outputs, known) =
-                messages.split_at(messages.len() - canaries(execution, row, t).len());
-            good &= *known == canaries(execution, row, t);
+            let expected = canaries(execution, row, t);
+            let (outputs, found) = messages.split_at(messages.len() - expected.len());
+            let differences = found.iter().zip(expected).map(|(found, expected)| found ^ expected);
+            good &= differences.fold(0, |all, difference| all | difference) == 0;
             let row_sums = self.sums(outputs);
             good &= row_sums.is_some();
             sums.push(row_sums.unwrap_or_default());
@@ -78,26 +82,28 @@ impl RowClient {
         if *header != expected {
             return Err(RowClientError::OtherUpload);
         }
-        let count = self.layout.reply_ciphertexts() * self.ring.dimension() + self.layout.outputs();
+        let count = reply_row_words(&self.parameters);
         let packed = rest[..rest.len() - DIGEST_BYTES].chunks(reply_row_len(&self.parameters));
         let words = packed.map(|packed| read_bits(packed, count, word_bits).ok_or(format.clone()));
         words.collect()
     }
 
-    /// Messages of all outputs of a row, from 0 to t - 1.
-    pub(in crate::rows) fn messages(&self, words: &[u64]) -> Vec<u64> {
+    /// Messages of all outputs of a row, from 0 to t - 1. How long it takes does not depend on them.
+    pub(in crate::rows) fn messages(&self, words: &[u64]) -> Zeroizing<Vec<u64>> {
         let (t, word_bits) = (self.parameters.plaintext_modulus(), self.parameters.word_bits);
-        let remainder = |number: u128| u64::try_from(number % u128::from(t)).expect("below t");
+        let field = Montgomery::new(t);
         let moduli = self.parameters.keys.moduli().iter();
-        let q = moduli.fold(1, |q, &p| remainder(u128::from(q) * u128::from(p)));
-        let minus_q = u128::from(t - q);
+        let q = moduli.fold(1, |q, &p| field.multiply(q, p % t));
+        let factor = field.montgomery_form(field.negate(q));
         let phases = self.phases(words);
-        let messages = phases.iter().map(|&phase| {
+        let mut messages = Zeroizing::new(Vec::with_capacity(phases.len()));
+        messages.extend(phases.iter().map(|&phase| {
             let scaled = u128::from(phase) * u128::from(t);
-            let rounded = (scaled + (1 << (word_bits - 1))) >> word_bits;
-            remainder(u128::from(remainder(rounded)) * minus_q)
-        });
-        messages.collect()
+            // At most t.
+            let rounded = low((scaled + (1 << (word_bits - 1))) >> word_bits);
+            field.product(field.add(rounded, 0), factor)
+        }));
+        messages
     }
 
     /// Phases of all outputs of a row, modulo 2^w.
@@ -156,8 +162,11 @@ impl RowClient {
     }
 
     /// The sum of each region, or nothing unless each has exactly as many reached leaves as trees.
+    ///
+    /// A message is more than a residue of either modulus, but below 2^52, and so has a Montgomery form.
     fn sums(&self, outputs: &[u64]) -> Option<Vec<u64>> {
-        let (t1, t2) = (u64::from(self.parameters.tag_modulus), self.parameters.value_modulus);
+        let tags = Montgomery::new(self.parameters.tag_modulus.into());
+        let values = Montgomery::new(self.parameters.value_modulus);
         let mut rest = outputs;
         let mut all = true;
         let mut sums = Vec::with_capacity(self.parameters.regions.len());
@@ -165,10 +174,12 @@ impl RowClient {
             let (own, others) = rest.split_at(region.outputs as usize);
             rest = others;
             let (mut reached, mut sum) = (0, 0);
-            for message in own {
-                let is_reached = u64::from(message % t1 == 0);
+            for &message in own {
+                let is_reached = u64::from(tags.montgomery_form(message) == 0);
+                let value = values.plain_form(values.montgomery_form(message));
                 reached += is_reached;
-                sum = (sum + message % t2 * is_reached) % t2;
+                // The value or 0, without a branch.
+                sum = values.add(sum, value & is_reached.wrapping_neg());
             }
             all &= reached == u64::from(region.trees);
             sums.push(sum);

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::canary::ExecutionId;
-use super::domain::{DIGEST_BYTES, Domain, ring_bytes};
+use super::domain::{DIGEST_BYTES, Domain, KEYSET_DOMAIN, ring_bytes};
 use super::evaluate::{RowJob, RowMachine, RowPart};
 use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
 use super::kernel::RowKernel;
@@ -35,9 +35,6 @@ use crate::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use crate::rlwe::sampling::{Noise, entropy};
-
-/// First in what a keyset's id is a digest of.
-const KEYSET_DOMAIN: &[u8] = b"cipherscore row engine keyset 1\n";
 
 /// Microseconds of a row, by estimate, below which the way to the broker and back counts. A row of fifty
 /// small trees takes half of it.

@@ -16,8 +16,9 @@ use crate::rlwe::primes::PRIMES;
 
 /// Words of a vector.
 pub(super) const LANES: usize = 8;
-/// Products that may be summed before they are reduced: halves of 52 bits stay within 64.
-pub(super) const MAX_TERMS: usize = 1 << 12;
+/// Products that may be summed before they are reduced: halves of 52 bits, and one more that the
+/// reduction adds, stay within 64.
+pub(super) const MAX_TERMS: usize = (1 << 12) - 1;
 
 /// What evaluates rows on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! For every processor, one word after the other: what the other kernels must equal.
 
 use super::{Addend, Both, DigitCut, LANES, OneRound, Terms, TwoRounds};
-use crate::rlwe::montgomery::{Montgomery, RADIX_BITS};
+use crate::rlwe::montgomery::{Montgomery, RADIX_BITS, low};
 use crate::rlwe::primes::WORD_BITS;
 
 /// Points whose sums are held at a time.
@@ -30,7 +30,7 @@ pub(super) fn multiply(field: &Montgomery, terms: Terms<'_>, sums: Both<&mut [u6
     }
 }
 
-/// `sum / R mod p`, for a sum of at most 2^12 products of residues.
+/// `sum / R mod p`, for a sum of at most [`super::MAX_TERMS`] products of residues.
 fn reduce(field: &Montgomery, sum: u128) -> u64 {
     let product = low(sum).wrapping_mul(field.negative_inverse()) & ((1 << RADIX_BITS) - 1);
     // Below 2^114 + 2^103, so a quotient of 62 bits.
@@ -40,12 +40,6 @@ fn reduce(field: &Montgomery, sum: u128) -> u64 {
     let fold = (1 << WORD_BITS) - field.modulus();
     let folded = (quotient >> WORD_BITS).wrapping_mul(fold) + (quotient & ((1 << WORD_BITS) - 1));
     field.subtract(folded, field.modulus())
-}
-
-/// The low 64 bits.
-#[allow(clippy::cast_possible_truncation)]
-fn low(value: u128) -> u64 {
-    value as u64
 }
 
 pub(super) fn digit(

@@ -61,7 +61,7 @@ fn the_longest_sum_fits() {
         let mut sums = [vec![0; 16], vec![0; 16]];
         let [body, mask] = &mut sums;
         kernel.multiply(&field, terms, [body, mask]);
-        // (-1)^2 R^-1, 4096 times.
+        // (-1)^2 R^-1, 4095 times.
         let sum = field.multiply(field.plain_form(1), MAX_TERMS as u64);
         assert_eq!(sums[1], [sum; 16]);
         assert_eq!(sums[0], [field.subtract(sum, 1); 16]);

@@ -70,7 +70,8 @@ fn flood(log2_deviation: f64, hide: u32, log2_room: f64) -> Result<[FloodWidth; 
     if square > most || square.is_nan() {
         return Err(required - log2_room - most.log2() / 2.0);
     }
-    let short = (1.0 - (1.0 - 4.0 * square).sqrt()) / 2.0;
+    // (1 - sqrt(1 - 4 x)) / 2, which would be 0 for a small x.
+    let short = 2.0 * square / (1.0 + (1.0 - 4.0 * square).sqrt());
     let long = width(log2_room + (1.0 - short).log2(), f64::floor);
     Ok([long, width(log2_room + short.log2(), f64::ceil)])
 }
@@ -104,6 +105,16 @@ mod tests {
             }
         }
         assert!((50..100).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn floods_hide_where_there_is_far_more_room() {
+        for below in 70..150 {
+            let (deviation, log2_room) = (20.0, 20.0 + f64::from(below));
+            let [long, short] = flood(deviation, 45, log2_room).unwrap();
+            let required = log2_required_flood(deviation, 45, short.log2());
+            assert!(long.log2() + short.log2() >= 2.0 * required, "{below}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The cheapest parameters in which an ensemble's rows fit, and what they cost.
 //!
-//! Everything is planned from what a data owner may know: columns, sizes of the outputs' classes, the
-//! modulus of tags. So nothing of the parameters tells how many paths and edges there really are.
+//! Everything is planned from the columns, the sizes of the outputs' classes and the longest path, and for
+//! each scale from the largest sum and the largest error. So nothing of the parameters tells how many
+//! paths and edges there really are.
 
 mod cost;
 mod fit;
@@ -46,12 +47,16 @@ pub struct RowLimits {
 impl RowLimits {
     /// Where nobody has asked for rows in particular.
     pub const DEFAULT: Self = Self { outputs: 1 << 15, columns: 1 << 12, milliseconds: 100.0 };
-    /// Of the engine.
+    /// Of the engine, and of the ring that is planned.
     pub const LARGEST: Self = Self {
         outputs: super::parameters::MAX_ROW_OUTPUTS,
-        columns: super::parameters::MAX_ROW_COLUMNS,
+        columns: search::RING_DIMENSION,
         milliseconds: 60_000.0,
     };
+
+    fn microseconds(&self) -> f64 {
+        self.milliseconds * 1000.0
+    }
 }
 
 /// What of an ensemble decides about its parameters.

@@ -3,8 +3,9 @@
 use tfhe_ntt::prime::is_prime64;
 
 use super::super::parameters::{
-    ExpansionStep, FloodWidth, MAX_DIGITS, MAX_REGIONS, MAX_ROW_COLUMNS, MAX_ROW_OUTPUTS,
-    MAX_ROW_PLAINTEXT_MODULUS, RowKeyParameters, RowParameters, TAG_MODULI,
+    ExpansionStep, FloodWidth, HIDE_BITS, MAX_DIGITS, MAX_REGIONS, MAX_REPLY_CIPHERTEXTS,
+    MAX_ROW_OUTPUTS, MAX_ROW_PLAINTEXT_MODULUS, MIN_LOG2_ROW_FAILURE, RowKeyParameters,
+    RowParameters, TAG_MODULI,
 };
 use super::cost::RowCost;
 use super::fit::{NoRoom, fit};
@@ -12,7 +13,7 @@ use super::{RoundedSums, RowGoal, RowPlan, RowPlanError, RowShape};
 use crate::scales::{self, NoScale, STEPS_PER_BIT, scale};
 
 /// N: smaller rings have no room for a flood after key switches, larger ones cost more for nothing.
-const RING_DIMENSION: u32 = 8192;
+pub(super) const RING_DIMENSION: u32 = 8192;
 /// Numbers of primes that there are security estimates for, and that have room.
 const PRIMES: [u32; 2] = [3, 4];
 /// Rounds of an expansion step wherever two rounds are left.
@@ -75,8 +76,16 @@ fn check_goal(goal: &RowGoal) -> Result<(), RowPlanError> {
     if goal.log2_failure >= 0.0 || goal.log2_failure.is_nan() {
         return Err(RowPlanError::Goal("the failure probability must be below 1"));
     }
+    if goal.log2_failure < MIN_LOG2_ROW_FAILURE {
+        return Err(RowPlanError::Goal(
+            "rows promise no failure probability below 2^-128: a secret may be too heavy",
+        ));
+    }
     if goal.tag_factors == 0 {
         return Err(RowPlanError::Goal("tags need at least one factor"));
+    }
+    if !HIDE_BITS.contains(&goal.hide) {
+        return Err(RowPlanError::Goal("a flood can hide by 36 to 64 bits"));
     }
     Ok(())
 }
@@ -94,7 +103,7 @@ fn check_shape(goal: &RowGoal, shape: &RowShape) -> Result<(), RowPlanError> {
         (
             shape.columns.into(),
             "columns",
-            limits.columns.min(MAX_ROW_COLUMNS).into(),
+            limits.columns.min(RING_DIMENSION).into(),
             "merged thresholds are fewer",
         ),
         (shape.regions.len() as u64, "raw outputs", MAX_REGIONS as u64, "fewer classes have fewer"),
@@ -134,51 +143,54 @@ fn at(
     let log2_failure = goal.log2_failure;
     let mut moduli = tag_moduli(goal.tag_factors, shape.longest_path)?;
     let least = moduli.next().expect("one is above");
-    let (mut best, cost) = cheapest(goal, shape, magnitude, least)?;
-    if cost.microseconds > goal.limits.milliseconds * 1000.0 {
-        let found = cost.microseconds / 1000.0;
-        return Err(RowPlanError::Slow { found, limit: goal.limits.milliseconds });
-    }
+    let mut best = cheapest(goal, shape, magnitude, least)?;
     // More factors where the same keys and places have room for them.
     for tag_modulus in moduli {
         let Some(value_modulus) = value_modulus(magnitude, tag_modulus) else { break };
         let more = RowParameters {
             tag_modulus,
             value_modulus,
-            tag_factors: factors(tag_modulus, shape.longest_path),
+            tag_factors: factors(goal, tag_modulus, shape.longest_path),
             ..best.clone()
         };
         let Ok(more) = fit(more, log2_failure) else { break };
+        if RowCost::of(&more).microseconds > goal.limits.microseconds() {
+            break;
+        }
         best = more;
     }
     let cost = RowCost::of(&best);
     Ok(RowPlan { parameters: best, scale, max_error, log2_failure, cost })
 }
 
-/// R: as many factors as a modulus has room for.
-fn factors(tag_modulus: u32, longest_path: u32) -> u32 {
-    (tag_modulus - 1) / longest_path.max(1)
+/// R: as many factors as a modulus has room for, but a power of two where no more are asked for: the
+/// number itself would tell the longest path.
+fn factors(goal: &RowGoal, tag_modulus: u32, longest_path: u32) -> u32 {
+    let most = (tag_modulus - 1) / longest_path.max(1);
+    goal.tag_factors.max(1 << most.ilog2())
 }
 
-/// The cheapest parameters with one modulus of tags.
+/// The cheapest parameters with one modulus of tags, of those that are fast enough.
 fn cheapest(
     goal: &RowGoal,
     shape: &RowShape,
     magnitude: u64,
     tag_modulus: u32,
-) -> Result<(RowParameters, RowCost), RowPlanError> {
+) -> Result<RowParameters, RowPlanError> {
     let value_bits = (2.0 * magnitude as f64 + 1.0).log2();
     let limit = (MAX_ROW_PLAINTEXT_MODULUS as f64 / f64::from(tag_modulus)).log2();
     let value_modulus = value_modulus(magnitude, tag_modulus)
         .ok_or(RowPlanError::Values { bits: value_bits, limit })?;
     let mut closest = NoRoom { needed: f64::INFINITY, available: 0.0 };
     let mut best: Option<(RowParameters, RowCost)> = None;
+    // Of those that take too long.
+    let mut fastest: Option<f64> = None;
     for (keys, group_columns) in candidates(shape.columns) {
         let parameters = RowParameters {
             keys,
             tag_modulus,
             value_modulus,
-            tag_factors: factors(tag_modulus, shape.longest_path),
+            tag_factors: factors(goal, tag_modulus, shape.longest_path),
             columns: shape.columns,
             group_columns,
             regions: shape.regions.clone(),
@@ -186,10 +198,16 @@ fn cheapest(
             hide: goal.hide,
             word_bits: 0,
         };
+        if parameters.layout().reply_ciphertexts() > MAX_REPLY_CIPHERTEXTS {
+            continue;
+        }
         match fit(parameters, goal.log2_failure) {
             Ok(parameters) => {
                 let cost = RowCost::of(&parameters);
-                if best.as_ref().is_none_or(|(_, best)| cost.weight() < best.weight()) {
+                if cost.microseconds > goal.limits.microseconds() {
+                    let found = cost.microseconds;
+                    fastest = Some(fastest.map_or(found, |fastest| fastest.min(found)));
+                } else if best.as_ref().is_none_or(|(_, best)| cost.weight() < best.weight()) {
                     best = Some((parameters, cost));
                 }
             }
@@ -202,7 +220,12 @@ fn cheapest(
         }
     }
     let NoRoom { needed, available } = closest;
-    best.ok_or(RowPlanError::Modulus { value_bits, needed, available })
+    let limit = goal.limits.milliseconds;
+    match (best, fastest) {
+        (Some((parameters, _)), _) => Ok(parameters),
+        (None, Some(found)) => Err(RowPlanError::Slow { found: found / 1000.0, limit }),
+        (None, None) => Err(RowPlanError::Modulus { value_bits, needed, available }),
+    }
 }
 
 /// Keys, and columns of a group, that so many columns may have.
@@ -305,6 +328,9 @@ mod tests {
         let refused = |goal: RowGoal, shape| planned(&goal, &shape).unwrap_err().to_string();
         let large = refused(GOAL, shape(100, 1 << 16, 50, 5));
         assert!(large.contains("65536 outputs of a row, where at most 32768"), "{large}");
+        let limits = RowLimits::LARGEST;
+        let wider = refused(RowGoal { limits, ..GOAL }, shape(9000, 100, 50, 5));
+        assert!(wider.contains("9000 columns of a row, where at most 8192"), "{wider}");
         let wide = refused(GOAL, shape(5000, 100, 50, 5));
         assert!(wide.contains("5000 columns of a row, where at most 4096"), "{wide}");
         let long = refused(GOAL, shape(100, 100, 50, 251));
@@ -319,10 +345,53 @@ mod tests {
         for goal in [
             RowGoal { max_error: 0.0, ..GOAL },
             RowGoal { log2_failure: 0.0, ..GOAL },
+            RowGoal { log2_failure: -128.5, ..GOAL },
             RowGoal { tag_factors: 0, ..GOAL },
+            RowGoal { hide: 35, ..GOAL },
+            RowGoal { hide: 65, ..GOAL },
         ] {
             assert!(matches!(planned(&goal, &shape(9, 9, 2, 3)), Err(RowPlanError::Goal(_))));
         }
+    }
+
+    /// What is cheapest with its bytes may be too slow where something else is not.
+    #[test]
+    fn parameters_that_are_fast_enough_are_found() {
+        let (mut found, mut refused) = (0, 0);
+        for (columns, outputs) in [(145, 312), (216, 824), (600, 3064), (1213, 6648)] {
+            let limits = RowLimits::LARGEST;
+            let shape = shape(columns, outputs, 52, 5);
+            let cheapest = planned(&RowGoal { limits, ..GOAL }, &shape).unwrap().cost;
+            let milliseconds = cheapest.microseconds / 1000.0 - 0.001;
+            let limits = RowLimits { milliseconds, ..limits };
+            match planned(&RowGoal { limits, ..GOAL }, &shape) {
+                Ok(plan) => {
+                    assert!(plan.cost.microseconds <= limits.microseconds());
+                    found += 1;
+                }
+                Err(RowPlanError::Slow { found, .. }) => {
+                    assert!(found > milliseconds);
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(found > 0, "{refused}");
+    }
+
+    /// R and t1 bound the longest path, to a factor of two.
+    #[test]
+    fn factors_do_not_tell_the_longest_path() {
+        let mut told = std::collections::HashMap::<_, u32>::new();
+        for path in 2..=40 {
+            let RowParameters { tag_modulus, tag_factors, .. } =
+                planned(&GOAL, &shape(145, 312, 52, path)).unwrap().parameters;
+            assert!(tag_factors.is_power_of_two());
+            *told.entry((tag_modulus, tag_factors)).or_default() += 1;
+        }
+        assert!(told.len() < 12, "{told:?}");
+        let asked = planned(&RowGoal { tag_factors: 5, ..GOAL }, &shape(145, 312, 52, 9)).unwrap();
+        assert!(asked.parameters.tag_factors >= 5);
     }
 
     /// Nothing of a plan depends on more than the shape that everybody sees.

@@ -2,7 +2,8 @@
 
 use crate::rlwe::sampling::{Noise, Uniform, UniformDraws};
 use crate::rows::parameters::{
-    ExpansionStep, FloodWidth, OutputRegion, RowKeyParameters, RowParameters,
+    ExpansionStep, FloodWidth, HIDE_BITS, OutputRegion, REPLY_WORD_BITS, RowKeyParameters,
+    RowParameters,
 };
 use crate::rows::program::{EnsembleRegion, PathEdge, PathLeaf, PathTree, RowProgram};
 use crate::rows::ring::RowRing;
@@ -109,11 +110,19 @@ impl Shape {
             columns: self.columns,
             group_columns: self.group_columns,
             regions: regions.iter().map(region).collect(),
-            hide: 45,
-            word_bits: 4,
+            hide: *HIDE_BITS.start(),
+            word_bits: *REPLY_WORD_BITS.start(),
         };
-        while parameters.validate().is_err() && parameters.word_bits < 57 {
+        while parameters.validate().is_err() && parameters.word_bits < *REPLY_WORD_BITS.end() {
             parameters.word_bits += 1;
+        }
+        // By as many bits as the flood has, not more than 45.
+        while parameters.hide < 45 {
+            let more = RowParameters { hide: parameters.hide + 1, ..parameters.clone() };
+            if more.validate().is_err() {
+                break;
+            }
+            parameters = more;
         }
         parameters.validate().unwrap();
         (parameters, RowProgram { columns: self.columns, regions })

@@ -26,9 +26,9 @@ fn unsent_coefficients_change_no_score() {
         for (index, prime) in sides.machine.ring.primes().iter().enumerate() {
             let body = root.ciphertext.body.of_mut(index);
             prime.inverse(body);
-            let refuse = random(body.len(), prime.modulus(), 77);
+            let leftovers = random(body.len(), prime.modulus(), 77);
             for at in (0..body.len()).filter(|at| !columns.contains(at)) {
-                body[at] = refuse[at];
+                body[at] = leftovers[at];
             }
             prime.forward(body);
         }
