@@ -34,7 +34,7 @@ impl RowClient {
     }
 
     /// The upload of one row with the seed of a ticket, which is used up.
-    #[cfg(feature = "prepared-rows")]
+    #[cfg(any(test, feature = "prepared-rows"))]
     pub fn encrypt_ahead(
         &self,
         ticket: super::RowTicket,

@@ -5,7 +5,7 @@
 
 mod decrypt;
 mod encrypt;
-#[cfg(feature = "prepared-rows")]
+#[cfg(any(test, feature = "prepared-rows"))]
 mod ticket;
 
 use std::fmt;
@@ -23,7 +23,7 @@ use super::secret::{RowKeyError, RowKeyId, RowSecretKey};
 use crate::rlwe::sampling::EntropyError;
 #[cfg(test)]
 pub(super) use encrypt::RowSeeds;
-#[cfg(feature = "prepared-rows")]
+#[cfg(any(test, feature = "prepared-rows"))]
 pub use ticket::RowTicket;
 
 /// Bad replies under one key after which it is not used any more.

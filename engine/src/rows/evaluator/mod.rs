@@ -4,7 +4,7 @@
 //! are threads; each has randomness of its own.
 
 mod memory;
-#[cfg(feature = "prepared-rows")]
+#[cfg(any(test, feature = "prepared-rows"))]
 pub mod prepared;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ mod keys;
 mod known_answers;
 pub(super) mod models;
 mod noise;
-#[cfg(feature = "prepared-rows")]
 mod prepared;
 mod replies;
 pub(super) mod sides;
