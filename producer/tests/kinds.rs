@@ -176,7 +176,7 @@ fn rows_are_encrypted_anew_each_time_and_files_say_how_many_they_hold() {
     assert_eq!(one.len() as u64, model.payload_bytes(3));
     assert_ne!(one[..16], two[..16], "no mask seed twice");
     let file = encryption.encrypt_file(&rows).unwrap();
-    assert_eq!((file.len(), &file[..12]), (12 + one.len(), &b"CSROWS\0\x01\x03\0\0\0"[..]));
+    assert_eq!((file.len(), &file[..12]), (28 + one.len(), &b"CSROWS\0\x02\x03\0\0\0"[..]));
     assert!(encryption.decrypt_file(&file).is_err(), "rows are no outputs");
     assert!(encryption.decrypt(&one, 3).is_err());
 }

@@ -47,15 +47,19 @@ def _digests(folder: Path) -> tuple[bytes, ...]:
     return tuple(hashlib.sha256(path.read_bytes()).digest() if path.exists() else b"" for path in paths)
 
 
+def require_client(client: Any) -> None:
+    """Refuse what does not do what Concrete ML's client does."""
+    if not all(hasattr(client, method) for method in _METHODS):
+        raise TypeError(
+            f"a client is cipherscore.deployment.FHEModelClient or Concrete ML's, not "
+            f"{type(client).__qualname__}"
+        )
+
+
 class RemoteClient:
     """What a fleet knows of a client: its model and its evaluation key, but no reference to it."""
 
     def __init__(self, client: Any) -> None:
-        if not all(hasattr(client, method) for method in _METHODS):
-            raise TypeError(
-                f"a client is cipherscore.deployment.FHEModelClient or Concrete ML's, not "
-                f"{type(client).__qualname__}"
-            )
         self._client = weakref.ref(client)
         folder = Path(client.path_dir)
         server = folder / "server.zip"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
 
 from . import _native
 from ._job import Job
-from ._remote import RemoteClient
+from ._remote import RemoteClient, require_client
 from ._results import Results, Shape
 from .errors import FleetError
 
@@ -190,6 +190,7 @@ class Fleet:
     def _submit_remote(
         self, client: Any, X: Any, method: Method, rows_per_job: Optional[int]
     ) -> Job:
+        require_client(client)
         with self._lock:
             remote = self._remotes.get(client)
             if remote is None or not remote.is_current(client):

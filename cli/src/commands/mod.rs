@@ -28,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use cipherscore_artifact::content::Content;
 use cipherscore_artifact::server::{Form, ServerZip};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
@@ -54,17 +55,36 @@ fn is_standard(path: &Path) -> bool {
 
 /// Reads a file that must not be larger than `limit` bytes.
 fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_start(path, limit)?;
+    require_bounded(path, &bytes, limit)?;
+    Ok(bytes)
+}
+
+/// A file of this kind of at most so many bytes. One of another kind is named, whatever its size.
+fn read_content(path: &Path, content: Content, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_start(path, limit)?;
+    content.require(&bytes).with_context(|| path.display().to_string())?;
+    require_bounded(path, &bytes, limit)?;
+    Ok(bytes)
+}
+
+/// A file, or one byte more of it than the limit.
+fn read_start(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let read = file.take(limit as u64 + 1).read_to_end(&mut bytes);
-    let read = read.with_context(|| path.display().to_string())?;
+    read.with_context(|| path.display().to_string())?;
+    Ok(bytes)
+}
+
+fn require_bounded(path: &Path, bytes: &[u8], limit: usize) -> anyhow::Result<()> {
     anyhow::ensure!(
-        read <= limit,
+        bytes.len() <= limit,
         "{}: larger than {}, which such a file never is; is it the right one?",
         path.display(),
         size(limit)
     );
-    Ok(bytes)
+    Ok(())
 }
 
 fn read_client(path: &Path) -> anyhow::Result<Arc<dyn ClientModel>> {

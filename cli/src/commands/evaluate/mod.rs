@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use self::watch_folder::Watch;
 use super::submit::names;
-use super::{open_server, read_bounded, read_server, report};
+use super::{open_server, read_bounded, read_content, read_server, report};
 use crate::print::say;
 use crate::progress;
 
@@ -136,8 +136,7 @@ impl Evaluate {
             anyhow::ensure!(!requirements.needs_key, NO_KEY);
             return Ok(None);
         };
-        let key = read_bounded(path, requirements.max_key_bytes)?;
-        Content::EvaluationKey.require(&key).with_context(|| path.display().to_string())?;
+        let key = read_content(path, Content::EvaluationKey, requirements.max_key_bytes)?;
         let prepared = form.evaluator.prepare(key);
         Ok(Some(Arc::new(prepared.with_context(|| path.display().to_string())?)))
     }
