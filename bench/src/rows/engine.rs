@@ -6,7 +6,7 @@ use std::time::Instant;
 use cipherscore_engine::evaluator::Evaluator;
 use cipherscore_engine::rows::client::ReplyCounts;
 use cipherscore_engine::rows::evaluate::RowPart;
-use cipherscore_engine::rows::kernel::RowKernel;
+use cipherscore_engine::rows::kernel::Kernel;
 
 use super::shapes::Subject;
 use super::{Amount, ONE_ROW};
@@ -27,7 +27,7 @@ const PARTS: [(RowPart, &str); 7] = [
 /// Medians of rows, in milliseconds; best kernel, portable kernel and data owner in turn. Every row is
 /// checked.
 pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> anyhow::Result<()> {
-    let kernels = [RowKernel::best(), RowKernel::portable()];
+    let kernels = [Kernel::best(), Kernel::portable()];
     let evaluators = [subject.evaluator(kernels[0])?, subject.evaluator(kernels[1])?];
     let key = evaluators[0].prepare(subject.key.clone())?;
     let watch = Watch::start(Vec::new());

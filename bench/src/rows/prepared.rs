@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use cipherscore_engine::evaluator::Evaluator;
 use cipherscore_engine::rows::client::{ReplyCounts, RowTicket};
-use cipherscore_engine::rows::kernel::RowKernel;
+use cipherscore_engine::rows::kernel::Kernel;
 
 use super::Amount;
 use super::engine::milliseconds;
@@ -14,7 +14,7 @@ use crate::table::{Table, median};
 
 /// Medians of rows, in microseconds. Every row is checked.
 pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> anyhow::Result<()> {
-    let evaluator = subject.evaluator(RowKernel::best())?;
+    let evaluator = subject.evaluator(Kernel::best())?;
     let key = evaluator.prepare(subject.key.clone())?;
     let watch = Watch::start(Vec::new());
     let mut times = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use cipherscore_common::{ModelId, OwnerId};
 use cipherscore_engine::rows::client::{ReplyCounts, RowClient, RowUpload};
 use cipherscore_engine::rows::evaluator::RowEvaluator;
-use cipherscore_engine::rows::kernel::RowKernel;
+use cipherscore_engine::rows::kernel::Kernel;
 use cipherscore_engine::rows::parameters::{
     ExpansionStep, FloodWidth, OutputRegion, RowKeyParameters, RowParameters,
 };
@@ -129,7 +129,7 @@ impl Subject {
         Ok(Self { shape, client, key, parameters, program })
     }
 
-    pub(super) fn evaluator(&self, kernel: RowKernel) -> anyhow::Result<Arc<RowEvaluator>> {
+    pub(super) fn evaluator(&self, kernel: Kernel) -> anyhow::Result<Arc<RowEvaluator>> {
         let (parameters, program) = (self.parameters.clone(), self.program.clone());
         let evaluator = RowEvaluator::new(model_id(self.shape), parameters, program)?;
         Ok(Arc::new(evaluator.with_kernel(kernel).with_threads(std::num::NonZeroUsize::MIN)))

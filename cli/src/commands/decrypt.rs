@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::function::{self, Converted};
-use super::{read_bounded, read_model_or_function, report, require_separate_json, write_output};
+use super::{read_content, read_model_or_function, report, require_separate_json, write_output};
 use crate::passphrase::PassphraseSource;
 
 /// Largest output file, in bytes.
@@ -80,8 +80,7 @@ impl Decrypt {
         let encryption =
             KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
         let decrypt = |path: &PathBuf| {
-            let bytes = read_bounded(path, MAX_OUTPUT_BYTES)?;
-            Content::Ciphertexts.require(&bytes).with_context(|| path.display().to_string())?;
+            let bytes = read_content(path, Content::Ciphertexts, MAX_OUTPUT_BYTES)?;
             encryption.decrypt_file(&bytes).with_context(|| path.display().to_string())
         };
         let mut rows = 0;

@@ -2,10 +2,12 @@
 //!
 //! * [`primes`]: the primes, and the rings that are safe with them;
 //! * `montgomery`: arithmetic modulo a prime, [`prime_ring`]: of the ring modulo a prime;
+//! * [`kernel`]: which vector instructions there are;
 //! * `keystream`: words from a key, [`mask`]: masks from a seed;
 //! * [`sampling`]: secrets and noise;
 //! * [`words`]: residues without gaps.
 
+pub mod kernel;
 pub(crate) mod keystream;
 pub mod mask;
 pub(crate) mod montgomery;

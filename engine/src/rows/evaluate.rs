@@ -7,7 +7,7 @@ use super::evaluation_key::RowEvaluationKey;
 use super::expand::{Expander, Node};
 use super::flood::Trapezoid;
 use super::hide::{FractionOf, fractions_of};
-use super::kernel::{Addend, RowKernel, Terms};
+use super::kernel::{Addend, Kernel, Terms};
 use super::layout::RowLayout;
 use super::parameters::RowParameters;
 use super::program::{RowProgram, ValidRowProgram};
@@ -62,7 +62,7 @@ pub(super) struct RowMachine {
     pub(super) parameters: RowParameters,
     pub(super) layout: RowLayout,
     pub(super) program: RowProgram,
-    pub(super) kernel: RowKernel,
+    pub(super) kernel: Kernel,
     pub(super) flood: Trapezoid,
     pub(super) fractions: Vec<FractionOf>,
 }
@@ -73,7 +73,7 @@ impl RowMachine {
         ring: Arc<RowRing>,
         parameters: RowParameters,
         program: ValidRowProgram,
-        kernel: RowKernel,
+        kernel: Kernel,
     ) -> Self {
         let t = parameters.plaintext_modulus();
         Self {

@@ -10,7 +10,7 @@
 //! grow with the number of groups.
 
 use super::evaluation_key::{RowEvaluationKey, SwitchKey};
-use super::kernel::{Addend, DigitCut, OneRound, RowKernel, Terms, TwoRounds};
+use super::kernel::{Addend, DigitCut, Kernel, OneRound, Terms, TwoRounds};
 use super::layout::RowLayout;
 use super::parameters::MAX_DIGITS;
 use super::ring::{RowRing, StepTables};
@@ -31,7 +31,7 @@ pub(super) struct Expander<'a> {
     pub(super) ring: &'a RowRing,
     pub(super) layout: RowLayout,
     pub(super) key: &'a RowEvaluationKey,
-    pub(super) kernel: RowKernel,
+    pub(super) kernel: Kernel,
 }
 
 impl Expander<'_> {
@@ -105,7 +105,7 @@ impl Expander<'_> {
     }
 
     /// The group of a child, if there are columns in it: in the order of
-    /// [`RowKernel::two_rounds`], the first bit being that of the first round.
+    /// [`Kernel::two_rounds`], the first bit being that of the first round.
     fn child_group(&self, tables: &StepTables, parent: usize, which: usize) -> Option<usize> {
         let rounds = tables.step.rounds;
         if which >= 1 << rounds {

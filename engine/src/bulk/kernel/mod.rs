@@ -13,50 +13,11 @@ mod tests;
 
 use super::points::{LANES, Points, STEP_POINTS, VECTORS};
 use super::tape::{Columns, Tape, TapeScratch};
+use crate::rlwe::kernel::Instructions;
+pub use crate::rlwe::kernel::Kernel;
 use crate::rlwe::primes::{BLOCK_POINTS, PRIMES};
 
-/// What evaluates tapes on this processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kernel(Arithmetic);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arithmetic {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Available),
-}
-
 impl Kernel {
-    /// The fastest on this processor.
-    pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(available) = avx512::Available::detect() {
-            return Self(Arithmetic::Avx512(available));
-        }
-        Self::portable()
-    }
-
-    /// The one for every processor.
-    pub fn portable() -> Self {
-        Self(Arithmetic::Portable)
-    }
-
-    /// All that this processor has.
-    pub fn available() -> Vec<Self> {
-        let mut kernels = vec![Self::portable()];
-        kernels.extend((Self::best() != Self::portable()).then(Self::best));
-        kernels
-    }
-
-    /// For people: `portable` or `avx512-ifma`.
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Arithmetic::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Arithmetic::Avx512(_) => "avx512-ifma",
-        }
-    }
-
     /// Evaluates a block modulo a prime; lengths are as [`Tape::evaluate`] checks them.
     fn run(
         self,
@@ -67,9 +28,9 @@ impl Kernel {
         out: &mut [u64],
     ) {
         match self.0 {
-            Arithmetic::Portable => portable::run(tape, prime, columns, scratch, out),
+            Instructions::Portable => portable::run(tape, prime, columns, scratch, out),
             #[cfg(target_arch = "x86_64")]
-            Arithmetic::Avx512(available) => available.run(tape, prime, columns, scratch, out),
+            Instructions::Avx512(available) => available.run(tape, prime, columns, scratch, out),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::canary::ExecutionId;
 use super::domain::{DIGEST_BYTES, Domain, KEYSET_DOMAIN, ring_bytes};
 use super::evaluate::{RowJob, RowMachine, RowPart};
 use super::evaluation_key::{RowEvaluationKey, prepared_len, serialised_len};
-use super::kernel::RowKernel;
+use super::kernel::Kernel;
 use super::parameters::RowParameters;
 use super::plan::RowCost;
 use super::program::{InvalidRowProgram, RowProgram};
@@ -67,7 +67,7 @@ impl RowEvaluator {
         let ring = RowRing::new(&parameters.keys)?;
         Ok(Self {
             model_id,
-            machine: RowMachine::new(ring, parameters, program, RowKernel::best()),
+            machine: RowMachine::new(ring, parameters, program, Kernel::best()),
             threads: rayon::current_num_threads(),
             workspaces: Mutex::new(Vec::new()),
         })
@@ -79,7 +79,7 @@ impl RowEvaluator {
     }
 
     /// With another kernel; for measurements.
-    pub fn with_kernel(mut self, kernel: RowKernel) -> Self {
+    pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.machine.kernel = kernel;
         self
     }

@@ -21,7 +21,7 @@ fn model_id() -> ModelId {
     ModelId::of(b"a model")
 }
 
-fn sides(shape: &Shape, kernel: RowKernel) -> Sides {
+fn sides(shape: &Shape, kernel: Kernel) -> Sides {
     let (parameters, program) = shape.model(3);
     let ring = RowRing::new(&parameters.keys).unwrap();
     let secret = fixed_secret(&parameters.keys);
@@ -42,7 +42,7 @@ fn evaluate(sides: &Sides, rows: u32, upload: &[u8]) -> Result<Vec<u8>, Evaluati
     job.finish(&|| false)
 }
 
-fn require_equal(shape: &Shape, kernel: RowKernel, rows: usize) {
+fn require_equal(shape: &Shape, kernel: Kernel, rows: usize) {
     let sides = sides(shape, kernel);
     let rows = shape.rows(rows, 5);
     let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
@@ -87,9 +87,9 @@ fn rows_decrypt_to_what_the_trees_say() {
         Shape { keys: keys(3, 9, 3), depth: 8, tag_modulus: 31, columns: 200, ..small.clone() },
     ];
     for shape in shapes {
-        require_equal(&shape, RowKernel::best(), 3);
+        require_equal(&shape, Kernel::best(), 3);
     }
-    for kernel in RowKernel::available() {
+    for kernel in Kernel::available() {
         require_equal(&small, kernel, 40);
     }
 }
@@ -98,7 +98,7 @@ fn rows_decrypt_to_what_the_trees_say() {
 #[test]
 fn other_uploads_are_refused() {
     let shape = Shape::small();
-    let sides = sides(&shape, RowKernel::best());
+    let sides = sides(&shape, Kernel::best());
     let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let refused = |rows: u32, bytes: &[u8]| match evaluate(&sides, rows, bytes) {
         Err(EvaluationError::Shape(reason)) => reason,
@@ -124,7 +124,7 @@ fn other_uploads_are_refused() {
 #[test]
 fn other_keys_are_refused() {
     let shape = Shape::small();
-    let sides = sides(&shape, RowKernel::best());
+    let sides = sides(&shape, Kernel::best());
     let ring = RowRing::new(&shape.keys).unwrap();
     let key = fixed_secret(&shape.keys).evaluation_key(&ring).unwrap();
     assert_eq!(key.len(), sides.evaluator.requirements().max_key_bytes);
@@ -197,7 +197,7 @@ fn large_models_are_not_quick() {
 /// What a job says that it takes is what its buffers are.
 #[test]
 fn requirements_are_constants_of_the_model() {
-    let sides = sides(&Shape { trees: vec![40, 3, 7], ..Shape::small() }, RowKernel::best());
+    let sides = sides(&Shape { trees: vec![40, 3, 7], ..Shape::small() }, Kernel::best());
     let requirements = sides.evaluator.requirements();
     assert!(requirements.needs_key && requirements.is_quick);
     assert_eq!(sides.key.bytes(), requirements.prepared_key_bytes);
@@ -217,7 +217,7 @@ fn requirements_are_constants_of_the_model() {
 #[test]
 fn a_stopped_job_stops() {
     let shape = Shape::small();
-    let sides = sides(&shape, RowKernel::best());
+    let sides = sides(&shape, Kernel::best());
     let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
     let begin = || Arc::clone(&sides.evaluator).begin(Some(Arc::clone(&sides.key)), 1).unwrap();
     assert_eq!(begin().push(&upload, &|| true), Err(EvaluationError::Stopped));
@@ -230,7 +230,7 @@ fn a_stopped_job_stops() {
 #[test]
 fn a_watched_evaluation_sees_every_part() {
     let shape = Shape::small();
-    let sides = sides(&shape, RowKernel::best());
+    let sides = sides(&shape, Kernel::best());
     let rows = shape.rows(2, 1);
     let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let mut parts = std::collections::HashSet::new();

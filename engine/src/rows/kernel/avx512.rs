@@ -11,6 +11,7 @@ use std::arch::x86_64::{
 
 use super::super::automorphism::PointPermutation;
 use super::{Addend, Both, DigitCut, LANES, OneRound, Terms, TwoRounds};
+use crate::rlwe::kernel::Avx512;
 use crate::rlwe::montgomery::{Montgomery, RADIX_BITS};
 use crate::rlwe::primes::WORD_BITS;
 
@@ -20,18 +21,9 @@ type Lanes = [u64; LANES];
 /// Vectors whose sums are held at a time, to hide the time that a product takes.
 const VECTORS: usize = 2;
 
-/// Proof that the processor has the instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Available(());
-
-// SAFETY, of all calls below: `self` exists only where `detect` has found AVX-512F and AVX-512-IFMA,
+// SAFETY, of all calls below: `self` exists only where `Avx512::detect` has found AVX-512F and AVX-512-IFMA,
 // which is all that the functions ask for.
-impl Available {
-    pub(super) fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma");
-        found.then_some(Self(()))
-    }
-
+impl Avx512 {
     pub(super) fn multiply(self, field: &Montgomery, terms: Terms<'_>, sums: Both<&mut [u64]>) {
         // SAFETY: as above.
         unsafe { multiply(field, terms, sums) }

@@ -11,6 +11,8 @@ mod portable;
 mod tests;
 
 use super::automorphism::PointPermutation;
+use crate::rlwe::kernel::Instructions;
+pub use crate::rlwe::kernel::Kernel;
 use crate::rlwe::montgomery::Montgomery;
 use crate::rlwe::primes::PRIMES;
 
@@ -19,17 +21,6 @@ pub(super) const LANES: usize = 8;
 /// Products that may be summed before they are reduced: halves of 52 bits, and one more that the
 /// reduction adds, stay within 64.
 pub(super) const MAX_TERMS: usize = (1 << 12) - 1;
-
-/// What evaluates rows on this processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowKernel(Instructions);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Instructions {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Available),
-}
 
 /// Both components of something, modulo one prime.
 pub(super) type Both<T> = [T; 2];
@@ -90,37 +81,7 @@ pub(super) struct TwoRounds<'a> {
     pub(super) monomials: Option<[&'a [u64]; 3]>,
 }
 
-impl RowKernel {
-    /// The fastest on this processor.
-    pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(available) = avx512::Available::detect() {
-            return Self(Instructions::Avx512(available));
-        }
-        Self::portable()
-    }
-
-    /// The one for every processor.
-    pub fn portable() -> Self {
-        Self(Instructions::Portable)
-    }
-
-    /// All that this processor has.
-    pub fn available() -> Vec<Self> {
-        let mut kernels = vec![Self::portable()];
-        kernels.extend((Self::best() != Self::portable()).then(Self::best));
-        kernels
-    }
-
-    /// For people: `portable` or `avx512-ifma`.
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Instructions::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512(_) => "avx512-ifma",
-        }
-    }
-
+impl Kernel {
     /// `sums_c = addend_c + sum of left_d right_(c, d)`, point by point.
     pub(super) fn multiply(self, field: &Montgomery, terms: Terms<'_>, sums: Both<&mut [u64]>) {
         let points = sums[0].len();

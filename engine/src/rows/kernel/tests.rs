@@ -13,8 +13,8 @@ fn slices(words: &[Vec<u64>]) -> Vec<&[u64]> {
     words.iter().map(Vec::as_slice).collect()
 }
 
-fn fields() -> impl Iterator<Item = (RowKernel, Montgomery)> {
-    let kernels = RowKernel::available().into_iter();
+fn fields() -> impl Iterator<Item = (Kernel, Montgomery)> {
+    let kernels = Kernel::available().into_iter();
     kernels.flat_map(|kernel| PRIMES.map(|prime| (kernel, Montgomery::new(prime))))
 }
 

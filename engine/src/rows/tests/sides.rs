@@ -10,7 +10,7 @@ use crate::rows::client::{RowClient, RowSeeds, RowUpload};
 use crate::rows::evaluate::{RowJob, RowMachine};
 use crate::rows::evaluation_key::RowEvaluationKey;
 use crate::rows::expand::{Expander, Node};
-use crate::rows::kernel::RowKernel;
+use crate::rows::kernel::Kernel;
 use crate::rows::parameters::RowParameters;
 use crate::rows::program::RowProgram;
 use crate::rows::reply::{ReplyHeader, seal};
@@ -44,7 +44,7 @@ impl Sides {
         let key = secret.evaluation_key(&ring).unwrap();
         let key = RowEvaluationKey::read(&key, &ring).unwrap();
         let client = client(&parameters, &secret);
-        let machine = RowMachine::new(Arc::clone(&ring), parameters, program, RowKernel::best());
+        let machine = RowMachine::new(Arc::clone(&ring), parameters, program, Kernel::best());
         Self { machine, client, secret, key }
     }
 

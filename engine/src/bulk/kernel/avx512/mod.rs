@@ -13,19 +13,11 @@ use super::super::tape::{
 };
 use super::montgomery::{Modulus, TERMS_PER_REDUCTION};
 use super::{LANES, Points, STEP_POINTS, VECTORS};
+use crate::rlwe::kernel::Avx512;
 use crate::rlwe::primes::BLOCK_POINTS;
 use vector::{Field, Sum, Vectors, load_all, splat, store_all};
 
-/// Proof that the processor has the instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Available(());
-
-impl Available {
-    pub(super) fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma");
-        found.then_some(Self(()))
-    }
-
+impl Avx512 {
     /// Evaluates a block modulo a prime; lengths are as [`Tape::evaluate`] checks them.
     pub(super) fn run(
         self,
@@ -35,7 +27,7 @@ impl Available {
         scratch: &mut [Points],
         out: &mut [u64],
     ) {
-        // SAFETY: `self` exists only where `detect` has found AVX-512F and AVX-512-IFMA, which is
+        // SAFETY: `self` exists only where `Avx512::detect` has found AVX-512F and AVX-512-IFMA, which is
         // all that the function asks for.
         unsafe { run(tape, prime, columns, scratch, out) }
     }

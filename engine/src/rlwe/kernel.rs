@@ -1,0 +1,58 @@
+//! Which instructions the vector arithmetic of the engines has. The arithmetic itself is each
+//! engine's own.
+
+/// What evaluates on this processor. Results do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(pub(crate) Instructions);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+/// Proof that the processor has AVX-512F and AVX-512-IFMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma");
+        found.then_some(Self(()))
+    }
+}
+
+impl Kernel {
+    /// The fastest on this processor.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(available) = Avx512::detect() {
+            return Self(Instructions::Avx512(available));
+        }
+        Self::portable()
+    }
+
+    /// The one for every processor.
+    pub fn portable() -> Self {
+        Self(Instructions::Portable)
+    }
+
+    /// All that this processor has.
+    pub fn available() -> Vec<Self> {
+        let mut kernels = vec![Self::portable()];
+        kernels.extend((Self::best() != Self::portable()).then(Self::best));
+        kernels
+    }
+
+    /// For people: `portable` or `avx512-ifma`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Instructions::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512(_) => "avx512-ifma",
+        }
+    }
+}
