@@ -121,7 +121,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy-rc.d");
         let policy = ServicePolicy::forbid(&path).unwrap();
-        assert_eq!(Command::new(&path).status().unwrap().code(), Some(101));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o755);
+        // Read by a shell: who starts a file while another thread's new process still holds it open
+        // for writing is told that it is busy.
+        assert_eq!(Command::new("sh").arg(&path).status().unwrap().code(), Some(101));
         drop(policy);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
