@@ -21,7 +21,7 @@ mod timestamp;
 pub mod topology;
 mod worker_name;
 
-pub use cipherscore_ids::{Digest, EvaluationKeyId, InvalidId, JobId, ModelId, OwnerId};
+pub use cipherscore_ids::{Digest, EvaluationKeyId, FormName, InvalidId, JobId, ModelId, OwnerId};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 pub use pauses::Pauses;
 #[cfg(any(test, fuzzing))]

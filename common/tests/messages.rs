@@ -211,6 +211,7 @@ fn headers_of_version_2_are_checked_each() {
         (headers::TENANT, Required, &[]),
         (headers::MODEL_ID, Required, &[]),
         (headers::ROWS, Required, &[]),
+        (headers::FORM, Optional, &["".into(), "Rows".into(), "columns".into()]),
         (headers::PLANNED, Optional, &[one, many]),
         (headers::DEADLINE_CLASS, Lenient, &["".into(), "Immediate".into(), "soon".into()]),
         (headers::MANIFEST_ID, Optional, &["".into(), "A".into()]),
@@ -241,6 +242,7 @@ fn headers_of_version_2_are_not_read_in_version_1() {
     let mut job = job_inline().to_message();
     let mut reply = reply_scored_inline().to_message(&reply_queue());
     for (name, wrong) in [
+        (headers::FORM, "columns"),
         (headers::PLANNED, "long"),
         (headers::DEADLINE_CLASS, "immediate"),
         (headers::MANIFEST_ID, "none"),

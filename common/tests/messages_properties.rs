@@ -11,7 +11,7 @@ use cipherscore_common::message::{
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{
-    CHUNK_BYTES, Digest, EvaluationKeyId, JobId, MAX_BLOB_BYTES, ModelId, OwnerId, Tenant,
+    CHUNK_BYTES, Digest, EvaluationKeyId, FormName, JobId, MAX_BLOB_BYTES, ModelId, OwnerId, Tenant,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -52,9 +52,10 @@ fn terms() -> impl Strategy<Value = (ProtocolVersion, JobTerms)> {
     let most = u64::try_from(MAX_PLANNED.as_micros()).unwrap();
     let planned = of((0..=most).prop_map(Duration::from_micros));
     let class = of(proptest::sample::select(&DeadlineClass::ALL[..]));
-    let newest = (owner(), planned, class, of(digest()));
-    let newest = newest.prop_map(|(owner_id, planned, deadline_class, manifest_id)| {
-        let terms = JobTerms { owner_id, planned, deadline_class, manifest_id };
+    let form = of(prop::sample::select(&FormName::ALL[..]));
+    let newest = (owner(), form, planned, class, of(digest()));
+    let newest = newest.prop_map(|(owner_id, form, planned, deadline_class, manifest_id)| {
+        let terms = JobTerms { owner_id, form, planned, deadline_class, manifest_id };
         (ProtocolVersion::V2, terms)
     });
     prop_oneof![Just((ProtocolVersion::V1, JobTerms::default())), newest]

@@ -1,14 +1,17 @@
-//! Ids: digests that whoever holds the bytes can recompute, and the ids of jobs and of data owners.
+//! Ids: digests that whoever holds the bytes can recompute, the ids of jobs and of data owners, and the
+//! names of forms.
 //!
 //! An id is text of one form: two texts are two ids. Every kind of id is a type of its own, so that
 //! one cannot stand for another.
 
 mod digest;
+mod form;
 mod job;
 mod owner;
 mod text;
 
 pub use digest::{Digest, EvaluationKeyId, Hasher, KeysetId, ModelId};
+pub use form::{FormName, UnknownForm};
 pub use job::JobId;
 pub use owner::OwnerId;
 use thiserror::Error;

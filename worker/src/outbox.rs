@@ -29,11 +29,12 @@ const MAX_HEADER_BYTES: usize = 512;
 /// Most headers that this worker does not know and sends on.
 const MAX_ADDED_HEADERS: usize = 16;
 /// Headers of a job that are sent on.
-const SENT_ON: [&str; 15] = [
+const SENT_ON: [&str; 16] = [
     headers::MODEL_ID,
     headers::KEY_ID,
     headers::TENANT,
     headers::ROWS,
+    headers::FORM,
     headers::PLANNED,
     headers::DEADLINE,
     headers::DEADLINE_CLASS,

@@ -14,6 +14,7 @@ use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
 use cipherscore_engine::rows::artifact::RowServerArtifact;
 use cipherscore_engine::rows::evaluator::RowEvaluator;
+use cipherscore_ids::FormName;
 use thiserror::Error;
 
 use self::client::BulkModel;
@@ -41,7 +42,8 @@ fn open_bulk(zip: &Zip<'_>) -> Result<BulkClientArtifact, EngineError> {
 fn bulk_form(artifact: BulkServerArtifact, threads: NonZeroUsize) -> Result<Form, EngineError> {
     let facts = facts::of_server(&artifact);
     let evaluator = BulkEvaluator::new(artifact)?.with_threads(threads);
-    Ok(Form { evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
+    let name = Some(FormName::Bulk);
+    Ok(Form { name, evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
 }
 
 fn row_form(artifact: RowServerArtifact, threads: NonZeroUsize) -> Result<Form, EngineError> {
@@ -49,7 +51,8 @@ fn row_form(artifact: RowServerArtifact, threads: NonZeroUsize) -> Result<Form, 
     let RowServerArtifact { model_id, specs, program } = artifact;
     let evaluator = RowEvaluator::new(model_id, specs.parameters, program.into_program())?;
     let evaluator = evaluator.with_threads(threads);
-    Ok(Form { evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
+    let name = Some(FormName::Rows);
+    Ok(Form { name, evaluator: Arc::new(evaluator), facts, files: FileForm::Rows })
 }
 
 impl Engine for BulkEngine {

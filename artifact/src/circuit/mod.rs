@@ -111,6 +111,6 @@ impl Engine for CircuitEngine {
             CircuitEvaluator::new(artifact).map_err(|error| NotOptimised(error.into()))?;
         let facts = server.optimised(evaluator.cost());
         let evaluator = Arc::new(evaluator.with_threads(threads));
-        Ok(Form { evaluator, facts, files }.into())
+        Ok(Form { name: None, evaluator, facts, files }.into())
     }
 }

@@ -83,6 +83,6 @@ impl Engine for ClearEngine {
         let model_id = ModelId::of(zip.bytes);
         let facts = facts::describe("server", model_id, file.weights.len());
         let evaluator = Arc::new(ClearEvaluator::new(model_id, file));
-        Ok(Form { evaluator, facts, files: FileForm::Rows }.into())
+        Ok(Form { name: None, evaluator, facts, files: FileForm::Rows }.into())
     }
 }

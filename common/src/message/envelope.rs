@@ -27,6 +27,8 @@ pub mod headers {
     pub const TENANT: &str = "cs-tenant";
     /// Number of rows.
     pub const ROWS: &str = "cs-rows";
+    /// Form in which the rows are encrypted. In version 2.
+    pub const FORM: &str = "cs-form";
     /// Microseconds that evaluation is planned to take on one thread. In version 2.
     pub const PLANNED: &str = "cs-planned-us";
     /// How soon the scores are wanted. In version 2.

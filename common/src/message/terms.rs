@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use cipherscore_ids::{Digest, OwnerId};
+use cipherscore_ids::{Digest, FormName, OwnerId};
 use thiserror::Error;
 
 use super::envelope::micros;
@@ -22,6 +22,8 @@ pub const MAX_PLANNED: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct JobTerms {
     /// Whose rows these are. Missing where the client key has no owner id.
     pub owner_id: Option<OwnerId>,
+    /// Form in which the rows are encrypted; the one that the worker prefers where it is missing.
+    pub form: Option<FormName>,
     /// How long evaluation is planned to take on one thread, in whole microseconds, at most
     /// [`MAX_PLANNED`].
     pub planned: Option<Duration>,
@@ -41,6 +43,7 @@ impl JobTerms {
         }
         Ok(Self {
             owner_id: None,
+            form: message.optional(headers::FORM)?,
             planned,
             // A hint: a class that only newer programs know is as good as none.
             deadline_class: message.optional(headers::DEADLINE_CLASS).unwrap_or_default(),
@@ -50,7 +53,10 @@ impl JobTerms {
 
     /// Writes the headers.
     pub(super) fn set(&self, message: &mut Message) {
-        let Self { owner_id: _, planned, deadline_class, manifest_id } = self;
+        let Self { owner_id: _, form, planned, deadline_class, manifest_id } = self;
+        if let Some(form) = form {
+            message.set(headers::FORM, form.as_str());
+        }
         if let Some(planned) = planned {
             message.set(headers::PLANNED, micros(*planned));
         }

@@ -10,7 +10,7 @@ use cipherscore_common::message::{
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{
-    Blob, BlobKind, CHUNK_BYTES, Digest, EvaluationKeyId, JobId, ModelId, OwnerId,
+    Blob, BlobKind, CHUNK_BYTES, Digest, EvaluationKeyId, FormName, JobId, ModelId, OwnerId,
 };
 use serde_json::{Value, json};
 
@@ -147,6 +147,7 @@ fn manifest() -> Option<Digest> {
 pub(crate) fn job_inline_v2() -> Job {
     let terms = JobTerms {
         owner_id: owner(),
+        form: Some(FormName::Rows),
         planned: Some(Duration::from_micros(4_400)),
         deadline_class: Some(DeadlineClass::Immediate),
         manifest_id: manifest(),

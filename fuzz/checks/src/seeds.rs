@@ -10,7 +10,7 @@ use cipherscore_common::message::{
     DeadlineClass, Job, JobTerms, Outcome, Payload, ProtocolVersion, Reply, StoredPayload, Timings,
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
-use cipherscore_common::{Digest, JobId, ModelId, OwnerId, Tenant};
+use cipherscore_common::{Digest, FormName, JobId, ModelId, OwnerId, Tenant};
 use cipherscore_compiler::{CompileOptions, read};
 use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::{write_client_keys, write_evaluation_keys};
@@ -213,6 +213,7 @@ fn of_messages(seeds: &mut Seeds) {
     {
         let terms = JobTerms {
             owner_id: Some(OwnerId::from_bytes([9; 16])),
+            form: Some(FormName::Rows),
             planned: Some(Duration::from_micros(4_400)),
             deadline_class: Some(DeadlineClass::Interactive),
             manifest_id: Some(Digest::of(b"manifest")),
