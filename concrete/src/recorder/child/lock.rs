@@ -85,6 +85,12 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let not_executable = || without(2, libc::PROT_EXEC.cast_unsigned().into());
     let ordinary = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let other_flags = u64::from(!ordinary.cast_unsigned());
+    // Both: without the second, memory would be that of a descriptor.
+    let private = u64::from((libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned());
+    let no_file = || {
+        let masked = SeccompCmpOp::MaskedEq(private);
+        SeccompCondition::new(3, SeccompCmpArgLen::Dword, masked, private)
+    };
     let may_move = libc::MREMAP_MAYMOVE.cast_unsigned().into();
     // Other advice can take pages of memory from the whole machine, if root gives it.
     let advice = |advice: i32| SeccompRule::new(vec![is(2, advice.cast_unsigned().into())?]);
@@ -94,7 +100,7 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         (libc::SYS_write, vec![SeccompRule::new(vec![is(0, 1)?])?]),
         (
             libc::SYS_mmap,
-            vec![SeccompRule::new(vec![not_executable()?, without(3, other_flags)?])?],
+            vec![SeccompRule::new(vec![not_executable()?, no_file()?, without(3, other_flags)?])?],
         ),
         (libc::SYS_mprotect, vec![SeccompRule::new(vec![not_executable()?])?]),
         (libc::SYS_mremap, vec![SeccompRule::new(vec![is(3, may_move)?])?]),
