@@ -1,7 +1,11 @@
 //! From residues modulo primes to the centred integer, modulo t: the last step of decryption.
+//!
+//! What is lifted depends on the secret, so there is no branch and no division here: t is a prime of
+//! slots or a power of two, and products by constants are reduced by quotients that are computed
+//! beforehand.
 
 use super::parameters::Parameters;
-use crate::rlwe::montgomery::Montgomery;
+use crate::rlwe::montgomery::{Montgomery, low};
 
 /// The first primes p_0 .. p_(r-1) of some parameters, and t.
 ///
@@ -12,11 +16,54 @@ pub(super) struct Lift {
     primes: Vec<Montgomery>,
     /// At `[i][j]`, j < i: the inverse of p_j modulo p_i, in Montgomery form.
     inverses: Vec<Vec<u64>>,
-    /// `p_0 .. p_(i-1) mod t`, and last q' mod t.
-    radix: Vec<u64>,
+    /// `p_0 .. p_(i-1) mod t`.
+    radix: Vec<Factor>,
+    /// `-q' mod t`.
+    minus_product: u64,
     t: u64,
     /// Product of the primes that are not there, modulo t.
-    factor: u64,
+    factor: Factor,
+}
+
+/// A residue w modulo t, to multiply by.
+///
+/// With `w' = floor(2^64 w / t)`, `a w - t floor(a w' / 2^64)` is from 0 to 2t - 1 for every a below 2^64: V. Shoup,
+/// in NTL; D. Harvey, *Faster arithmetic for number-theoretic transforms*, 2014.
+struct Factor {
+    residue: u64,
+    quotient: u64,
+}
+
+impl Factor {
+    /// Of a residue below t, which is at most 2^40.
+    fn new(residue: u64, t: u64) -> Self {
+        let quotient = (u128::from(residue) << 64) / u128::from(t);
+        Self { residue, quotient: low(quotient) }
+    }
+
+    /// `a w mod t`, of any a.
+    fn times(&self, a: u64, t: u64) -> u64 {
+        let quotient = low((u128::from(a) * u128::from(self.quotient)) >> 64);
+        let product = a.wrapping_mul(self.residue).wrapping_sub(quotient.wrapping_mul(t));
+        reduce_once(product, t)
+    }
+}
+
+/// What is below 2t, modulo t.
+fn reduce_once(a: u64, t: u64) -> u64 {
+    let difference = a.wrapping_sub(t);
+    difference.wrapping_add(t & sign(difference).wrapping_neg())
+}
+
+/// 1 for a negative difference of numbers below 2^63, else 0.
+fn sign(difference: u64) -> u64 {
+    difference >> 63
+}
+
+/// The integer of least magnitude that is `word` modulo t.
+pub(super) fn centred(word: u64, t: u64) -> i64 {
+    let above = sign(((t - 1) / 2).wrapping_sub(word));
+    word.wrapping_sub(t & above.wrapping_neg()).cast_signed()
 }
 
 impl Lift {
@@ -34,20 +81,27 @@ impl Lift {
             .enumerate()
             .map(|(i, field)| kept[..i].iter().map(|&of| inverse(of, field)).collect())
             .collect();
-        let mut radix = vec![1 % t];
-        radix.extend(kept.iter().scan(1, |product, &modulus| {
-            *product = multiply(*product, modulus % t, t);
-            Some(*product)
-        }));
-        let factor = dropped.iter().fold(1, |factor, &modulus| multiply(factor, modulus % t, t));
-        Self { primes, inverses, radix, t, factor }
+        let product = |moduli: &[u64]| {
+            moduli.iter().fold(1 % t, |product, &modulus| {
+                low(u128::from(product) * u128::from(modulus % t) % u128::from(t))
+            })
+        };
+        let radix = (0..kept.len()).map(|i| Factor::new(product(&kept[..i]), t)).collect();
+        Self {
+            primes,
+            inverses,
+            radix,
+            minus_product: (t - product(kept)) % t,
+            t,
+            factor: Factor::new(product(dropped), t),
+        }
     }
 
     /// The centred integer that `residues` stand for, one of each prime, times the primes that are
-    /// not there, modulo t.
+    /// not there, modulo t. How long it takes does not depend on them.
     pub(super) fn lift(&self, residues: impl IntoIterator<Item = u64>) -> u64 {
         let mut digits = [0; crate::rlwe::primes::PRIMES.len()];
-        let mut negative = false;
+        let mut negative = 0;
         let mut value = 0;
         let residues = residues.into_iter().zip(&self.primes).zip(&self.inverses);
         for (i, ((residue, field), inverses)) in residues.enumerate() {
@@ -58,22 +112,15 @@ impl Lift {
                 digit = field.product(field.subtract(digit, earlier), inverse);
             }
             digits[i] = digit;
-            value = (value + multiply(digit % self.t, self.radix[i], self.t)) % self.t;
-            // The more significant digit decides.
+            value = reduce_once(value + self.radix[i].times(digit, self.t), self.t);
+            // The more significant digit decides: (half - digit - negative) is below 0 where digit
+            // is above half, or equal with a remainder that is negative.
             let half = field.modulus() / 2;
-            negative = digit > half || (digit == half && negative);
+            negative = sign(half.wrapping_sub(digit).wrapping_sub(negative));
         }
-        if negative {
-            value = (value + self.t - self.radix[self.primes.len()]) % self.t;
-        }
-        multiply(value, self.factor, self.t)
+        value = reduce_once(value + (self.minus_product & negative.wrapping_neg()), self.t);
+        self.factor.times(value, self.t)
     }
-}
-
-/// `a b mod t`, for a and b below t, which is at most 2^40.
-fn multiply(a: u64, b: u64, t: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b) % u128::from(t);
-    u64::try_from(product).expect("a residue is below its modulus")
 }
 
 #[cfg(test)]
@@ -105,6 +152,21 @@ mod tests {
                         assert_eq!(i128::from(lift.lift(residues)), expected, "{x} {kept} {t}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn residues_are_centred() {
+        for t in [7_u64, 8, 65537, 1 << 20] {
+            for word in [0, 1, (t - 1) / 2, (t - 1) / 2 + 1, t - 1] {
+                let (word, t) = (word.cast_signed(), t.cast_signed());
+                let expected = if 2 * word > t - 1 { word - t } else { word };
+                assert_eq!(
+                    centred(word.cast_unsigned(), t.cast_unsigned()),
+                    expected,
+                    "{word} {t}"
+                );
             }
         }
     }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{BulkClient, BulkClientError, ReplyShape};
 use crate::bulk::layout::{component_words, output_len, reply_len, ring_batch_rows};
-use crate::bulk::lift::Lift;
+use crate::bulk::lift::{Lift, centred};
 use crate::bulk::parameters::Packing;
 use crate::rlwe::words::{packed_len, unpack};
 
@@ -65,11 +65,7 @@ impl BulkClient {
             (0..coefficients).map(|at| lift.lift(phases.iter().map(|phase| phase[at]))).collect();
         self.ring.decode(&mut words);
         let t = self.parameters().plaintext_modulus;
-        let centred = words[..shape.rows].iter().map(|&word| {
-            let centred = word.cast_signed();
-            if word > (t - 1) / 2 { centred - t.cast_signed() } else { centred }
-        });
-        Ok(centred.collect())
+        Ok(words[..shape.rows].iter().map(|&word| centred(word, t)).collect())
     }
 
     /// `sum of c_i s^i` in coefficients, prime by prime: innermost first, `c_0 + s (c_1 + s (..))`.
