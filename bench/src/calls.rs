@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (repetitions, calls) = if options.quick { (1, 3) } else { (REPETITIONS, CALLS) };
     let mut table = Table::new(Machine::here(), repetitions);
-    let program = program(PROGRAM)?;
+    let program = program(PROGRAM, "")?;
     for model in MODELS {
         let subject = Subject::new(&program, &sources().join(model))?;
         subject.measure(repetitions, calls, &mut table)?;

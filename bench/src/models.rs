@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use cipherscore_artifact::clear::{ClearFeature, ClearModel};
+use cipherscore_artifact::matrix::Matrix;
 use cipherscore_common::message::{Job, JobTerms, Payload, ProtocolVersion};
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, ModelId, Tenant};
@@ -50,6 +52,20 @@ impl Model {
         let id = server.model_id;
         let server_zip = server.to_imported_zip()?;
         Ok(Self { id, server_zip, key, key_bytes, rows: rows.collect::<Result<_, _>>()? })
+    }
+
+    /// A model of the clear engine, which encrypts nothing: what is left is the way of a job.
+    pub(crate) fn clear() -> anyhow::Result<Self> {
+        let features = vec![ClearFeature { name: "amount".into(), weight: -0.5 }];
+        let zips = ClearModel { features, intercept: 2.0 }.zips()?;
+        let client = open_client(&zips.client)?;
+        let keys = client.make_keys(&|| ())?;
+        let encryption = Arc::clone(&client).with_key(&keys.client)?;
+        let rows = (0_u8..).take(ROWS);
+        let rows = rows.map(|row| encryption.encrypt(&Matrix::new(1, vec![row.into()])));
+        let rows = rows.collect::<Result<_, _>>()?;
+        let id = client.model_id().context("no model id")?;
+        Ok(Self { id, server_zip: zips.server, key: None, key_bytes: 0, rows })
     }
 
     /// Jobs of one row each.

@@ -56,7 +56,7 @@ struct Bench {
 #[tokio::main]
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let machine = Machine::here();
-    let program = program(WORKER)?;
+    let program = program(WORKER, "clear")?;
     eprintln!("making keys, encrypting rows");
     let open = |folder| Model::open(folder, &recorder(&program));
     let (linear, tree, large) = (open(LINEAR)?, open(TREE)?, open(LARGE_KEY)?);
@@ -70,7 +70,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let amount = if options.quick { QUICK } else { FULL };
     let mut table = Table::new(machine, amount.repetitions);
     let mut bench = Bench { rabbitmq, redis, starter, owner, amount };
-    bench.linear(&linear, &mut table).await?;
+    bench.quick("jobs of the clear engine", &Model::clear()?, &mut table).await?;
+    bench.quick("linear jobs", &linear, &mut table).await?;
     bench.path(&tree, &mut table).await?;
     bench.key(&large, &mut table).await?;
     bench.two_workers(&tree, &mut table).await?;
@@ -83,8 +84,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 
 impl Bench {
     /// How many jobs a second, where evaluation takes next to nothing.
-    async fn linear(&mut self, model: &Model, table: &mut Table) -> anyhow::Result<()> {
-        eprintln!("linear jobs");
+    async fn quick(&mut self, jobs: &str, model: &Model, table: &mut Table) -> anyhow::Result<()> {
+        eprintln!("{jobs}");
         let worker = self.worker(model).await?;
         self.jobs(model, self.amount.linear_jobs / 4, IN_FLIGHT).await?;
         let watch = self.watch(&[worker.id()]);
@@ -106,14 +107,15 @@ impl Bench {
         }
         let others = watch.others();
         let [rate, middle, slow, processor] = many;
-        let name = |what: &str| format!("linear jobs, {IN_FLIGHT} in flight: {what}");
+        let name = |what: &str| format!("{jobs}, {IN_FLIGHT} in flight: {what}");
         table.add(name("rate"), "jobs/s", rate, Some(Target::AtLeast(1000.0)), others);
         table.add(name("round trip, p50"), "ms", middle, None, others);
         table.add(name("round trip, p99"), "ms", slow, None, others);
         table.add(name("processor time of the worker, a job"), "ms", processor, None, others);
         let [middle, slow] = one;
-        table.add("linear jobs, one in flight: round trip, p50", "ms", middle, None, others);
-        table.add("linear jobs, one in flight: round trip, p99", "ms", slow, None, others);
+        let name = |what: &str| format!("{jobs}, one in flight: round trip, {what}");
+        table.add(name("p50"), "ms", middle, None, others);
+        table.add(name("p99"), "ms", slow, None, others);
         self.end(model, [worker]).await
     }
 

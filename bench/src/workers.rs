@@ -41,13 +41,15 @@ pub(crate) struct KeyFetched {
 
 /// A package's program of the same name, beside ours. Under cargo it is brought up to date first,
 /// so that nobody measures the program of yesterday.
-pub(crate) fn program(package: &str) -> anyhow::Result<PathBuf> {
+/// `features` are those that it has beside its defaults.
+pub(crate) fn program(package: &str, features: &str) -> anyhow::Result<PathBuf> {
     let ours = std::env::current_exe()?;
     let folder = ours.parent().context("this program is in no folder")?;
     let program = folder.join(package);
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--locked", "--package", package, "--bin", package]);
+        build.args(["--features", features]);
         if folder.file_name() == Some(OsStr::new("release")) {
             build.arg("--release");
         }
@@ -57,7 +59,7 @@ pub(crate) fn program(package: &str) -> anyhow::Result<PathBuf> {
     }
     ensure!(
         program.is_file(),
-        "{} is missing: cargo build --release -p {package}",
+        "{} is missing: cargo build --release -p {package} --features '{features}'",
         program.display()
     );
     Ok(program)

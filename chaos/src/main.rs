@@ -55,6 +55,10 @@ struct RunOptions {
     /// Let half of the jobs be of a model with bootstraps, of a second tenant.
     #[arg(long)]
     trees: bool,
+    /// Rehearse: the other jobs are of a model of the clear engine, which encrypts nothing, so that all
+    /// time goes into the queue, the store and the worker's own work.
+    #[arg(long)]
+    clear: bool,
     /// The faults; when none is named, a bit of everything.
     #[command(flatten)]
     faults: Amounts,
@@ -77,7 +81,10 @@ fn main() -> ExitCode {
 fn start(options: &RunOptions) -> anyhow::Result<ExitCode> {
     ensure!(options.jobs >= 100, "at least 100 jobs, so that faults have something to hit");
     ensure!(options.minutes > 0.0, "some minutes");
-    let mut owners = vec![Owner::open("ann", "breast_cancer_logistic_regression")?];
+    let mut owners = vec![match options.clear {
+        true => Owner::rehearsing("ann")?,
+        false => Owner::open("ann", "breast_cancer_logistic_regression")?,
+    }];
     if options.trees {
         owners.push(Owner::open("bob", "iris_decision_tree")?);
     }

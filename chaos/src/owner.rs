@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use cipherscore_artifact::clear::{ClearFeature, ClearModel};
 use cipherscore_common::{Blob, EvaluationKeyId, ModelId, Tenant};
 use cipherscore_engine::artifact::{Archive, names};
 use cipherscore_producer::client_zip::open_client;
@@ -61,6 +62,24 @@ impl Owner {
         let clear = clear.collect::<Result<Vec<_>, _>>()?;
         ensure!(clear.len() == rows.len(), "rows.csv and clear.csv differ in length");
         Ok(Self { tenant, model_id, server_zip, key, encryption, rows, clear })
+    }
+
+    /// With a model of the clear engine, which encrypts nothing: a rehearsal of everything else.
+    pub fn rehearsing(tenant: &str) -> anyhow::Result<Self> {
+        let weights = [-0.5, 0.25, 2.0];
+        let feature = |(index, weight)| ClearFeature { name: format!("feature_{index}"), weight };
+        let features = (0..).zip(weights).map(feature).collect();
+        let zips = ClearModel { features, intercept: 1.0 }.zips()?;
+        let client = open_client(&zips.client)?;
+        let keys = client.make_keys(&|| ())?;
+        let encryption = Arc::clone(&client).with_key(&keys.client)?;
+        let count = weights.len() * MAX_ROWS;
+        let rows = Matrix::new(weights.len(), (0..count).map(|value| value as f64).collect());
+        let score = |row: &[f64]| 1.0 + row.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
+        let clear = rows.rows().map(|row| vec![score(row)]).collect();
+        let model_id = client.model_id().context("no model id")?;
+        let (tenant, server_zip) = (tenant.parse()?, zips.server);
+        Ok(Self { tenant, model_id, server_zip, key: None, encryption, rows, clear })
     }
 
     /// The key's id, as jobs name it.

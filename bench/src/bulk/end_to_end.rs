@@ -18,7 +18,7 @@ pub(super) async fn measure(
     amount: &Amount,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let (worker, cli) = (program(WORKER)?, program(CLI)?);
+    let (worker, cli) = (program(WORKER, "")?, program(CLI, "")?);
     eprintln!("starting RabbitMQ and Redis");
     let setting = Setting::new(subject, worker).await?;
     setting.write(subject, amount.scored_rows)?;

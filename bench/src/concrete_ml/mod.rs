@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     drop(peer);
-    let cli = program(CLI)?;
+    let cli = program(CLI, "")?;
     let setting = Setting {
         python: options.python.clone(),
         recorder: recorder(&cli),
