@@ -9,6 +9,7 @@ mod machine;
 mod models;
 mod numbers;
 mod options;
+mod part_clock;
 mod queue;
 mod rows;
 mod table;

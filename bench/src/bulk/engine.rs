@@ -1,19 +1,32 @@
 //! Uploads to replies on one thread, and where the time goes.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
+use cipherscore_engine::bulk::evaluator::BulkPart;
 use cipherscore_engine::bulk::kernel::Kernel;
+use cipherscore_engine::evaluator::PreparedKey;
+use parking_lot::Mutex;
 
 use super::scoring::evaluate;
-use super::split::{PARTS, Split};
 use super::subjects::Subject;
 use super::{Amount, rows_per_second};
 use crate::machine::Watch;
 use crate::numbers::Numbers;
+use crate::part_clock::PartClock;
 use crate::table::{Table, Target, median};
 
 /// Rows of an upload: full ring batches, and at least so many.
 const UPLOAD_ROWS: usize = 8192;
+
+/// Parts, in the order in which a block meets them.
+const PARTS: [(BulkPart, &str); 5] = [
+    (BulkPart::Unpack, "unpacking"),
+    (BulkPart::Masks, "masks"),
+    (BulkPart::Kernel, "kernel"),
+    (BulkPart::Sanitise, "sanitising"),
+    (BulkPart::Switch, "switching and packing"),
+];
 
 /// Median of rows a second of the best kernel. Best kernel, portable kernel and parts in turn.
 pub(super) fn measure(
@@ -26,7 +39,6 @@ pub(super) fn measure(
     let best = subject.evaluator(Kernel::best(), NonZeroUsize::MIN)?;
     let portable = subject.evaluator(Kernel::portable(), NonZeroUsize::MIN)?;
     let key = subject.prepared(&best)?;
-    let mut split = Split::new(subject, &upload)?;
     let watch = Watch::start(Vec::new());
     let mut rates: [Vec<f64>; 2] = Default::default();
     let mut parts: [Vec<f64>; PARTS.len()] = Default::default();
@@ -37,7 +49,7 @@ pub(super) fn measure(
                 evaluate(evaluator, key.as_ref(), rows, &upload).map(drop)
             })?);
         }
-        for (parts, ns) in parts.iter_mut().zip(split.measure(amount.least / 4)?) {
+        for (parts, ns) in parts.iter_mut().zip(split(subject, key.as_ref(), rows, &upload)?) {
             parts.push(ns);
         }
     }
@@ -53,9 +65,25 @@ pub(super) fn measure(
         table.add(name(&what), "rows/s", rates, target.map(Target::AtLeast), others);
     }
     table.add(name("whole"), "ns/row", whole, None, others);
-    for (part, values) in PARTS.iter().zip(parts).filter(|(_, values)| median(values) > 0.0) {
+    for ((_, part), values) in PARTS.iter().zip(parts).filter(|(_, values)| median(values) > 0.0) {
         table.add(name(part), "ns/row", values, None, others);
     }
     table.add(name("parts together, of the whole"), "%", shares, None, others);
     Ok(rate)
+}
+
+/// Nanoseconds a row of each of [`PARTS`], in one evaluation.
+fn split(
+    subject: &Subject,
+    key: Option<&Arc<PreparedKey>>,
+    rows: usize,
+    upload: &[u8],
+) -> anyhow::Result<[f64; PARTS.len()]> {
+    let clock = Arc::new(Mutex::new(PartClock::new()));
+    let watch = Arc::clone(&clock);
+    let evaluator = subject.watched(move |part| watch.lock().begin(part))?;
+    evaluate(&evaluator, key, rows, upload)?;
+    let times = std::mem::replace(&mut *clock.lock(), PartClock::new()).finish();
+    let ns = |part| 1e9 * times.get(&part).copied().unwrap_or_default().as_secs_f64();
+    Ok(PARTS.map(|(part, _)| ns(part) / rows as f64))
 }

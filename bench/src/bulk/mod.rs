@@ -10,7 +10,6 @@ mod one_row;
 mod rows;
 mod scoring;
 mod setting;
-mod split;
 mod subjects;
 mod trained;
 

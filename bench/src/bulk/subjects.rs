@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use cipherscore_compiler::trained::TrainedModel;
 use cipherscore_compiler::{Bins, CompileOptions, Compiled, compile, read};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
-use cipherscore_engine::bulk::evaluator::BulkEvaluator;
+use cipherscore_engine::bulk::evaluator::{BulkEvaluator, BulkPart};
 use cipherscore_engine::bulk::kernel::Kernel;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::client_zip::open_client;
@@ -117,6 +117,15 @@ impl Subject {
     ) -> anyhow::Result<Arc<BulkEvaluator>> {
         let evaluator = BulkEvaluator::new(self.server.clone())?;
         Ok(Arc::new(evaluator.with_threads(threads).with_kernel(kernel)))
+    }
+
+    /// On one thread, telling where the time goes.
+    pub(super) fn watched(
+        &self,
+        watch: impl Fn(BulkPart) + Send + Sync + 'static,
+    ) -> anyhow::Result<Arc<BulkEvaluator>> {
+        let evaluator = BulkEvaluator::new(self.server.clone())?;
+        Ok(Arc::new(evaluator.with_threads(NonZeroUsize::MIN).with_watch(watch)))
     }
 
     /// The evaluation key, if one is needed.

@@ -11,6 +11,7 @@ use cipherscore_engine::rows::kernel::Kernel;
 use super::shapes::Subject;
 use super::{Amount, ONE_ROW};
 use crate::machine::Watch;
+use crate::part_clock::PartClock;
 use crate::table::{Table, Target, median};
 
 /// Parts, in the order in which a row meets them first.
@@ -52,7 +53,7 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
                 rows[which].push(milliseconds(started));
                 if which == 0 {
                     for (part, time) in clock.finish() {
-                        parts_of_rows.entry(part).or_default().push(time);
+                        parts_of_rows.entry(part).or_default().push(1e3 * time.as_secs_f64());
                     }
                 }
                 let started = Instant::now();
@@ -70,6 +71,9 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
     }
     let others = watch.others();
     let name = |what: &str| format!("{}: {what}", subject.shape.name);
+    let planned = subject.planned_milliseconds();
+    let shares = times[0].iter().map(|time| 100.0 * planned / time).collect();
+    table.add(name("planned time, of the measured"), "%", shares, None, others);
     for ((times, kernel), target) in
         times.into_iter().zip(kernels).zip([subject.shape.target, None])
     {
@@ -91,32 +95,4 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
 /// Since then.
 pub(super) fn milliseconds(since: Instant) -> f64 {
     1e3 * since.elapsed().as_secs_f64()
-}
-
-/// Time of each part of one evaluation.
-struct PartClock {
-    times: HashMap<RowPart, f64>,
-    part: Option<RowPart>,
-    since: Instant,
-}
-
-impl PartClock {
-    fn new() -> Self {
-        Self { times: HashMap::new(), part: None, since: Instant::now() }
-    }
-
-    fn begin(&mut self, part: RowPart) {
-        if let Some(before) = self.part.replace(part) {
-            *self.times.entry(before).or_default() += milliseconds(self.since);
-        }
-        self.since = Instant::now();
-    }
-
-    /// The last part ends here.
-    fn finish(mut self) -> HashMap<RowPart, f64> {
-        if let Some(last) = self.part {
-            *self.times.entry(last).or_default() += milliseconds(self.since);
-        }
-        self.times
-    }
 }

@@ -10,6 +10,7 @@ use cipherscore_engine::rows::kernel::Kernel;
 use cipherscore_engine::rows::parameters::{
     ExpansionStep, FloodWidth, OutputRegion, RowKeyParameters, RowParameters,
 };
+use cipherscore_engine::rows::plan::RowCost;
 use cipherscore_engine::rows::program::{EnsembleRegion, PathEdge, PathLeaf, PathTree, RowProgram};
 use cipherscore_engine::rows::ring::RowRing;
 use cipherscore_engine::rows::secret::RowSecretKey;
@@ -124,7 +125,7 @@ impl Subject {
         let ring = RowRing::new(&parameters.keys)?;
         let secret = RowSecretKey::generate(&parameters.keys)?;
         let key = secret.evaluation_key(&ring)?;
-        let owner = OwnerId::from_bytes([0; 16]);
+        let owner = OwnerId::from_bytes([1; 16]);
         let client = RowClient::new(ring, parameters.clone(), model_id(shape), owner, &secret)?;
         Ok(Self { shape, client, key, parameters, program })
     }
@@ -163,6 +164,11 @@ impl Subject {
         let expected = self.plain_sum(row)?;
         ensure!(sums == [[expected]], "{}: {sums:?}, not {expected}", self.shape.name);
         Ok(())
+    }
+
+    /// What the planner expects a row to take.
+    pub(super) fn planned_milliseconds(&self) -> f64 {
+        RowCost::of(&self.parameters).microseconds / 1000.0
     }
 
     pub(super) fn describe(&self) -> String {

@@ -4,7 +4,6 @@ use cipherscore_compiler::trained::{Body, ScoreKind};
 use cipherscore_compiler::{Bins, CompileOptions, CompileReport, compile};
 
 use cipherscore_engine::bulk::artifact::BulkClientArtifact;
-use cipherscore_engine::bulk::flood::Flood;
 
 use crate::bounds::{label, scores};
 use crate::cases::{Case, all};
@@ -89,8 +88,7 @@ fn floods_fit_into_their_moduli() {
             if !specs.hidden {
                 continue;
             }
-            let t = specs.parameters.plaintext_modulus;
-            let flood = Flood::hiding(specs.log2_sigma_phase, t).log2_bound(t).exp2();
+            let flood = specs.log2_flood().exp2();
             let noise = DEVIATIONS * specs.log2_sigma_phase.exp2();
             let taken = (2.0 * (flood + noise)).log2();
             let available = specs.parameters.log2_modulus();

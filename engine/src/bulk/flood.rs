@@ -33,21 +33,22 @@ use crate::rlwe::prime_ring::PrimeRing;
 use crate::rlwe::sampling::NoiseStream;
 
 /// After Q released coefficients, an observer's advantage is at most sqrt(Q) / 2 times 2^-45.
-pub const HIDING_BITS: u32 = 45;
+pub(super) const HIDING_BITS: u32 = 45;
 
 /// Bits of the digits in which F is drawn: differences of them are residues of any prime.
 const DIGIT_BITS: u32 = 48;
 
 /// The width of a flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flood {
-    bits: u32,
+pub(super) struct Flood {
+    /// w: F is between -2^w and 2^w.
+    pub(super) bits: u32,
 }
 
 impl Flood {
     /// The narrowest that hides phases whose noise has the standard deviation
     /// `2^log2_deviation`, all noise besides the flood included, modulo a plaintext modulus t.
-    pub fn hiding(log2_deviation: f64, t: u64) -> Self {
+    pub(super) fn hiding(log2_deviation: f64, t: u64) -> Self {
         let log2_errors = log2_deviation - (t as f64).log2();
         let hides = |bits: u32| {
             let log_width = f64::from(bits) * std::f64::consts::LN_2;
@@ -59,13 +60,8 @@ impl Flood {
         Self { bits }
     }
 
-    /// w: F is between -2^w and 2^w.
-    pub fn bits(&self) -> u32 {
-        self.bits
-    }
-
     /// log2 of the bound of `|t F|`, which no coefficient reaches.
-    pub fn log2_bound(&self, t: u64) -> f64 {
+    pub(super) fn log2_bound(&self, t: u64) -> f64 {
         f64::from(self.bits) + (t as f64).log2()
     }
 
@@ -175,8 +171,8 @@ mod tests {
                 let log2_errors = log2_deviation - (t as f64).log2();
                 (2.0 * (5.0 + log_width)).sqrt() * (log2_errors - f64::from(bits)).exp2()
             };
-            assert!(leak(flood.bits()) <= (-45f64).exp2());
-            assert!(leak(flood.bits() - 1) > (-45f64).exp2());
+            assert!(leak(flood.bits) <= (-45f64).exp2());
+            assert!(leak(flood.bits - 1) > (-45f64).exp2());
             let over = flood.log2_bound(t) - log2_deviation - 45.0;
             assert!((3.3..5.1).contains(&over), "{over}");
         }

@@ -13,9 +13,10 @@
 //! * [`ring`]: the ring and its slots, [`secret`]: keys;
 //! * [`layout`]: lengths of uploads and replies, [`client`]: encryption and decryption;
 //! * [`tape`]: a program as a list of steps, evaluated block by block;
+//! * [`evaluator`]: the engine behind the evaluation trait;
 //! * [`kernel`]: the arithmetic of these steps, once for every kind of processor;
-//! * [`sanitise`]: what hides a model in a reply, [`flood`]: a part of it;
-//! * [`switch`]: replies modulo fewer primes;
+//! * `sanitise`: what hides a model in a reply, `flood`: a part of it;
+//! * `switch`: replies modulo fewer primes;
 //! * [`noise`]: how large phases become;
 //! * [`plan`]: the smallest parameters in which a model fits.
 
@@ -23,7 +24,7 @@ pub mod artifact;
 pub mod client;
 pub mod client_model;
 pub mod evaluator;
-pub mod flood;
+mod flood;
 pub mod kernel;
 mod key_owner;
 pub mod layout;
@@ -34,9 +35,9 @@ pub mod plan;
 mod points;
 pub mod program;
 pub mod ring;
-pub mod sanitise;
+mod sanitise;
 pub mod secret;
-pub mod switch;
+mod switch;
 pub mod tape;
 #[cfg(test)]
 mod tests;

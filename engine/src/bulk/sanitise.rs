@@ -34,7 +34,7 @@ use super::secret::PublicKey;
 use crate::rlwe::sampling::{EntropyError, Noise, NoiseStream};
 
 /// Prepares additions for outputs of one degree under one public key.
-pub struct Sanitiser {
+pub(super) struct Sanitiser {
     ring: Arc<Ring>,
     key: Arc<PublicKey>,
     degree: u32,
@@ -42,20 +42,20 @@ pub struct Sanitiser {
 }
 
 /// What is added to one output of one ring batch.
-pub struct Addition {
+pub(super) struct Addition {
     /// Components 0 to D, each prime by prime, N words of each.
     words: Zeroizing<Vec<u64>>,
 }
 
 impl Sanitiser {
     /// Of a public key that was read for the ring's parameters; it panics with another.
-    pub fn new(ring: Arc<Ring>, key: Arc<PublicKey>, degree: u32, flood: Flood) -> Self {
+    pub(super) fn new(ring: Arc<Ring>, key: Arc<PublicKey>, degree: u32, flood: Flood) -> Self {
         assert_eq!(key.parameters, *ring.parameters(), "a key of the ring's parameters");
         Self { ring, key, degree, flood }
     }
 
     /// Additions for `outputs` outputs of one ring batch.
-    pub fn prepare(&self, outputs: u32) -> Result<Vec<Addition>, EntropyError> {
+    pub(super) fn prepare(&self, outputs: u32) -> Result<Vec<Addition>, EntropyError> {
         let noise = Noise::fresh()?;
         let additions =
             (0..outputs).into_par_iter().map(|output| self.addition(noise.stream(output)));
@@ -108,7 +108,7 @@ impl Sanitiser {
 
 impl Addition {
     /// Adds to an output: components 0 to D, each prime by prime, N plain residues of each.
-    pub fn add(self, ring: &Ring, output: &mut [u64]) {
+    pub(super) fn add(self, ring: &Ring, output: &mut [u64]) {
         assert_eq!(output.len(), self.words.len(), "an output has all components and primes");
         let dimension = ring.dimension();
         let words = output.chunks_mut(dimension).zip(self.words.chunks(dimension));
@@ -138,7 +138,7 @@ mod tests {
         for (ring, degree) in slots().into_iter().filter(|(_, degree)| *degree <= 3) {
             let secret = fixed_secret(ring.parameters());
             let flood = Flood::hiding(f64::NEG_INFINITY, 2);
-            assert_eq!(flood.bits(), 0);
+            assert_eq!(flood.bits, 0);
             let noise = Noise::from_key(&[8; 16]);
             let addition = sanitiser(&ring, &secret, degree, flood).addition(noise.stream(0));
             let output = Ciphertext::from_words(&ring, &addition.words);

@@ -15,26 +15,26 @@ use super::ring::Ring;
 
 /// Switches from all primes of a ring to the first few.
 #[derive(Debug)]
-pub struct Switch {
+pub(super) struct Switch {
     ring: Arc<Ring>,
     kept: usize,
 }
 
 impl Switch {
     /// To the first `kept` primes, at least one.
-    pub fn new(ring: Arc<Ring>, kept: u32) -> Self {
+    pub(super) fn new(ring: Arc<Ring>, kept: u32) -> Self {
         assert!((1..=ring.parameters().primes).contains(&kept), "primes that are kept");
         Self { ring, kept: kept as usize }
     }
 
     /// Primes that are kept.
-    pub fn kept(&self) -> usize {
+    pub(super) fn kept(&self) -> usize {
         self.kept
     }
 
     /// Switches a component: N plain residues at the evaluation points, prime by prime. The words of
     /// primes that are kept come first, and the others mean nothing afterwards.
-    pub fn apply(&self, component: &mut [u64]) {
+    pub(super) fn apply(&self, component: &mut [u64]) {
         let dimension = self.ring.dimension();
         let primes = self.ring.primes();
         assert_eq!(component.len(), primes.len() * dimension, "a component has all primes");

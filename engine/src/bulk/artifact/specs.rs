@@ -81,8 +81,7 @@ impl BulkSpecs {
 
     /// A flood beyond half of the modulus would wrap, and every row decrypt to something else.
     fn check_flood(&self) -> Result<(), BulkArtifactError> {
-        let t = self.parameters.plaintext_modulus;
-        let flood = Flood::hiding(self.log2_sigma_phase, t).log2_bound(t);
+        let flood = self.log2_flood();
         let room = self.parameters.log2_modulus() - 1.0;
         if self.hidden && flood >= room {
             return inconsistent(format!(
@@ -90,6 +89,12 @@ impl BulkSpecs {
             ));
         }
         Ok(())
+    }
+
+    /// Base-2 logarithm of the bound of what workers add to a phase of a hidden model.
+    pub fn log2_flood(&self) -> f64 {
+        let t = self.parameters.plaintext_modulus;
+        Flood::hiding(self.log2_sigma_phase, t).log2_bound(t)
     }
 
     fn check_kind(&self, kind: Kind) -> Result<(), BulkArtifactError> {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BulkEvaluator, RingBatch};
+use super::{BulkEvaluator, BulkPart, RingBatch};
 use crate::bulk::tape::{Columns, TapeScratch};
 use crate::evaluator::EvaluationError;
 use crate::rlwe::mask::MaskId;
@@ -111,6 +111,7 @@ impl BulkEvaluator {
         let (bodies, mask_words) = all.split_at_mut(length);
         let modulus = self.ring.primes()[masks.prime].modulus();
         let columns = bodies.chunks_exact_mut(BLOCK_POINTS);
+        self.watch.begin(BulkPart::Unpack);
         if words == 0 {
             columns.for_each(|column| column.fill(0));
         } else {
@@ -122,7 +123,9 @@ impl BulkEvaluator {
                 unused.fill(0);
             }
         }
+        self.watch.begin(BulkPart::Masks);
         masks.expand(modulus, mask_words);
+        self.watch.begin(BulkPart::Kernel);
         let mut out = vec![0; self.outputs * self.components() * BLOCK_POINTS];
         let columns = Columns { bodies, masks: mask_words };
         self.tape.evaluate(self.kernel, masks.prime, columns, &mut workspace.scratch, &mut out);

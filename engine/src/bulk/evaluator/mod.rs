@@ -8,6 +8,7 @@ mod memory;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use cipherscore_ids::{KeysetId, ModelId};
 use thiserror::Error;
 
 use self::blocks::Sums;
+pub use self::watch::BulkPart;
+use self::watch::Watch;
 use super::artifact::BulkServerArtifact;
 use super::kernel::Kernel;
 use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
@@ -68,6 +71,7 @@ pub struct BulkEvaluator {
     threads: usize,
     /// Of a hidden model: base-2 logarithm of the standard deviation of a phase.
     log2_sigma_phase: Option<f64>,
+    watch: Watch,
 }
 
 impl BulkEvaluator {
@@ -90,6 +94,7 @@ impl BulkEvaluator {
             degree: specs.degree,
             threads: rayon::current_num_threads(),
             log2_sigma_phase: specs.hidden.then_some(specs.log2_sigma_phase),
+            watch: Watch::default(),
         })
     }
 
@@ -101,6 +106,11 @@ impl BulkEvaluator {
     /// With another kernel; for measurements.
     pub fn with_kernel(self, kernel: Kernel) -> Self {
         Self { kernel, ..self }
+    }
+
+    /// Tells where the time goes whenever a part begins; for measurements, on one thread.
+    pub fn with_watch(self, watch: impl Fn(BulkPart) + Send + Sync + 'static) -> Self {
+        Self { watch: Watch(Some(Box::new(watch))), ..self }
     }
 
     fn parameters(&self) -> &Parameters {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::blocks::Sums;
-use super::{BulkEvaluator, RingBatch};
+use super::{BulkEvaluator, BulkPart, RingBatch};
 use crate::bulk::flood::Flood;
 use crate::bulk::layout::component_words;
 use crate::bulk::parameters::Packing;
@@ -24,8 +24,10 @@ impl BulkEvaluator {
     ) -> Result<(), EvaluationError> {
         self.evaluate_masks(&mut ring_batch)?;
         if let (Some(log2_sigma_phase), Some(key)) = (self.log2_sigma_phase, key) {
+            self.watch.begin(BulkPart::Sanitise);
             self.sanitise(&mut ring_batch.sums, log2_sigma_phase, key);
         }
+        self.watch.begin(BulkPart::Switch);
         let component_len = self.ring.primes().len() * self.ring.dimension();
         if self.switch.kept() < self.ring.primes().len() {
             let outputs = ring_batch.sums.outputs.par_iter_mut();
