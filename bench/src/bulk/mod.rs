@@ -14,6 +14,8 @@ mod split;
 mod subjects;
 mod trained;
 
+pub(crate) use self::rows::{Training, example};
+
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
