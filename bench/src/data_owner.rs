@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig, AmqpSubscription};
-use cipherscore_common::broker::{Broker, Disposition, QueuePrefetch, Subscription};
-use cipherscore_common::message::{Job, Outcome, Reply, Timings};
+use cipherscore_common::broker::{
+    Broker, BrokerError, Delivery, Disposition, QueuePrefetch, Subscription,
+};
+use cipherscore_common::message::{Job, Message, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{Blob, BlobStore, JobId, ModelId, RedisConfig, RedisStore, Tenant};
 use tokio::task::JoinSet;
@@ -17,6 +19,8 @@ use crate::workers::WorkerProcess;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often we look whether workers came or went.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How late a timer may be.
+const TIMER_LATE: Duration = Duration::from_millis(2);
 /// Replies at a time, more than jobs in flight.
 const REPLY_PREFETCH: u16 = 256;
 
@@ -42,6 +46,9 @@ pub(crate) struct Answer {
     /// The worker's own clock.
     pub(crate) timings: Timings,
     pub(crate) worker: String,
+    pub(crate) job: JobId,
+    /// Those that are in the message.
+    pub(crate) outputs: Option<Vec<u8>>,
 }
 
 impl Answer {
@@ -104,18 +111,51 @@ impl DataOwner {
             {
                 let broker = self.broker.clone();
                 waiting.insert(id, Instant::now());
-                publishing.spawn(async move { broker.publish(&message).await });
+                publishing.spawn(publish(broker, message));
             }
             tokio::select! {
                 Some(published) = publishing.join_next() => published??,
                 delivery = tokio::time::timeout(PATIENCE, self.replies.next()) => {
                     let delivery = delivery.context("no reply came")??;
-                    let reply = Reply::from_message(&delivery.message);
-                    let reply = reply.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
-                    delivery.settle(Disposition::Ack).await?;
-                    if let Some(began) = waiting.remove(&reply.job) {
-                        answers.push(answer(reply, began.elapsed())?);
-                    }
+                    answers.extend(take(delivery, &mut waiting).await?);
+                }
+            }
+        }
+        let time = started.elapsed();
+        while let Some(published) = publishing.join_next().await {
+            published??;
+        }
+        Ok(Round { time, answers })
+    }
+
+    /// Publishes jobs at a rate, whatever is answered meanwhile, until all are answered. A round trip
+    /// begins when its job is due, but for what a timer is late.
+    pub(crate) async fn run_at(
+        &mut self,
+        jobs: &[Job],
+        interval: Duration,
+    ) -> anyhow::Result<Round> {
+        let messages: Vec<_> = jobs.iter().map(|job| (job.id, job.to_message())).collect();
+        let mut messages = messages.into_iter();
+        let mut waiting: HashMap<JobId, Instant> = HashMap::new();
+        let mut publishing = JoinSet::new();
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut due = tokio::time::interval(interval);
+        let started = Instant::now();
+        while answers.len() < jobs.len() {
+            tokio::select! {
+                at = due.tick(), if messages.len() > 0 => {
+                    let Some((id, message)) = messages.next() else { continue };
+                    let (due, now) = (at.into_std(), Instant::now());
+                    let is_late = now.saturating_duration_since(due) > TIMER_LATE;
+                    waiting.insert(id, if is_late { due } else { now });
+                    let broker = self.broker.clone();
+                    publishing.spawn(publish(broker, message));
+                }
+                Some(published) = publishing.join_next() => published??,
+                delivery = tokio::time::timeout(PATIENCE, self.replies.next()) => {
+                    let delivery = delivery.context("no reply came")??;
+                    answers.extend(take(delivery, &mut waiting).await?);
                 }
             }
         }
@@ -127,11 +167,29 @@ impl DataOwner {
     }
 }
 
+async fn publish(broker: AmqpBroker, message: Message) -> Result<(), BrokerError> {
+    broker.publish(&message).await
+}
+
+/// Takes a reply; none where it was taken before.
+async fn take(
+    delivery: Delivery,
+    waiting: &mut HashMap<JobId, Instant>,
+) -> anyhow::Result<Option<Answer>> {
+    let arrived = Instant::now();
+    let reply = Reply::from_message(&delivery.message);
+    let reply = reply.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+    delivery.settle(Disposition::Ack).await?;
+    let began = waiting.remove(&reply.job);
+    began.map(|began| answer(reply, arrived.saturating_duration_since(began))).transpose()
+}
+
 fn answer(reply: Reply, round_trip: Duration) -> anyhow::Result<Answer> {
+    let Reply { job, timings, worker, .. } = reply;
+    let answer = |outputs| Answer { round_trip, timings, worker, job, outputs };
     match reply.outcome {
-        Outcome::Scored(_) => {
-            Ok(Answer { round_trip, timings: reply.timings, worker: reply.worker })
-        }
+        Outcome::Scored(Payload::Inline(outputs)) => Ok(answer(Some(outputs))),
+        Outcome::Scored(Payload::Stored(_)) => Ok(answer(None)),
         Outcome::Failed { code, reason } => anyhow::bail!("a job failed: {code}: {reason}"),
     }
 }

@@ -34,8 +34,8 @@ enum Command {
     Queue(options::Options),
     /// What the bulk engine does in a second, alone and from end to end.
     Bulk(options::Options),
-    /// What a row costs in the row engine, part by part.
-    Rows(options::Options),
+    /// What a row costs in the row engine, part by part, and events of one row through the queue.
+    Rows(rows::Arguments),
     /// Small calls of `cipherscore evaluate`: a process for each, and one that watches a folder.
     Calls(options::Options),
     /// Where the time of Concrete ML's circuits goes: operations alone, one row, many rows.
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
         Command::Bulk(options) => bulk::run(&options),
-        Command::Rows(options) => rows::run(&options),
+        Command::Rows(arguments) => rows::run(&arguments),
         Command::Calls(options) => calls::run(&options),
         Command::Circuits(arguments) => circuits::run(&arguments),
         Command::ConcreteMl(options) => concrete_ml::run(&options),

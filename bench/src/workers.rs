@@ -78,14 +78,25 @@ impl Starter {
     /// Starts a worker that computes on so many threads, with its defaults in all else. Its log
     /// lines go to a file, as under a service manager.
     pub(crate) fn start(&self, server_zip: &[u8], threads: usize) -> anyhow::Result<WorkerProcess> {
+        self.start_watched(server_zip, threads, "")
+    }
+
+    /// The same, which answers questions at an address, such as `/metrics`.
+    pub(crate) fn start_watched(
+        &self,
+        server_zip: &[u8],
+        threads: usize,
+        address: &str,
+    ) -> anyhow::Result<WorkerProcess> {
         let folder = tempfile::Builder::new().prefix("cipherscore-bench-").tempdir()?;
         let zips = folder.path().join("models");
         std::fs::create_dir(&zips)?;
         std::fs::write(zips.join("server.zip"), server_zip)?;
         let threads = format!("worker.threads={threads}");
+        let listen = format!("health.listen={address}");
         let zips = zips.to_str().context("the folder for temporary files is not UTF-8")?;
         let mut arguments = vec!["start", "--models", zips];
-        for value in [threads.as_str(), "health.listen=", "log.format=json"] {
+        for value in [threads.as_str(), &listen, "log.format=json"] {
             arguments.extend(["--set", value]);
         }
         let variables = [

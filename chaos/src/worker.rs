@@ -97,6 +97,14 @@ impl Evaluator for Fragile {
         self.inner.released_coefficients(rows)
     }
 
+    fn idle_bytes(&self) -> usize {
+        self.inner.idle_bytes()
+    }
+
+    fn release_idle(&self) {
+        self.inner.release_idle();
+    }
+
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         self.inner.prepare(serialised)
     }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cipherscore_engine::ciphertext::{Ciphertexts, StoredCiphertexts};
 use cipherscore_engine::circuit::{
@@ -38,6 +39,10 @@ pub const MAX_WAITING_LINEAR_ROWS: usize = 1024;
 /// Seeded rows of a linear circuit take about a kilobyte, uncompressed ones hundreds.
 pub const MAX_WAITING_BYTES: usize = 16 << 20;
 
+/// Nanoseconds of a word of a linear row: of its mask, or of a term. Few, as masks are expanded by the
+/// processor's own AES; it is for the order of jobs only.
+const LINEAR_WORD: f64 = 2.0;
+
 /// A model's circuit, optimised and ready to be evaluated.
 #[derive(Debug)]
 pub struct CircuitEvaluator {
@@ -46,6 +51,8 @@ pub struct CircuitEvaluator {
     circuit: ValidCircuit,
     cost: Cost,
     footprint: Footprint,
+    /// Of a row of a linear circuit.
+    linear_words: usize,
     threads: usize,
     rows_at_a_time: usize,
 }
@@ -61,6 +68,7 @@ impl CircuitEvaluator {
             keyset_id: circuit.signature().keyset.id(),
             cost: circuit.circuit().cost(),
             footprint: circuit.footprint(),
+            linear_words: linear_words(&circuit),
             rows_at_a_time: circuit.rows_at_a_time(threads),
             circuit,
             threads,
@@ -100,6 +108,16 @@ impl CircuitEvaluator {
         let written = rows.min(threads).saturating_mul(4 * output);
         let outputs = rows.saturating_mul(output).saturating_mul(2);
         [waiting, evaluated, written, outputs].into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// What a bootstrap takes depends on the processor's caches as much as on the parameters, and is
+    /// not known here.
+    fn planned(&self, rows: u32) -> Option<Duration> {
+        if !self.cost.is_linear() {
+            return None;
+        }
+        let microseconds = self.linear_words as f64 * LINEAR_WORD / 1000.0;
+        JobFootprint::planned_microseconds(microseconds * f64::from(rows))
     }
 
     /// Rows that are evaluated together, at most.
@@ -162,6 +180,16 @@ impl CircuitEvaluator {
     }
 }
 
+/// Words of the masks of a row's inputs, and of the terms of its outputs.
+fn linear_words(circuit: &ValidCircuit) -> usize {
+    let Signature { inputs, outputs, .. } = circuit.signature();
+    let inputs = inputs.iter().map(|gate| gate.len() * (gate.lwe_dimension + 1));
+    let outputs = circuit.circuit().outputs.iter().zip(outputs).map(|(affines, gate)| {
+        affines.iter().map(|affine| affine.terms.len()).sum::<usize>() * (gate.lwe_dimension + 1)
+    });
+    inputs.sum::<usize>() + outputs.sum::<usize>()
+}
+
 /// Rows that are evaluated together.
 struct Group<'a> {
     evaluator: &'a CircuitEvaluator,
@@ -212,6 +240,7 @@ impl Evaluator for CircuitEvaluator {
         JobFootprint {
             memory_bytes: self.memory_bytes(rows),
             max_input_bytes: u64::from(rows).saturating_mul(row),
+            planned: self.planned(rows),
         }
     }
 

@@ -13,6 +13,7 @@ use std::any::Any;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cipherscore_ids::{KeysetId, ModelId, OwnerId};
 use thiserror::Error;
@@ -48,6 +49,12 @@ pub enum EvaluationError {
         /// Who made the evaluation key; none where it has no owner id.
         key: Option<OwnerId>,
     },
+    /// The evaluation key was made with another client key than the rows say that theirs is.
+    #[error(
+        "the rows are encrypted under another client key than the evaluation key was made with: take \
+         the evaluation key that was made with the client key of the rows"
+    )]
+    OtherClientKey,
     /// [`Stop`] said so. The only one that is not the bytes' fault.
     #[error("evaluation was stopped")]
     Stopped,
@@ -101,6 +108,16 @@ pub struct JobFootprint {
     pub memory_bytes: usize,
     /// Length of the longest body that it can have. Saturates.
     pub max_input_bytes: u64,
+    /// How long evaluation is expected to take on one thread, by what was measured of its parts; none
+    /// where nothing is known. A hint about order: nothing ends when it is over.
+    pub planned: Option<Duration>,
+}
+
+impl JobFootprint {
+    /// So many microseconds, of whatever an estimate gives.
+    pub fn planned_microseconds(microseconds: f64) -> Option<Duration> {
+        Duration::try_from_secs_f64(microseconds * 1e-6).ok()
+    }
 }
 
 /// An artifact that is ready to be evaluated, for any number of jobs at a time.
@@ -117,6 +134,15 @@ pub trait Evaluator: Send + Sync {
     fn released_coefficients(&self, _rows: u32) -> u64 {
         0
     }
+
+    /// Memory that it keeps for its next job while none is evaluated, in bytes. What a job keeps so is
+    /// a part of what its footprint says.
+    fn idle_bytes(&self) -> usize {
+        0
+    }
+
+    /// Gives that memory back.
+    fn release_idle(&self) {}
 
     /// Checks a serialised evaluation key against the model's parameters, before anything of its
     /// size is allocated, and prepares it. Takes the bytes, to free them on the way.
@@ -196,24 +222,41 @@ impl Evaluation for Latched {
 pub struct PreparedKey {
     keyset_id: KeysetId,
     bytes: usize,
-    owner: Option<OwnerId>,
+    owner: KeyOwner,
     key: Arc<dyn Any + Send + Sync>,
+}
+
+/// Whose a key is, as far as its bytes say.
+enum KeyOwner {
+    /// Of this data owner; none of one that names no owner.
+    Named(Option<OwnerId>),
+    /// Its evaluator finds out: rows name the client key itself.
+    SaidByRows,
 }
 
 impl PreparedKey {
     /// Wraps a key of the given memory in bytes, made for [`Requirements::keyset_id`].
     pub fn new<K: Any + Send + Sync>(keyset_id: KeysetId, bytes: usize, key: K) -> Self {
-        Self { keyset_id, bytes, owner: None, key: Arc::new(key) }
+        Self { keyset_id, bytes, owner: KeyOwner::Named(None), key: Arc::new(key) }
     }
 
     /// Of this data owner, where the key says whose it is.
     pub fn of_owner(self, owner: Option<OwnerId>) -> Self {
-        Self { owner, ..self }
+        Self { owner: KeyOwner::Named(owner), ..self }
+    }
+
+    /// Of the client key that rows name themselves, in what the evaluator reads: it refuses those of
+    /// another one, as [`EvaluationError::OtherClientKey`].
+    pub fn named_by_rows(self) -> Self {
+        Self { owner: KeyOwner::SaidByRows, ..self }
     }
 
     /// Refuses rows that say another owner than the key does: see [`require_one_owner`].
     pub fn require_owner(&self, rows: Option<OwnerId>) -> Result<(), EvaluationError> {
-        require_one_owner(rows, self.owner)
+        match self.owner {
+            KeyOwner::Named(owner) => require_one_owner(rows, owner),
+            KeyOwner::SaidByRows => Ok(()),
+        }
     }
 
     /// Memory that the key takes, in bytes.
@@ -304,6 +347,8 @@ mod tests {
             let refused = key(of_key).require_owner(rows).unwrap_err();
             assert_eq!(refused, EvaluationError::OtherOwner { rows, key: of_key });
         }
+        // Rows that name the client key are compared by who reads them.
+        assert_eq!(key(None).named_by_rows().require_owner(one), Ok(()));
         let said = key(None).require_owner(one).unwrap_err().to_string();
         assert!(said.contains("owner 01010101010101010101010101010101"), "{said}");
     }

@@ -194,7 +194,12 @@ async fn check(config: WorkerConfig, json: bool, recorder: RecorderCommand) -> a
     if json {
         println!("{}", serde_json::json!({ "models": worker.models() }));
     } else {
-        worker.models().iter().for_each(|id| println!("model {id}"));
+        for id in worker.models() {
+            match worker.forms(id).as_str() {
+                "" => println!("model {id}"),
+                forms => println!("model {id}: {forms}"),
+            }
+        }
         println!("configuration, models, broker and store are usable");
     }
     broker.close(CLOSE_TIMEOUT).await;

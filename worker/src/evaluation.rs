@@ -7,6 +7,7 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, Store, StoreError};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, PreparedKey};
+use rayon::ThreadPool;
 use tracing::debug;
 
 use crate::compute::compute;
@@ -15,31 +16,41 @@ use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::ValidJob;
 
+/// A job at work.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub(crate) job: &'a ValidJob,
+    /// What ends it early.
+    pub(crate) stop: &'a Stop,
+    /// Where it is computed.
+    pub(crate) pool: &'a ThreadPool,
+}
+
 /// Evaluates a job: in one go when its rows are here, chunk by chunk when they are in the store.
 pub(crate) async fn evaluate<B: Broker, S: Store>(
     shared: &Shared<B, S>,
-    job: &ValidJob,
+    work: Work<'_>,
     key: Option<Arc<PreparedKey>>,
-    stop: &Stop,
 ) -> Result<Vec<u8>, Failure> {
+    let Work { job, stop, pool } = work;
     let started = Instant::now();
     let outputs = match &job.payload {
         Payload::Inline(bytes) => {
-            let (evaluator, rows) = (job.evaluator.clone(), job.rows);
+            let (evaluator, rows) = (job.form.evaluator.clone(), job.rows);
             let stop = stepping(shared, stop);
             // The bytes stay with the job; a megabyte is copied in less than a millisecond.
             let bytes = bytes.clone();
-            compute(&shared.pool, &shared.progress, move || {
+            compute(pool, &shared.progress, move || {
                 let mut evaluation = evaluator.begin(key, rows)?;
                 evaluation.push(&bytes, &stop)?;
                 evaluation.finish(&stop)
             })
             .await?
         }
-        Payload::Stored(stored) => evaluate_stored(shared, job, stored, key, stop).await?,
+        Payload::Stored(stored) => evaluate_stored(shared, work, stored, key).await?,
     };
     if outputs.is_ok() {
-        shared.metrics.evaluated(job.model_id(), job.rows, started.elapsed());
+        shared.metrics.evaluated(job, started.elapsed());
         debug!(rows = job.rows, seconds = started.elapsed().as_secs_f64(), "evaluated");
     }
     outputs.map_err(|error| match error {
@@ -64,11 +75,11 @@ type Outputs = Result<Vec<u8>, EvaluationError>;
 
 async fn evaluate_stored<B: Broker, S: Store>(
     shared: &Shared<B, S>,
-    job: &ValidJob,
+    work: Work<'_>,
     stored: &StoredPayload,
     key: Option<Arc<PreparedKey>>,
-    stop: &Stop,
 ) -> Result<Outputs, Failure> {
+    let Work { job, stop, pool } = work;
     let name = BlobName { tenant: job.tenant.clone(), kind: BlobKind::Job, id: stored.sha256 };
     let mut reader =
         BlobReader::open(&shared.store, &name).await.map_err(|error| missing(shared, &error))?;
@@ -77,8 +88,8 @@ async fn evaluate_stored<B: Broker, S: Store>(
         let reason = format!("{name} is another blob there, of digest {}", info.sha256);
         return Err(Failure::refused(ErrorCode::WrongDigest, reason));
     }
-    let (evaluator, rows) = (job.evaluator.clone(), job.rows);
-    let begun = compute(&shared.pool, &shared.progress, move || evaluator.begin(key, rows));
+    let (evaluator, rows) = (job.form.evaluator.clone(), job.rows);
+    let begun = compute(pool, &shared.progress, move || evaluator.begin(key, rows));
     // The next chunk is on its way while the present one is evaluated, and no further one.
     let (begun, mut next) = tokio::join!(begun, reader.next_chunk());
     let mut evaluation = match begun? {
@@ -87,7 +98,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
     };
     for (index, digest) in stored.chunks.iter().enumerate() {
         let Some(chunk) = next.map_err(|error| missing(shared, &error))? else { break };
-        let pushed = push(shared, evaluation, chunk, *digest, stop);
+        let pushed = push(shared, work, evaluation, (chunk, *digest));
         let pushed = tokio::join!(pushed, reader.next_chunk());
         next = pushed.1;
         evaluation = match pushed.0? {
@@ -100,7 +111,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
         };
     }
     let asked = stepping(shared, stop);
-    compute(&shared.pool, &shared.progress, move || evaluation.finish(&asked)).await
+    compute(pool, &shared.progress, move || evaluation.finish(&asked)).await
 }
 
 /// Why a chunk was not evaluated; none when it does not have its digest.
@@ -109,13 +120,12 @@ type Refused = Option<EvaluationError>;
 /// Evaluates a chunk, unless it is not the one that was published.
 async fn push<B: Broker, S: Store>(
     shared: &Shared<B, S>,
+    work: Work<'_>,
     mut evaluation: Box<dyn Evaluation>,
-    chunk: Vec<u8>,
-    digest: Digest,
-    stop: &Stop,
+    (chunk, digest): (Vec<u8>, Digest),
 ) -> Result<Result<Box<dyn Evaluation>, Refused>, Failure> {
-    let asked = stepping(shared, stop);
-    compute(&shared.pool, &shared.progress, move || {
+    let asked = stepping(shared, work.stop);
+    compute(work.pool, &shared.progress, move || {
         // Before a byte of it is used: the digest of the whole comes with the last chunk only.
         if Digest::of(&chunk) != digest {
             return Err(None);
@@ -152,7 +162,9 @@ pub(crate) fn classify(error: EvaluationError, bytes: ErrorCode) -> Failure {
         EvaluationError::Shape(_) => bytes,
         EvaluationError::NotConformant(_) => ErrorCode::NotConformant,
         EvaluationError::KeyRequired => ErrorCode::KeyMissing,
-        EvaluationError::OtherOwner { .. } => ErrorCode::WrongOwner,
+        EvaluationError::OtherOwner { .. } | EvaluationError::OtherClientKey => {
+            ErrorCode::WrongOwner
+        }
         EvaluationError::Stopped => return Failure::Abandoned,
     };
     Failure::refused(code, error.to_string())

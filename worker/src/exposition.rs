@@ -8,12 +8,13 @@ use crate::shared::Shared;
 
 /// Everything, as OpenMetrics text.
 pub(crate) fn render<B: Broker, S: Store>(shared: &Shared<B, S>) -> String {
-    let (free, memory) = (shared.free_slots.available_permits(), shared.memory.usage());
+    let memory = shared.memory.usage();
     let unacknowledged = &shared.metrics.unacknowledged;
     shared.metrics.render(&Moment {
         started_seconds: shared.started_ms() / 1000,
-        slots: shared.slots as u64,
-        slots_busy: shared.slots.saturating_sub(free) as u64,
+        slots: shared.slots.all() as u64,
+        slots_busy: shared.slots.busy() as u64,
+        is_reserved_slot_busy: shared.slots.is_reserved_busy(),
         jobs: shared.in_flight.len() as u64,
         unacknowledged: unacknowledged.len() as u64,
         oldest_unacknowledged: unacknowledged.oldest().unwrap_or_default(),

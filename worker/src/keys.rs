@@ -11,40 +11,40 @@ use cipherscore_engine::evaluator::PreparedKey;
 use tracing::{Instrument, info};
 
 use crate::compute::compute;
-use crate::evaluation::classify;
+use crate::evaluation::{Work, classify};
 use crate::failure::Failure;
 use crate::memory::Admission;
 use crate::shared::Shared;
-use crate::validate::ValidJob;
 
 /// The key of an admitted job, from the cache or from the store; none for a linear circuit. Jobs
 /// that need the same key at the same time wait for one fetch.
 pub(crate) async fn fetch_key<B: Broker, S: Store>(
     shared: &Shared<B, S>,
-    job: &ValidJob,
+    work: Work<'_>,
     admission: &Admission,
 ) -> Result<Option<Arc<PreparedKey>>, Failure> {
+    let job = work.job;
     let (Some(cell), Some(id)) = (admission.key(), job.key_id) else { return Ok(None) };
-    let key = cell.get_or_try_init(|| prepare(shared, job, id)).await?;
+    let key = cell.get_or_try_init(|| prepare(shared, work, id)).await?;
     job.require_owner(key)?;
     Ok(Some(key.clone()))
 }
 
 async fn prepare<B: Broker, S: Store>(
     shared: &Shared<B, S>,
-    job: &ValidJob,
+    work: Work<'_>,
     id: EvaluationKeyId,
 ) -> Result<Arc<PreparedKey>, Failure> {
-    let limit = job.evaluator.requirements().max_key_bytes as u64;
+    let (job, evaluator) = (work.job, work.job.form.evaluator.clone());
+    let limit = evaluator.requirements().max_key_bytes as u64;
     shared.count_key_fetch();
     let started = Instant::now();
     let fetching = fetch(shared, &job.tenant, id, limit);
     let serialised = fetching.instrument(trace::step("fetch key")).await?;
     let fetch = started.elapsed();
     let serialised_bytes = serialised.len();
-    let evaluator = job.evaluator.clone();
     let started = Instant::now();
-    let preparing = compute(&shared.pool, &shared.progress, move || evaluator.prepare(serialised));
+    let preparing = compute(work.pool, &shared.progress, move || evaluator.prepare(serialised));
     let prepared = preparing.instrument(trace::step("prepare key")).await?;
     let prepared = prepared.map_err(|error| classify(error, ErrorCode::NotConformant))?;
     shared.metrics.key_fetched(fetch, started.elapsed());

@@ -2,9 +2,9 @@
 //! that matters: whatever dies, the broker gives the job to another one.
 //!
 //! * `pipeline`: the way of a job, step by step. Read it first.
-//! * `supervisor`: consuming, slots, reconnecting, stopping.
+//! * `supervisor`: consuming, reconnecting, stopping; `slots`: how much is done at a time.
 //! * `validate`, `keys`, `evaluation`, `outbox`, `settle`: the steps; `failure`: how they end early.
-//! * `memory`, `in_flight`, `window`, `models`, `full_queues`: what is kept meanwhile.
+//! * `memory`, `in_flight`, `window`, `models`, `forms`, `full_queues`: what is kept meanwhile.
 //! * `metrics`, `exposition`, `health`, `pulse`, `watched`, `queues`: how it is watched.
 //! * [`config`], [`command`]: how it is started.
 
@@ -17,6 +17,7 @@ pub mod config;
 mod evaluation;
 mod exposition;
 mod failure;
+mod forms;
 mod full_queues;
 mod health;
 mod heartbeat;
@@ -31,6 +32,7 @@ mod pulse;
 mod queues;
 mod settle;
 mod shared;
+mod slots;
 mod stop;
 mod supervisor;
 #[cfg(test)]

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
-use cipherscore_artifact::server::{Form, open_server};
+use cipherscore_artifact::server::open_server;
+use cipherscore_common::message::Message;
 use cipherscore_common::{BlobName, BlobReader, ModelId, Store, Tenant};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
-use cipherscore_engine::evaluator::Evaluator;
 use cipherscore_engine::size;
 use tracing::{error, info};
+
+use crate::forms::ModelForms;
 
 /// Name of a model's file inside a folder of its own.
 const SERVER_ZIP: &str = "server.zip";
@@ -21,7 +23,7 @@ const SERVER_ZIP: &str = "server.zip";
 /// Models by id.
 #[derive(Clone, Default)]
 pub(crate) struct Models {
-    by_id: BTreeMap<ModelId, Arc<dyn Evaluator>>,
+    by_id: BTreeMap<ModelId, Arc<ModelForms>>,
     /// What files of the folder hold. Several may hold the same model.
     files: BTreeMap<PathBuf, (FileState, ModelId)>,
     /// Those that stay whatever is in the folder.
@@ -36,8 +38,18 @@ struct FileState {
 }
 
 impl Models {
-    pub(crate) fn get(&self, id: ModelId) -> Option<Arc<dyn Evaluator>> {
-        self.by_id.get(&id).cloned()
+    pub(crate) fn get(&self, id: ModelId) -> Option<&Arc<ModelForms>> {
+        self.by_id.get(&id)
+    }
+
+    /// Whether what evaluates a job plans to be done with it soon. Only for the order: what is not
+    /// understood here is refused when its turn comes.
+    pub(crate) fn is_quick(&self, message: &Message) -> bool {
+        let (Some(id), Some(rows), Ok(form)) = (message.model_id(), message.rows(), message.form())
+        else {
+            return false;
+        };
+        self.get(id).and_then(|forms| forms.get(form)).is_some_and(|form| form.is_quick(rows))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = ModelId> {
@@ -49,23 +61,23 @@ impl Models {
     }
 
     /// Adds a model that is not of the folder.
-    pub(crate) fn insert(&mut self, evaluator: Arc<dyn Evaluator>) -> ModelId {
-        let id = evaluator.requirements().model_id;
-        self.by_id.insert(id, evaluator);
+    pub(crate) fn insert(&mut self, forms: Arc<ModelForms>) -> ModelId {
+        let id = forms.model_id();
+        self.by_id.insert(id, forms);
         self.kept.insert(id);
         id
     }
 
     fn insert_file(&mut self, path: PathBuf, file: File) {
-        let File { state, id, evaluator } = file;
-        self.by_id.insert(id, evaluator);
+        let File { state, id, forms } = file;
+        self.by_id.insert(id, forms);
         self.files.insert(path, (state, id));
     }
 
     /// What a file held, whatever it holds now.
     fn file(&self, path: &Path) -> Option<File> {
         let (state, id) = *self.files.get(path)?;
-        Some(File { state, id, evaluator: self.get(id)? })
+        Some(File { state, id, forms: Arc::clone(self.get(id)?) })
     }
 }
 
@@ -73,7 +85,7 @@ impl Models {
 struct File {
     state: FileState,
     id: ModelId,
-    evaluator: Arc<dyn Evaluator>,
+    forms: Arc<ModelForms>,
 }
 
 /// Opens models. Raw zips are recorded in the locked child process.
@@ -131,10 +143,12 @@ impl Loader {
         );
         let zip = std::fs::read(path).with_context(name)?;
         let forms = open_server(&zip, Some(&self.recorder), self.threads).with_context(name)?;
-        let Form { evaluator, facts, .. } = forms.preferred;
-        let id = evaluator.requirements().model_id;
-        info!(model = %id, kind = facts.kind, file = name(), "model opened");
-        Ok(File { state, id, evaluator: before.get(id).unwrap_or(evaluator) })
+        let kind = forms.preferred.facts.kind.clone();
+        let forms = ModelForms::from(forms);
+        let id = forms.model_id();
+        info!(model = %id, kind, %forms, file = name(), "model opened");
+        let forms = before.get(id).cloned().unwrap_or_else(|| Arc::new(forms));
+        Ok(File { state, id, forms })
     }
 
     /// Fetches a model from the store and opens it. Machine code from the store is not run, not
@@ -144,18 +158,19 @@ impl Loader {
         store: &S,
         tenant: &Tenant,
         id: ModelId,
-    ) -> anyhow::Result<Arc<dyn Evaluator>> {
+    ) -> anyhow::Result<Arc<ModelForms>> {
         let name = BlobName::model(tenant, id);
         let reader = BlobReader::open(store, &name).await?;
         let zip = reader.read_all(MAX_ZIP_BYTES as u64).await?;
         let threads = self.threads;
         let forms = tokio::task::spawn_blocking(move || open_server(&zip, None, threads));
         let forms = forms.await?.with_context(|| name.to_string())?;
-        let Form { evaluator, facts, .. } = forms.preferred;
-        let found = evaluator.requirements().model_id;
+        let kind = forms.preferred.facts.kind.clone();
+        let forms = ModelForms::from(forms);
+        let found = forms.model_id();
         ensure!(found == id, "{name} says that it is model {found}");
-        info!(model = %id, kind = facts.kind, "model fetched from the store");
-        Ok(evaluator)
+        info!(model = %id, kind, %forms, "model fetched from the store");
+        Ok(Arc::new(forms))
     }
 }
 
@@ -211,7 +226,7 @@ mod tests {
         let reloaded = loader().reload(folder.path(), &loaded).unwrap();
         assert_eq!(states(&reloaded)[0], at_first[0]);
         assert_eq!(states(&reloaded)[1].modified, SystemTime::UNIX_EPOCH);
-        let same = Arc::ptr_eq(&loaded.get(ids[0]).unwrap(), &reloaded.get(ids[0]).unwrap());
+        let same = Arc::ptr_eq(loaded.get(ids[0]).unwrap(), reloaded.get(ids[0]).unwrap());
         assert!(same, "a job would find another evaluator of the same model");
 
         // Were a file that is as it was read again, it could not be opened now.

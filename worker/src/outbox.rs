@@ -13,6 +13,7 @@ use cipherscore_common::{Blob, BlobKind, ErrorClass, Pauses, Store, Tenant};
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use crate::metrics::Step;
 use crate::shared::Shared;
 use crate::stop::Stop;
 use crate::validate::Address;
@@ -88,15 +89,19 @@ pub(crate) async fn reply<B: Broker, S: Store>(
 ) -> Option<Option<Refusal>> {
     let reply = address.reply(&shared.name, times, outcome);
     info!(outcome = reply.outcome.name(), evaluate = ?times.evaluate, key = ?times.key, "answered");
-    match publish(shared, &address.message(&reply)).await? {
+    let message = address.message(&reply);
+    match shared.timed(Step::Reply, publish(shared, &message)).await? {
         Ok(()) => {}
         Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
     }
     fail_point!("after_reply_confirm");
     // Without the mark a second delivery is evaluated again, and its reply dropped by the client.
     // What goes to the dead letters has none, so that it can be tried again on purpose.
-    if done && let Err(error) = shared.store.mark_done(address.tenant(), address.job).await {
-        warn!(%error, "the job could not be marked as done");
+    if done {
+        let marking = shared.store.mark_done(address.tenant(), address.job);
+        if let Err(error) = shared.timed(Step::MarkDone, marking).await {
+            warn!(%error, "the job could not be marked as done");
+        }
     }
     Some(None)
 }

@@ -15,16 +15,17 @@ use cipherscore_common::Store;
 use cipherscore_common::broker::{Broker, Delivery, Disposition};
 use cipherscore_common::message::{ErrorCode, Message, Outcome, Payload, Refusal, Timings};
 use cipherscore_common::telemetry::trace;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use crate::evaluation::evaluate;
+use crate::evaluation::{Work, evaluate};
 use crate::failure::Failure;
 use crate::in_flight::Name;
 use crate::keys::fetch_key;
+use crate::metrics::Step;
 use crate::outbox;
 use crate::settle::settle;
 use crate::shared::Shared;
+use crate::slots::Slot;
 use crate::stop::Stop;
 use crate::validate::{Address, BLAME, FORGIVEN, ValidJob, address, validate};
 
@@ -35,18 +36,21 @@ use crate::validate::{Address, BLAME, FORGIVEN, ValidJob, address, validate};
 pub(crate) async fn run<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     delivery: Delivery,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) {
     let Delivery { message, returned, settlement, .. } = delivery;
     // 3.
-    let job = match validate(&message, returned, &shared.rules, &shared.models()) {
+    let started = Instant::now();
+    let valid = validate(&message, returned, &shared.rules, &shared.models());
+    shared.metrics.step(Step::Validate, started.elapsed());
+    let job = match valid {
         Ok(job) => job,
         Err(failure) => {
             drop(slot);
             let address = address(&message, &shared.rules);
             let times = Timings::default();
             let ending = answer(shared, &message, address.as_ref(), times, Err(failure)).await;
-            return settle(ending, vec![settlement]).await;
+            return shared.timed(Step::Settle, settle(ending, vec![settlement])).await;
         }
     };
     let trace = trace::process(&message, &shared.name);
@@ -60,14 +64,15 @@ pub(crate) async fn run<B: Broker, S: Store>(
         shared.begins(&message, &job);
         // 4. and 5.
         let mut times = Timings::default();
-        let outputs = outputs(shared, &job, &stop, &mut times).await;
+        let work = Work { job: &job, stop: &stop, pool: shared.pools.of(&slot) };
+        let outputs = outputs(shared, work, &mut times).await;
         forgive(shared, &job.name()).await;
         let slot = Some(slot).filter(|_| shared.rules.is_suspicious(job.returned));
         fail_point!("after_evaluate");
         // 6. and 7.
         let ending = answer(shared, &message, Some(job.address()), times, outputs).await;
         fail_point!("before_ack");
-        settle(ending, running.end()).await;
+        shared.timed(Step::Settle, settle(ending, running.end())).await;
         drop(slot);
     };
     done.instrument(span).instrument(trace).await;
@@ -76,11 +81,11 @@ pub(crate) async fn run<B: Broker, S: Store>(
 /// Steps 4 and 5, unless they were done before or nobody wants them any more.
 async fn outputs<B: Broker, S: Store>(
     shared: &Shared<B, S>,
-    job: &ValidJob,
-    stop: &Stop,
+    work: Work<'_>,
     times: &mut Timings,
 ) -> Result<Payload, Failure> {
-    let marks = shared.store.marks(&job.tenant, job.id).await;
+    let Work { job, stop, .. } = work;
+    let marks = shared.timed(Step::Marks, shared.store.marks(&job.tenant, job.id)).await;
     let marks = marks.map_err(|error| shared.store_failure(&error))?;
     if marks.done {
         return Err(Failure::DoneBefore);
@@ -89,12 +94,13 @@ async fn outputs<B: Broker, S: Store>(
         return Err(Failure::refused(ErrorCode::Cancelled, "it was cancelled before it began"));
     }
     suspect(shared, job).await?;
-    let admission = shared.memory.admit(job.demand()?, stop).await?;
+    let admission = shared.timed(Step::Admit, shared.memory.admit(job.demand()?, stop)).await?;
+    let admission = admission.of(&job.form.evaluator);
     let started = Instant::now();
-    let key = fetch_key(shared, job, &admission).await?;
+    let key = fetch_key(shared, work, &admission).await?;
     times.key = started.elapsed();
     let started = Instant::now();
-    let outputs = evaluate(shared, job, key, stop).instrument(trace::step("evaluate")).await?;
+    let outputs = evaluate(shared, work, key).instrument(trace::step("evaluate")).await?;
     times.evaluate = started.elapsed();
     count_released(shared, job).await?;
     outbox::payload(shared, &job.tenant, outputs, stop).await
@@ -143,11 +149,12 @@ async fn count_released<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     job: &ValidJob,
 ) -> Result<(), Failure> {
-    let coefficients = job.evaluator.released_coefficients(job.rows);
+    let coefficients = job.form.evaluator.released_coefficients(job.rows);
     let (1.., Some(key)) = (coefficients, job.key_id) else { return Ok(()) };
-    let counted = shared.store.count_released(&job.tenant, key, coefficients).await;
+    let counting = shared.store.count_released(&job.tenant, key, coefficients);
+    let counted = shared.timed(Step::Release, counting).await;
     let total = counted.map_err(|error| shared.store_failure(&error))?;
-    shared.metrics.released(job.model_id(), coefficients);
+    shared.metrics.released(job, coefficients);
     debug!(%key, total, "coefficients of hidden replies were computed under this key");
     Ok(())
 }

@@ -11,8 +11,7 @@ use cipherscore_common::{
     Activity, ErrorClass, Lease, PRESENCE_LEASE, Presence, Store, StoreError,
 };
 use parking_lot::RwLock;
-use rayon::ThreadPool;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -21,9 +20,10 @@ use crate::failure::Failure;
 use crate::full_queues::FullQueues;
 use crate::in_flight::InFlight;
 use crate::memory::Memory;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Step};
 use crate::models::Models;
 use crate::pulse::{Progress, Underway};
+use crate::slots::{Pools, Slots};
 use crate::validate::{Rules, ValidJob};
 use crate::watched::Watched;
 
@@ -44,12 +44,10 @@ pub(crate) struct Shared<B, S> {
     pub(crate) full_queues: FullQueues,
     pub(crate) memory: Arc<Memory>,
     /// The only place where anything is computed.
-    pub(crate) pool: ThreadPool,
+    pub(crate) pools: Pools,
     pub(crate) services: Services,
     /// Jobs that are evaluated at a time.
-    pub(crate) slots: usize,
-    /// Of them, those that nobody has.
-    pub(crate) free_slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) metrics: Arc<Metrics>,
     /// What is on its way to the broker.
     pub(crate) sending: Underway,
@@ -71,7 +69,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
         section: &WorkerSection,
         broker: B,
         store: S,
-        pool: ThreadPool,
+        pools: Pools,
         models: Models,
     ) -> Self {
         let rules = Rules {
@@ -82,9 +80,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
             max_returns: section.max_returns,
         };
         let memory = Memory::new(section.memory.as_u64(), section.max_keys_per_tenant.get());
-        let slots = section.slots.map_or(pool.current_num_threads(), NonZeroUsize::get);
+        let slots = section.slots.map_or(pools.threads(), NonZeroUsize::get);
         let metrics = Arc::new(Metrics::new(&memory.counts));
-        metrics.loaded(models.ids());
+        metrics.loaded(&models);
         let sending = Underway::default();
         Self {
             name: name(&section.name),
@@ -95,10 +93,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
             in_flight: InFlight::default(),
             full_queues: FullQueues::default(),
             memory: Arc::new(memory),
-            pool,
+            pools,
             services: Services::new(metrics.clone()),
-            slots,
-            free_slots: Arc::new(Semaphore::new(slots)),
+            slots: Arc::new(Slots::new(slots)),
             metrics,
             sending,
             confirm_timeout: section.confirm_timeout,
@@ -119,7 +116,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
 
     /// Puts other models in the place of those that there are.
     pub(crate) fn replace_models(&self, models: Models) {
-        self.metrics.loaded(models.ids());
+        self.metrics.loaded(&models);
         *self.models.write() = Arc::new(models);
     }
 
@@ -153,14 +150,24 @@ impl<B: Broker, S: Store> Shared<B, S> {
     pub(crate) fn begins(&self, message: &Message, job: &ValidJob) {
         let waited = self.metrics.begun(message);
         let (queue, rows, returned) = (message.routing_key.as_str(), job.rows, job.returned);
+        let form = job.form.name.map(tracing::field::display);
         debug!(
             queue,
             key = job.key_id.map(tracing::field::display),
+            form,
             rows,
             returned,
             ?waited,
             "begun"
         );
+    }
+
+    /// Does a step of a job, and notes how long it takes.
+    pub(crate) async fn timed<T>(&self, step: Step, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.await;
+        self.metrics.step(step, started.elapsed());
+        done
     }
 
     /// Waits; says no when the worker stops first.
@@ -184,13 +191,13 @@ impl<B: Broker, S: Store> Shared<B, S> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
             models: self.models().ids().collect(),
-            slots: self.slots,
+            slots: self.slots.all(),
             jobs: self.in_flight.len(),
             answered: answered(&self.scored) + answered(&self.failed),
             key_cache_bytes: self.memory.usage().key_bytes,
             activity: Activity {
                 announced_ms: Timestamp::now().millis(),
-                busy: self.slots.saturating_sub(self.free_slots.available_permits()),
+                busy: self.slots.busy(),
                 failed: answered(&self.failed),
                 rows: self.metrics.rows(),
                 longest_wait_ms: None,

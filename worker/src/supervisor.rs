@@ -11,7 +11,7 @@ use cipherscore_common::broker::{
 };
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{EvaluationKeyId, Pauses, Store};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -21,6 +21,7 @@ use crate::outbox;
 use crate::pipeline;
 use crate::settle::settle;
 use crate::shared::Shared;
+use crate::slots::Slot;
 use crate::stop::StopReason;
 use crate::window::Window;
 
@@ -66,9 +67,8 @@ pub(crate) async fn supervise<B: Broker, S: Store>(
     models_changed: Arc<Notify>,
     drain: CancellationToken,
 ) -> bool {
-    let slots = shared.free_slots.clone();
-    let supervisor =
-        Supervisor { shared, consumption, models_changed, drain, slots, jobs: TaskTracker::new() };
+    let jobs = TaskTracker::new();
+    let supervisor = Supervisor { shared, consumption, models_changed, drain, jobs };
     let (mut pauses, begun) = (Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), Instant::now());
     let mut has_consumed = false;
     loop {
@@ -109,7 +109,6 @@ struct Supervisor<B, S> {
     consumption: Consumption,
     models_changed: Arc<Notify>,
     drain: CancellationToken,
-    slots: Arc<Semaphore>,
     jobs: TaskTracker,
 }
 
@@ -132,26 +131,21 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         let mut window = Window::default();
         let mut last_delivery = Instant::now();
         loop {
-            let begins = !window.is_empty() && !self.shared.services.is_store_away();
-            let needed = window.slots_of_next(self.shared.slots, &self.is_here());
-            let permits = u32::try_from(needed).unwrap_or(u32::MAX);
+            if !self.shared.services.is_store_away() {
+                self.begin_next(&mut window);
+            }
             tokio::select! {
                 () = self.drain.cancelled() => {
                     self.end(&mut subscription, window, &taken).await;
                     return Ok(());
                 }
-                slot = self.slots.clone().acquire_many_owned(permits), if begins => {
-                    let delivery = window.take(needed, self.shared.slots, &self.is_here());
-                    if let (Ok(slot), Some(delivery)) = (slot, delivery) {
-                        self.begin(delivery, slot);
-                    }
-                }
+                () = self.shared.slots.freed() => {}
                 delivery = subscription.next(), if window.has_room() => {
                     last_delivery = Instant::now();
                     let delivery = self.shared.metrics.delivered(delivery?);
                     match delivery.returned >= MOST_RETURNS {
                         true => self.hand_on(delivery),
-                        false => window.push(delivery, &self.shared.rules),
+                        false => self.wait(&mut window, delivery),
                     }
                 }
                 () = self.models_changed.notified() => {
@@ -170,7 +164,20 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
         }
     }
 
-    fn begin(&self, delivery: Delivery, slot: tokio::sync::OwnedSemaphorePermit) {
+    /// Lets a delivery wait for a slot.
+    fn wait(&self, window: &mut Window, delivery: Delivery) {
+        let is_quick = self.shared.models().is_quick(&delivery.message);
+        window.push(delivery, is_quick, &self.shared.rules);
+    }
+
+    /// Begins what there are slots for.
+    fn begin_next(&self, window: &mut Window) {
+        while let Some((delivery, slot)) = window.take(&self.shared.slots, &self.is_here()) {
+            self.begin(delivery, slot);
+        }
+    }
+
+    fn begin(&self, delivery: Delivery, slot: Slot) {
         let shared = self.shared.clone();
         self.jobs.spawn(async move { pipeline::run(&shared, delivery, slot).await });
     }
@@ -206,9 +213,9 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
     /// The queues of a model. Where jobs are short, the way to the broker and back counts; of the
     /// others few are taken, so that other workers get their share.
     fn queues(&self, id: ModelId) -> [QueuePrefetch; 2] {
-        let slots = u16::try_from(self.shared.slots).unwrap_or(u16::MAX);
-        let quick = self.shared.models().get(id).is_some_and(|model| model.requirements().is_quick);
-        let prefetch = match quick {
+        let slots = u16::try_from(self.shared.slots.all()).unwrap_or(u16::MAX);
+        let are_quick = self.shared.models().get(id).is_some_and(|forms| forms.are_quick());
+        let prefetch = match are_quick {
             true => self.consumption.linear_prefetch,
             false => slots.saturating_add(self.consumption.window),
         };

@@ -1,6 +1,5 @@
 //! Step 3: whether a job may be done and can be. Pure: no service is asked.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::message::{
@@ -9,12 +8,13 @@ use cipherscore_common::message::{
 };
 use cipherscore_common::telemetry::trace::trace_state;
 use cipherscore_common::topology::{ReplyQueue, job_queue};
-use cipherscore_common::{EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
-use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
+use cipherscore_common::{EvaluationKeyId, FormName, JobId, ModelId, OwnerId, Tenant};
+use cipherscore_engine::evaluator::PreparedKey;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::classify;
 use crate::failure::Failure;
+use crate::forms::{ModelForm, ModelForms};
 use crate::in_flight::Name;
 use crate::memory::{Demand, KeyDemand, KeyName};
 use crate::models::Models;
@@ -97,7 +97,8 @@ pub(crate) struct ValidJob {
     pub(crate) payload: Payload,
     /// How often it came back from workers.
     pub(crate) returned: u32,
-    pub(crate) evaluator: Arc<dyn Evaluator>,
+    /// What evaluates it.
+    pub(crate) form: ModelForm,
     address: Address,
 }
 
@@ -183,7 +184,7 @@ impl ValidJob {
 
     /// The memory that it takes.
     pub(crate) fn demand(&self) -> Result<Demand, Failure> {
-        let requirements = self.evaluator.requirements();
+        let requirements = self.form.evaluator.requirements();
         let key = match (requirements.needs_key, self.key_id) {
             (false, _) => None,
             (true, None) => {
@@ -198,8 +199,8 @@ impl ValidJob {
                 serialised_bytes: requirements.max_key_bytes as u64,
             }),
         };
-        let job_bytes = self.evaluator.footprint(self.rows).memory_bytes as u64;
-        Ok(Demand { key, job_bytes })
+        let job_bytes = self.form.evaluator.footprint(self.rows).memory_bytes as u64;
+        Ok(Demand { key, job_bytes, is_quick: self.form.is_quick(self.rows) })
     }
 }
 
@@ -224,8 +225,9 @@ pub(crate) fn validate(
             format!("its deadline passed in the queue, {late:?} ago by this worker's clock");
         return Err(Failure::refused(ErrorCode::DeadlineExceeded, reason));
     }
-    let evaluator = models.get(job.model_id).ok_or_else(|| unknown_model(message, &job))?;
-    check_size(&job, &*evaluator, rules)?;
+    let forms = models.get(job.model_id).ok_or_else(|| unknown_model(message, &job))?;
+    let form = forms.get(job.terms.form).ok_or_else(|| unknown_form(&job, forms))?.clone();
+    check_size(&job, &form, rules)?;
     let address = Address {
         reply_to: job.reply_to,
         job: job.id,
@@ -244,7 +246,7 @@ pub(crate) fn validate(
         deadline: job.deadline,
         payload: job.payload,
         returned: rules.returned(message, returned),
-        evaluator,
+        form,
         address,
     })
 }
@@ -258,6 +260,23 @@ fn unknown_model(message: &Message, job: &Job) -> Failure {
         true => Failure::Later(reason),
         false => Failure::refused(ErrorCode::UnknownModel, reason),
     }
+}
+
+/// A job whose rows are encrypted for a form that its model does not have. The artifact decides that,
+/// which is the same at all workers.
+fn unknown_form(job: &Job, forms: &ModelForms) -> Failure {
+    let form = job.terms.form.map(FormName::as_str).unwrap_or_default();
+    let reason = match forms.to_string().as_str() {
+        "" => format!(
+            "the rows are encrypted for form {form} (cs-form), and this model has one form, without a \
+             name: encrypt them with its own client.zip"
+        ),
+        names => format!(
+            "the rows are encrypted for form {form} (cs-form), which this model does not have: encrypt \
+             them for {names}"
+        ),
+    };
+    Failure::refused(ErrorCode::WrongShape, reason)
 }
 
 /// Who is answered when a job is not valid: nobody, unless it is certain that the address is the
@@ -308,7 +327,7 @@ fn authorise(publisher: Option<&Tenant>, job: &Job) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_size(job: &Job, evaluator: &dyn Evaluator, rules: &Rules) -> Result<(), Failure> {
+fn check_size(job: &Job, form: &ModelForm, rules: &Rules) -> Result<(), Failure> {
     let (rows, bytes) = (job.rows, job.payload.len());
     let too_large = |what, limit: u64, unit| {
         let reason = format!("{what} {unit}, where {limit} are allowed");
@@ -320,7 +339,7 @@ fn check_size(job: &Job, evaluator: &dyn Evaluator, rules: &Rules) -> Result<(),
     if bytes > rules.max_job_bytes {
         return too_large(bytes, rules.max_job_bytes, "bytes");
     }
-    let most = evaluator.footprint(rows).max_input_bytes;
+    let most = form.evaluator.footprint(rows).max_input_bytes;
     if rows == 0 || bytes == 0 || bytes > most {
         let reason = format!("{bytes} bytes for {rows} rows; at most {most} bytes are possible");
         return Err(Failure::refused(ErrorCode::WrongShape, reason));

@@ -1,10 +1,13 @@
 //! The deliveries that wait for a slot, and which of them is next.
 
+use std::sync::Arc;
+
 use cipherscore_common::EvaluationKeyId;
 use cipherscore_common::broker::Delivery;
 use cipherscore_common::message::headers;
 use cipherscore_common::topology::Lane;
 
+use crate::slots::{Need, Slot, Slots};
 use crate::validate::Rules;
 
 /// How often a delivery is overtaken before it goes first.
@@ -25,20 +28,25 @@ struct Waiting {
     delivery: Delivery,
     lane: Lane,
     key: Option<EvaluationKeyId>,
-    /// Whether it runs alone.
-    suspicious: bool,
+    need: Need,
     overtaken: u32,
 }
 
 impl Window {
-    pub(crate) fn push(&mut self, delivery: Delivery, rules: &Rules) {
+    /// Adds a delivery. Whether it is quick is the word of what evaluates it, never its publisher's.
+    pub(crate) fn push(&mut self, delivery: Delivery, is_quick: bool, rules: &Rules) {
         // Only for the order: what is not understood here is refused when its turn comes.
         let lane = delivery.message.text(headers::LANE).and_then(|lane| lane.parse().ok());
         let key = delivery.message.text(headers::KEY_ID).and_then(|id| id.parse().ok());
         let lane = lane.unwrap_or_default();
-        let suspicious = rules.is_suspicious(rules.returned(&delivery.message, delivery.returned));
+        let returned = rules.returned(&delivery.message, delivery.returned);
+        let need = match rules.is_suspicious(returned) {
+            true => Need::Alone,
+            false if is_quick => Need::Quick,
+            false => Need::Ordinary,
+        };
         self.bytes += delivery.message.body.len();
-        self.waiting.push(Waiting { delivery, lane, key, suspicious, overtaken: 0 });
+        self.waiting.push(Waiting { delivery, lane, key, need, overtaken: 0 });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -50,31 +58,30 @@ impl Window {
         self.bytes < MAX_WAITING_BYTES
     }
 
-    /// How many slots the next one needs, of all that there are.
-    pub(crate) fn slots_of_next(&self, all: usize, is_here: IsHere<'_>) -> usize {
-        let next = self.next(is_here).map(|index| &self.waiting[index]);
-        match next.is_some_and(|next| next.suspicious) {
-            true => all,
-            false => 1,
-        }
-    }
-
-    /// Takes the next one: urgent ones first, then those whose key is here, then the oldest. None if
-    /// `held` slots are too few for it: which one is next may change while slots are waited for.
+    /// Takes the next one for which there is a slot: urgent ones first, then those whose key is here,
+    /// then the oldest. Quick and long jobs do not wait for each other's slots. What runs alone does:
+    /// when it is next, nothing else begins before it.
     pub(crate) fn take(
         &mut self,
-        held: usize,
-        all: usize,
+        slots: &Arc<Slots>,
         is_here: IsHere<'_>,
-    ) -> Option<Delivery> {
-        let index = self.next(is_here)?;
-        if self.waiting[index].suspicious && held < all {
-            return None;
-        }
+    ) -> Option<(Delivery, Slot)> {
+        let first = self.next(is_here, |_| true)?;
+        let need = self.waiting[first].need;
+        let other = match need {
+            Need::Quick => Some(Need::Ordinary),
+            Need::Ordinary => Some(Need::Quick),
+            Need::Alone => None,
+        };
+        let (index, slot) = match (slots.take(need), other) {
+            (Some(slot), _) => (first, slot),
+            (None, None) => return None,
+            (None, Some(other)) => (self.next(is_here, |need| need == other)?, slots.take(other)?),
+        };
         self.waiting[..index].iter_mut().for_each(|earlier| earlier.overtaken += 1);
         let delivery = self.waiting.remove(index).delivery;
         self.bytes -= delivery.message.body.len();
-        Some(delivery)
+        Some((delivery, slot))
     }
 
     /// Takes all.
@@ -83,16 +90,17 @@ impl Window {
         self.waiting.drain(..).map(|waiting| waiting.delivery)
     }
 
-    fn next(&self, is_here: IsHere<'_>) -> Option<usize> {
-        let starved = self.waiting.iter().position(|one| one.overtaken >= MOST_OVERTAKEN);
-        starved.or_else(|| {
-            let rank = |one: &Waiting| {
-                let tenant = || one.delivery.message.text(headers::TENANT).unwrap_or_default();
-                let waits = one.key.is_some_and(|key| !is_here(tenant(), key));
-                (one.lane, waits)
-            };
-            (0..self.waiting.len()).min_by_key(|index| rank(&self.waiting[*index]))
-        })
+    /// The next one of those that need such slots.
+    fn next(&self, is_here: IsHere<'_>, needs: impl Fn(Need) -> bool) -> Option<usize> {
+        let all = || self.waiting.iter().enumerate().filter(|(_, one)| needs(one.need));
+        let starved = all().find(|(_, one)| one.overtaken >= MOST_OVERTAKEN);
+        let rank = |one: &Waiting| {
+            let tenant = || one.delivery.message.text(headers::TENANT).unwrap_or_default();
+            let waits = one.key.is_some_and(|key| !is_here(tenant(), key));
+            (one.lane, waits)
+        };
+        let next = starved.or_else(|| all().min_by_key(|(_, one)| rank(one)));
+        next.map(|(index, _)| index)
     }
 }
 
@@ -136,9 +144,17 @@ mod tests {
         Delivery { message, queue: String::new(), returned, settlement: Settlement::new(Nobody) }
     }
 
+    fn name(delivery: &Delivery) -> String {
+        delivery.message.message_id.clone().unwrap_or_default()
+    }
+
+    /// The name of the next one, whose slot is given back at once.
+    fn next(window: &mut Window, is_here: IsHere<'_>) -> Option<String> {
+        window.take(&Arc::new(Slots::new(1)), is_here).map(|(delivery, _)| name(&delivery))
+    }
+
     fn order(window: &mut Window, is_here: IsHere<'_>) -> String {
-        let name = |delivery: Delivery| delivery.message.message_id.unwrap_or_default();
-        std::iter::from_fn(|| window.take(1, 1, is_here).map(name)).collect()
+        std::iter::from_fn(|| next(window, is_here)).collect()
     }
 
     #[test]
@@ -146,11 +162,11 @@ mod tests {
         let here = EvaluationKeyId::new(Digest::of(&[1]));
         let is_here = |tenant: &str, key| tenant == "a" && key == here;
         let mut window = Window::default();
-        window.push(delivery("a", Lane::Normal, Some(2), 0), &rules());
-        window.push(delivery("b", Lane::Normal, Some(1), 0), &rules());
-        window.push(delivery("c", Lane::High, Some(2), 0), &rules());
-        window.push(delivery("d", Lane::Normal, None, 0), &rules());
-        window.push(delivery("e", Lane::Normal, Some(1), 0), &rules());
+        window.push(delivery("a", Lane::Normal, Some(2), 0), false, &rules());
+        window.push(delivery("b", Lane::Normal, Some(1), 0), false, &rules());
+        window.push(delivery("c", Lane::High, Some(2), 0), false, &rules());
+        window.push(delivery("d", Lane::Normal, None, 0), false, &rules());
+        window.push(delivery("e", Lane::Normal, Some(1), 0), false, &rules());
         assert_eq!(order(&mut window, &is_here), "cbdea");
     }
 
@@ -158,10 +174,10 @@ mod tests {
     fn nobody_is_overtaken_for_ever() {
         let is_here = |_: &str, key| key == EvaluationKeyId::new(Digest::of(&[1]));
         let mut window = Window::default();
-        window.push(delivery("old", Lane::Normal, Some(2), 0), &rules());
+        window.push(delivery("old", Lane::Normal, Some(2), 0), false, &rules());
         for taken in 0.. {
-            window.push(delivery("new", Lane::Normal, Some(1), 0), &rules());
-            if window.take(1, 1, &is_here).unwrap().message.message_id.as_deref() == Some("old") {
+            window.push(delivery("new", Lane::Normal, Some(1), 0), false, &rules());
+            if next(&mut window, &is_here).as_deref() == Some("old") {
                 assert_eq!(taken, MOST_OVERTAKEN);
                 break;
             }
@@ -169,21 +185,55 @@ mod tests {
     }
 
     #[test]
+    fn quick_jobs_pass_long_ones_that_wait_and_do_not_keep_them_from_their_slots() {
+        let is_here = |_: &str, _| false;
+        let slots = Arc::new(Slots::new(1));
+        let mut window = Window::default();
+        for name in ["long", "longer"] {
+            window.push(delivery(name, Lane::Normal, None, 0), false, &rules());
+        }
+        let (_, first) = window.take(&slots, &is_here).unwrap();
+        assert!(window.take(&slots, &is_here).is_none());
+        for number in 0..=MOST_OVERTAKEN {
+            let quick = format!("quick {number}");
+            window.push(delivery(&quick, Lane::Normal, None, 0), true, &rules());
+            let (taken, reserved) = window.take(&slots, &is_here).unwrap();
+            assert_eq!(name(&taken), quick);
+            window.push(delivery("late", Lane::Normal, None, 0), true, &rules());
+            assert!(window.take(&slots, &is_here).is_none(), "there is one reserved slot");
+            drop(reserved);
+            assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "late");
+        }
+        // Whatever quick jobs wait, the slot of a long one goes to the next long one.
+        window.push(delivery("urgent", Lane::High, None, 0), true, &rules());
+        drop(first);
+        assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "longer");
+    }
+
+    #[test]
     fn what_came_back_twice_runs_alone() {
         let is_here = |_: &str, _| false;
+        let slots = Arc::new(Slots::new(8));
         let mut window = Window::default();
-        window.push(delivery("a", Lane::Normal, None, 2), &rules());
-        assert_eq!(window.slots_of_next(8, &is_here), 8);
-        window.push(delivery("b", Lane::High, None, 1), &rules());
-        assert_eq!(window.slots_of_next(8, &is_here), 1);
+        window.push(delivery("a", Lane::Normal, None, 2), true, &rules());
+        let other = slots.take(Need::Ordinary);
+        assert!(window.take(&slots, &is_here).is_none());
+        window.push(delivery("b", Lane::High, None, 1), false, &rules());
+        assert_eq!(window.take(&slots, &is_here).map(|(one, _)| name(&one)), Some("b".into()));
+        window.push(delivery("c", Lane::Normal, None, 0), true, &rules());
+        assert!(window.take(&slots, &is_here).is_none(), "it is next, and nothing passes it");
+        drop(other);
+        assert_eq!(order(&mut window, &is_here), "ac");
         // A tenant cannot claim it, a worker can.
-        for (user, slots) in [("alice", 1), ("worker", 8)] {
+        let other = slots.take(Need::Ordinary);
+        for (user, begins) in [("alice", true), ("worker", false)] {
             let mut claims = delivery("c", Lane::High, None, 0);
             claims.message.user_id = Some(user.into());
             claims.message.set(headers::RETURNED, 2_u32);
             let mut window = Window::default();
-            window.push(claims, &rules());
-            assert_eq!(window.slots_of_next(8, &is_here), slots, "{user}");
+            window.push(claims, false, &rules());
+            assert_eq!(window.take(&slots, &is_here).is_some(), begins, "{user}");
         }
+        drop(other);
     }
 }

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::config::WorkerConfig;
 use crate::models::{Loader, Models};
 use crate::shared::Shared;
+use crate::slots::Pools;
 use crate::supervisor::{Consumption, supervise};
 use crate::{health, heartbeat};
 
@@ -73,22 +74,18 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
         store: S,
         recorder: RecorderCommand,
     ) -> anyhow::Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(config.worker.threads.map_or(0, NonZeroUsize::get))
-            .thread_name(|index| format!("evaluate-{index}"))
-            .build()
-            .context("the threads cannot be started")?;
-        let threads = NonZeroUsize::new(pool.current_num_threads()).context("no threads")?;
+        let pools = Pools::start(config.worker.threads.map_or(0, NonZeroUsize::get))?;
+        let threads = NonZeroUsize::new(pools.threads()).context("no threads")?;
         let loader = Arc::new(Loader { recorder, threads });
         let models = load(&config, &loader, &store).await?;
-        let shared = Shared::new(&config.worker, broker, store, pool, models);
+        let shared = Shared::new(&config.worker, broker, store, pools, models);
         Ok(Self { config, shared: Arc::new(shared), loader })
     }
 
     /// Adds a model that is not in the folder nor in the store.
     pub fn add_model(&mut self, evaluator: Arc<dyn Evaluator>) -> ModelId {
         let mut models = Models::clone(&self.shared.models());
-        let id = models.insert(evaluator);
+        let id = models.insert(Arc::new(evaluator.into()));
         self.shared.replace_models(models);
         id
     }
@@ -96,6 +93,11 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
     /// The models.
     pub fn models(&self) -> Vec<ModelId> {
         self.shared.models().ids().collect()
+    }
+
+    /// The names of a model's forms; nothing of a model of one form without a name.
+    pub fn forms(&self, id: ModelId) -> String {
+        self.shared.models().get(id).map(ToString::to_string).unwrap_or_default()
     }
 
     /// Its name.
@@ -143,7 +145,7 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
             beside.spawn(heartbeat::reload(shared, loader, folder, interval, changed.clone()));
         }
         let section = &config.worker;
-        let slots = u16::try_from(shared.slots).unwrap_or(u16::MAX);
+        let slots = u16::try_from(shared.slots.all()).unwrap_or(u16::MAX);
         let consumption = Consumption {
             declare: section.topology,
             window: section.window.unwrap_or(slots),

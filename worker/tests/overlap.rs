@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cipherscore_common::broker::MemoryBroker;
-use cipherscore_common::message::{Job, JobTerms, Payload, ProtocolVersion};
-use cipherscore_common::topology::Lane;
 use cipherscore_common::{
     Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, EvaluationKeyId, JobId, Lease,
     MarkStore, Marks, MemoryStore, Presence, PresenceStore, Progress, Put, ReleaseStore,
@@ -151,7 +149,11 @@ impl Evaluator for Patient {
     }
 
     fn footprint(&self, _rows: u32) -> JobFootprint {
-        JobFootprint { memory_bytes: CHUNK_BYTES, max_input_bytes: CHUNKS * CHUNK_BYTES as u64 }
+        JobFootprint {
+            memory_bytes: CHUNK_BYTES,
+            max_input_bytes: CHUNKS * CHUNK_BYTES as u64,
+            planned: None,
+        }
     }
 
     fn prepare(&self, _serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
@@ -198,22 +200,7 @@ async fn the_next_chunk_is_fetched_while_one_is_evaluated() {
     let model_id = worker.add_model(Arc::new(patient));
     let worker = worker.start().await.unwrap();
     let bytes = (0..CHUNKS).flat_map(|chunk| vec![chunk.to_le_bytes()[0]; CHUNK_BYTES]).collect();
-    let mut job = Job {
-        version: ProtocolVersion::V2,
-        id: JobId::random(),
-        tenant: tester.tenant.clone(),
-        reply_to: tester.reply_to.clone(),
-        correlation_id: None,
-        model_id,
-        lane: Lane::Normal,
-        key_id: None,
-        rows: 1,
-        deadline: None,
-        terms: JobTerms::default(),
-        attempt: 0,
-        trace: None,
-        payload: Payload::Inline(bytes),
-    };
+    let mut job = tester.keyless_job(model_id, bytes);
     tester.store_payload(&mut job).await;
     tester.publish(&job).await;
     let reply = tester.reply().await;

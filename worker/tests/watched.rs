@@ -135,6 +135,11 @@ async fn metrics_are_named_by_the_rules_and_say_what_happened() {
     let confirmed =
         exposition.value("cipherscore_confirm_seconds_count", &[("exchange", "cs.replies")]);
     assert_eq!(confirmed, 54.0);
+    let steps = |step| exposition.value("cipherscore_step_seconds_count", &[("step", step)]);
+    assert_eq!([steps("validate"), steps("reply"), steps("settle")], [54.0; 3]);
+    // What is refused before is not looked up, and nothing is released by circuits.
+    assert_eq!(["marks", "admit", "release"].map(steps), [3.0, 3.0, 0.0]);
+    assert_eq!(value("cipherscore_reserved_slot_busy"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,8 +181,11 @@ async fn histograms_add_up_and_labels_are_from_closed_sets() {
         .flat_map(|family| &family.samples)
         .flat_map(|sample| sample.labels.keys().map(String::as_str))
         .collect();
-    let expected = ["error", "exchange", "lane", "le", "model", "outcome", "queue", "version"];
+    let expected =
+        ["error", "exchange", "form", "lane", "le", "model", "outcome", "queue", "step", "version"];
     assert!(labels.is_subset(&expected.into()), "{labels:?}");
+    // Circuits have one form, without a name.
+    assert_eq!(exposition.label_values("form"), [String::new()].into());
     // Fifty models that nobody has are one series.
     let models = exposition.label_values("model");
     assert_eq!(models.len(), 3, "{models:?}");

@@ -68,6 +68,7 @@ impl Evaluator for ClearEvaluator {
         JobFootprint {
             memory_bytes: outputs.saturating_add(waiting + NOTICE.len()),
             max_input_bytes: input.saturating_add(NOTICE.len() as u64),
+            planned: None,
         }
     }
 

@@ -13,6 +13,8 @@ mod setting;
 mod subjects;
 mod trained;
 
+pub(crate) use self::rows::{Training, example};
+
 use std::time::{Duration, Instant};
 
 use serde::Serialize;

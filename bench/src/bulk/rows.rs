@@ -15,7 +15,7 @@ use crate::numbers::Numbers;
 const EXAMPLE: &str = "examples/breast_cancer_xgboost";
 
 /// A file of the example.
-pub(super) fn example(file: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn example(file: &str) -> anyhow::Result<Vec<u8>> {
     let path = path(file);
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
@@ -25,14 +25,14 @@ fn path(file: &str) -> PathBuf {
 }
 
 /// The rows that the example was trained on.
-pub(super) struct Training {
+pub(crate) struct Training {
     pub(super) rows: Matrix<f64>,
     /// Smallest and largest value of each feature.
     ranges: Vec<(f64, f64)>,
 }
 
 impl Training {
-    pub(super) fn read(model: &TrainedModel) -> anyhow::Result<Self> {
+    pub(crate) fn read(model: &TrainedModel) -> anyhow::Result<Self> {
         let feature = |feature: &cipherscore_compiler::trained::Feature| InputFeature {
             name: feature.name.clone(),
             may_be_missing: true,
@@ -52,7 +52,7 @@ impl Training {
     }
 
     /// As a compiler takes them.
-    pub(super) fn calibration(&self) -> Vec<Vec<f64>> {
+    pub(crate) fn calibration(&self) -> Vec<Vec<f64>> {
         self.rows.rows().map(<[f64]>::to_vec).collect()
     }
 

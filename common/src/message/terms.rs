@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use cipherscore_ids::{Digest, FormName, OwnerId};
+use cipherscore_ids::{Digest, FormName, OwnerId, UnknownForm};
 use thiserror::Error;
 
 use super::envelope::micros;
-use super::{Message, Refusal, headers};
+use super::{Message, ProtocolVersion, Refusal, headers};
 
 /// What headers begin with that may be added within a version: programs that do not know one ignore
 /// it, and workers that publish a job again send it on.
@@ -65,6 +65,22 @@ impl JobTerms {
         }
         if let Some(manifest) = manifest_id {
             message.set(headers::MANIFEST_ID, manifest.to_string());
+        }
+    }
+}
+
+impl Message {
+    /// How many rows it says that it has.
+    pub fn rows(&self) -> Option<u32> {
+        self.integer(headers::ROWS).ok().flatten()
+    }
+
+    /// The form in which it says that its rows are encrypted; nothing in a job of version 1. An error
+    /// where no such form is known.
+    pub fn form(&self) -> Result<Option<FormName>, UnknownForm> {
+        match self.version() {
+            ProtocolVersion::V1 => Ok(None),
+            ProtocolVersion::V2 => self.text(headers::FORM).map(str::parse).transpose(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cipherscore_engine::bulk::artifact::BulkSpecs;
-use cipherscore_engine::bulk::plan::{Plan, PlanError};
+use cipherscore_engine::bulk::plan::{Plan, PlanError, point_nanoseconds};
 use cipherscore_engine::bulk::program::ValidProgram;
 use cipherscore_engine::rows::artifact::RowSpecs;
 use cipherscore_engine::rows::plan::{RowPlan, RowPlanError};
@@ -11,7 +11,7 @@ use cipherscore_engine::rows::program::{InvalidRowProgram, ValidRowProgram};
 use thiserror::Error;
 
 use super::CompileOptions;
-use crate::report::{NS_PER_PRODUCT, NS_PER_WORD, RowReport};
+use crate::report::RowReport;
 
 /// Which forms an ensemble gets. A linear model has the bulk form only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,9 +73,7 @@ impl BulkForm {
 
     pub(super) fn described(&self, options: &CompileOptions) -> Described {
         let (specs, plan) = (self.specs(options), &self.plan);
-        #[allow(clippy::cast_precision_loss, reason = "at most a few millions")]
-        let products = plan.ring_products as f64;
-        let ns = products * NS_PER_PRODUCT + f64::from(specs.columns) * NS_PER_WORD;
+        let ns = point_nanoseconds(plan.ring_products, specs.columns);
         Described {
             degree: specs.degree,
             hidden: specs.hidden,

@@ -8,12 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bins::Bins;
 
-/// Time of one product of residues, in nanoseconds: a multiply-add of one point with its share of
-/// reading operands, on one core with AVX-512-IFMA.
-pub const NS_PER_PRODUCT: f64 = 0.8;
-/// Time of one word of a column, in nanoseconds: its mask expanded, its body unpacked and checked.
-pub const NS_PER_WORD: f64 = 2.0;
-
 /// Facts about a compiled model: of its bulk form, where it has one, and of its row form. Without a
 /// bulk form, what there is to say of ciphertexts is the row form's, whose degree is 1, and whose
 /// replies are of words and have 0 primes. Nothing in it is more than the data owner may know; `noise_bits`,
@@ -53,7 +47,7 @@ pub struct CompileReport {
     pub upload_bytes_per_row: f64,
     /// Of a full ring batch.
     pub reply_bytes_per_row: f64,
-    /// On one core, by [`NS_PER_PRODUCT`] and [`NS_PER_WORD`].
+    /// On one core, as it is planned.
     pub microseconds_per_row: f64,
     /// Largest difference that rounding makes to each raw output.
     pub raw_error: Vec<f64>,

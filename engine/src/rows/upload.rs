@@ -63,9 +63,12 @@ pub enum UploadError {
     /// Not of this format, or of another version of it.
     #[error("not an upload of the row engine, or one of another version")]
     Format,
-    /// Another model, key or number of rows.
+    /// Another model or number of rows.
     #[error("the upload is of another {0}")]
     Other(&'static str),
+    /// Another client key.
+    #[error("the upload is of another client key than the evaluation key")]
+    OtherKey,
     /// Words that are no residues.
     #[error("row {row}: {error}")]
     Words {
@@ -99,9 +102,10 @@ impl UploadHeader {
         if differs(0..10) || differs(11..12) || !sources.contains(&bytes[10]) {
             return Err(UploadError::Format);
         }
-        let parts = [(12..16, "number of rows"), (32..64, "model"), (64..96, "key")];
+        let parts = [(12..16, "number of rows"), (32..64, "model")];
         match parts.into_iter().find(|(range, _)| differs(range.clone())) {
             Some((_, what)) => Err(UploadError::Other(what)),
+            None if differs(64..96) => Err(UploadError::OtherKey),
             None => Ok(()),
         }
     }
@@ -184,6 +188,6 @@ mod tests {
         assert_eq!(changed(12), Err(UploadError::Other("number of rows")));
         assert_eq!(changed(20), Ok(()));
         assert_eq!(changed(40), Err(UploadError::Other("model")));
-        assert_eq!(changed(95), Err(UploadError::Other("key")));
+        assert_eq!(changed(95), Err(UploadError::OtherKey));
     }
 }

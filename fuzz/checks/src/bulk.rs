@@ -104,7 +104,7 @@ pub(crate) fn client_zip(bytes: &[u8]) {
 }
 
 /// As long as `len`, by repetition: uploads and replies of another length are refused at once.
-fn repeated(bytes: &[u8], len: usize) -> Vec<u8> {
+pub(crate) fn repeated(bytes: &[u8], len: usize) -> Vec<u8> {
     match bytes.is_empty() {
         true => vec![0; len],
         false => bytes.iter().copied().cycle().take(len).collect(),

@@ -10,6 +10,7 @@ mod circuits;
 mod frames;
 mod queue;
 pub mod seeds;
+mod single_rows;
 mod trained;
 mod wire;
 mod zips;
@@ -39,6 +40,12 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("bulk_job", bulk::job),
     ("bulk_reply", bulk::reply),
     ("bulk_keys", bulk::keys),
+    ("row_program", single_rows::program),
+    ("row_server_zip", single_rows::server_zip),
+    ("row_client_zip", single_rows::client_zip),
+    ("row_job", single_rows::job),
+    ("row_reply", single_rows::reply),
+    ("row_keys", single_rows::keys),
     ("job", queue::job),
     ("reply", queue::reply),
     ("stored", queue::stored),

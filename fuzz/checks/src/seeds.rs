@@ -11,7 +11,7 @@ use cipherscore_common::message::{
 };
 use cipherscore_common::topology::{Lane, ReplyQueue};
 use cipherscore_common::{Digest, FormName, JobId, ModelId, OwnerId, Tenant};
-use cipherscore_compiler::{CompileOptions, read};
+use cipherscore_compiler::{CompileOptions, WantedForms, read};
 use cipherscore_concrete::framing::frame_values;
 use cipherscore_concrete::keys::{write_client_keys, write_evaluation_keys};
 use cipherscore_concrete::values::write_value;
@@ -117,14 +117,24 @@ fn of_model(extension: &str, model: Vec<u8>, seeds: &mut Seeds) {
     add(seeds, "compile", model.clone());
     let Ok(model) = read(&model, None) else { return };
     let calibration = vec![vec![-1.0; model.features.len()], vec![1.0; model.features.len()]];
-    let options = CompileOptions { calibration: Some(calibration), ..CompileOptions::default() };
+    let (calibration, forms) = (Some(calibration), WantedForms::Both);
+    let options = CompileOptions { calibration, forms, ..CompileOptions::default() };
     let Ok(compiled) = cipherscore_compiler::compile(&model, &options) else { return };
     let kind = u8::from(compiled.report.kind == cipherscore_engine::artifact::Kind::Linear);
     let open = |zip: &[u8]| Archive::read(zip).expect("our own zip");
     let (server, client) = (open(&compiled.server_zip), open(&compiled.client_zip));
     let file = |archive: &Archive, name| archive.get(name).expect("a file of our own").to_vec();
-    let (specs, program) = (file(&server, names::CLIENT_SPECS), file(&server, names::PROGRAM));
     let (processing, report) = (file(&client, names::CLIENT_MODEL), file(&client, names::REPORT));
+    if let Some(specs) = server.get(names::ROW_SPECS) {
+        let program = file(&server, names::ROW_PROGRAM);
+        add(seeds, "row_server_zip", join(&[specs, &program]));
+        add(seeds, "row_client_zip", join(&[specs, &processing, &report]));
+        add(seeds, "row_program", program);
+    }
+    if server.get(names::PROGRAM).is_none() {
+        return;
+    }
+    let (specs, program) = (file(&server, names::CLIENT_SPECS), file(&server, names::PROGRAM));
     add(seeds, "program", program.clone());
     add(seeds, "bulk_server_zip", [vec![kind], join(&[&specs, &program])].concat());
     add(seeds, "bulk_client_zip", [vec![kind], join(&[&specs, &processing, &report])].concat());
@@ -281,6 +291,22 @@ fn of_bytes(seeds: &mut Seeds) {
     add(seeds, "bulk_reply", [&[1, 2, 2, 1, 0][..], &[77; 32]].concat());
     add(seeds, "bulk_keys", vec![0, 1, 0, 1, 255]);
     add(seeds, "bulk_keys", vec![2, 1, 0, 1, 255]);
+    for rows in [0, 1] {
+        add(seeds, "row_job", vec![rows, 0, 0]);
+        add(seeds, "row_job", [&[rows, 0, 0][..], &[1; 64]].concat());
+    }
+    add(seeds, "row_job", [&[0, 1, 0][..], b"CSROWUPL\x01\0\0\0\x01\0\0\0"].concat());
+    for right in 0..8 {
+        add(seeds, "row_reply", vec![right]);
+        add(seeds, "row_reply", [&[right][..], &[77; 80]].concat());
+    }
+    for kind in [0, 1] {
+        add(seeds, "row_keys", vec![kind, 0, 1, 255]);
+        add(seeds, "row_keys", vec![kind | 2, 0, 1, 255]);
+    }
+    let of_key = b"\x01\0\0\0\0\x20\0\0\x03\0\0\0";
+    add(seeds, "row_keys", [&[4][..], b"CSROWSSK", of_key].concat());
+    add(seeds, "row_keys", [&[5][..], b"CSROWSEK", of_key].concat());
     let of_ring = b"\0\x08\0\0\x01\0\0\0\x01\x30\0\0\0\0\0\0";
     for (kind, version) in [(1, 2), (3, 1)] {
         let header = [&[kind, 1][..], b"CSBULKPK", &[version, 0, 0, 0], of_ring].concat();

@@ -89,7 +89,7 @@ pub(crate) fn mlir(bytes: &[u8]) {
 /// What a worker asks before it accepts a job; no number of rows may overflow it.
 pub(crate) fn sizes(evaluator: &impl Evaluator) {
     for rows in [1, 2, 1000, u32::MAX] {
-        let JobFootprint { memory_bytes: memory, max_input_bytes: input } =
+        let JobFootprint { memory_bytes: memory, max_input_bytes: input, planned: _ } =
             evaluator.footprint(rows);
         assert!(memory > 0 && input > 0);
         evaluator.released_coefficients(rows);

@@ -30,6 +30,7 @@ pub(crate) struct Moment {
     pub(crate) started_seconds: u64,
     pub(crate) slots: u64,
     pub(crate) slots_busy: u64,
+    pub(crate) is_reserved_slot_busy: bool,
     /// From their beginning to the word to the broker.
     pub(crate) jobs: u64,
     /// Deliveries that were taken and are not settled.
@@ -50,6 +51,7 @@ pub(crate) struct Gauges {
     started: Gauge,
     slots: Gauge,
     slots_busy: Gauge,
+    reserved_slot_busy: Gauge,
     jobs: Gauge,
     unacknowledged: Gauge,
     oldest_unacknowledged: Gauge<f64, AtomicU64>,
@@ -80,6 +82,12 @@ impl Gauges {
             ),
             slots: add(r, "slots", "Jobs that are evaluated at a time, at most", plain()),
             slots_busy: add(r, "slots_busy", "Slots that are taken", plain()),
+            reserved_slot_busy: add(
+                r,
+                "reserved_slot_busy",
+                "1 while the slot beside them is taken, which only quick jobs have",
+                plain(),
+            ),
             jobs: add(
                 r,
                 "jobs_running",
@@ -152,6 +160,7 @@ impl Gauges {
         set(&self.started, moment.started_seconds);
         set(&self.slots, moment.slots);
         set(&self.slots_busy, moment.slots_busy);
+        set(&self.reserved_slot_busy, moment.is_reserved_slot_busy.into());
         set(&self.jobs, moment.jobs);
         set(&self.unacknowledged, moment.unacknowledged);
         self.oldest_unacknowledged.set(moment.oldest_unacknowledged.as_secs_f64());

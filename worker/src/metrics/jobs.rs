@@ -5,17 +5,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{ModelLabel, OutcomeLabels};
+use super::labels::{FormLabels, OutcomeLabels, StepLabel};
 use super::{Histograms, add, add_in, long, short};
 
 pub(super) struct JobMetrics {
     pub(super) outcomes: Family<OutcomeLabels, Counter>,
-    pub(super) rows: Family<ModelLabel, Counter>,
-    pub(super) released: Family<ModelLabel, Counter>,
+    pub(super) rows: Family<FormLabels, Counter>,
+    pub(super) released: Family<FormLabels, Counter>,
     pub(super) queue_wait: Histogram,
     pub(super) key_fetch: Histogram,
     pub(super) key_preparation: Histogram,
-    pub(super) evaluation: Histograms<ModelLabel>,
+    pub(super) evaluation: Histograms<FormLabels>,
+    pub(super) steps: Histograms<StepLabel>,
 }
 
 impl JobMetrics {
@@ -55,6 +56,13 @@ impl JobMetrics {
                 Unit::Seconds,
                 "evaluation",
                 "Evaluating a job, with reading its rows from the store",
+                Family::new_with_constructor(short as _),
+            ),
+            steps: add_in(
+                r,
+                Unit::Seconds,
+                "step",
+                "What is done of a job beside evaluating it, step by step",
                 Family::new_with_constructor(short as _),
             ),
         }

@@ -48,8 +48,59 @@ impl ModelLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ModelLabel {
+pub(crate) struct FormLabels {
     pub(crate) model: String,
+    /// Nothing of a model of one form without a name: to Prometheus, that is no label.
+    pub(crate) form: &'static str,
+}
+
+/// What a worker does of a job beside evaluating it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Reads the message and checks it.
+    Validate,
+    /// Asks the store whether it was done before, or cancelled.
+    Marks,
+    /// Waits for memory.
+    Admit,
+    /// Counts what its outputs say of a hidden model.
+    Release,
+    /// Publishes the reply, until the broker has it for good.
+    Reply,
+    /// Marks it as done.
+    MarkDone,
+    /// Tells the broker.
+    Settle,
+}
+
+impl Step {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Validate,
+        Self::Marks,
+        Self::Admit,
+        Self::Release,
+        Self::Reply,
+        Self::MarkDone,
+        Self::Settle,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Marks => "marks",
+            Self::Admit => "admit",
+            Self::Release => "release",
+            Self::Reply => "reply",
+            Self::MarkDone => "mark_done",
+            Self::Settle => "settle",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StepLabel {
+    pub(crate) step: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -15,11 +15,11 @@ mod services;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cipherscore_common::ModelId;
 use cipherscore_common::broker::{
     BrokerError, Delivery, Disposition, Settle, Settlement, Settling,
 };
 use cipherscore_common::message::{Message, Payload, Timestamp};
+use cipherscore_common::{FormName, ModelId};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -29,14 +29,16 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use self::gauges::Gauges;
 pub(crate) use self::gauges::{Moment, QueueStates};
 use self::jobs::JobMetrics;
-pub(crate) use self::labels::ModelLabels;
 use self::labels::{
-    EXCHANGES, ExchangeLabel, ModelLabel, OutcomeLabels, PUBLISH_ERRORS, PublishErrorLabels,
-    SCORED, error_name, exchange_name, outcome_name,
+    EXCHANGES, ExchangeLabel, FormLabels, OutcomeLabels, PUBLISH_ERRORS, PublishErrorLabels,
+    SCORED, StepLabel, error_name, exchange_name, outcome_name,
 };
+pub(crate) use self::labels::{ModelLabels, Step};
 use self::services::ServiceMetrics;
 use crate::failure::Failure;
+use crate::models::Models;
 use crate::pulse::{Attempt, Underway};
+use crate::validate::ValidJob;
 
 /// What all names begin with.
 const PREFIX: &str = "cipherscore";
@@ -96,6 +98,9 @@ impl Metrics {
     /// Whatever can be is there from the beginning, at zero: a rate needs a first value.
     pub(crate) fn new(keys: &KeyCacheCounts) -> Self {
         let metrics = Self::register(keys);
+        for step in Step::ALL {
+            drop(metrics.jobs.steps.get_or_create(&StepLabel { step: step.as_str() }));
+        }
         for exchange in EXCHANGES {
             drop(metrics.services.confirm.get_or_create(&ExchangeLabel { exchange }));
             for error in PUBLISH_ERRORS {
@@ -131,18 +136,27 @@ impl Metrics {
     }
 
     /// These models were loaded.
-    pub(crate) fn loaded(&self, ids: impl Iterator<Item = ModelId>) {
-        for id in self.models.loaded(ids) {
-            let label = ModelLabel { model: id.to_string() };
-            drop(self.jobs.rows.get_or_create(&label));
-            drop(self.jobs.released.get_or_create(&label));
-            drop(self.jobs.evaluation.get_or_create(&label));
-            drop(
-                self.jobs
-                    .outcomes
-                    .get_or_create(&OutcomeLabels { model: label.model, outcome: SCORED }),
-            );
+    pub(crate) fn loaded(&self, models: &Models) {
+        for id in self.models.loaded(models.ids()) {
+            for form in models.get(id).iter().flat_map(|forms| forms.iter()) {
+                let labels = self.form_labels(Some(id), form.name);
+                drop(self.jobs.rows.get_or_create(&labels));
+                drop(self.jobs.released.get_or_create(&labels));
+                drop(self.jobs.evaluation.get_or_create(&labels));
+            }
+            let labels = OutcomeLabels { model: id.to_string(), outcome: SCORED };
+            drop(self.jobs.outcomes.get_or_create(&labels));
         }
+    }
+
+    fn form_labels(&self, model: Option<ModelId>, form: Option<FormName>) -> FormLabels {
+        FormLabels { model: self.models.label(model), form: form.map_or("", FormName::as_str) }
+    }
+
+    /// A step of a job took so long.
+    pub(crate) fn step(&self, step: Step, time: Duration) {
+        let label = StepLabel { step: step.as_str() };
+        self.jobs.steps.get_or_create(&label).observe(time.as_secs_f64());
     }
 
     /// A delivery arrived; returns it, so that it is known until it is settled.
@@ -200,16 +214,16 @@ impl Metrics {
         self.jobs.key_preparation.observe(preparation.as_secs_f64());
     }
 
-    pub(crate) fn evaluated(&self, model: Option<ModelId>, rows: u32, time: Duration) {
-        let label = ModelLabel { model: self.models.label(model) };
-        self.jobs.rows.get_or_create(&label).inc_by(rows.into());
-        self.all_rows.fetch_add(rows.into(), Ordering::Relaxed);
-        self.jobs.evaluation.get_or_create(&label).observe(time.as_secs_f64());
+    pub(crate) fn evaluated(&self, job: &ValidJob, time: Duration) {
+        let labels = self.form_labels(job.model_id(), job.form.name);
+        self.jobs.rows.get_or_create(&labels).inc_by(job.rows.into());
+        self.all_rows.fetch_add(job.rows.into(), Ordering::Relaxed);
+        self.jobs.evaluation.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
-    pub(crate) fn released(&self, model: Option<ModelId>, coefficients: u64) {
-        let label = ModelLabel { model: self.models.label(model) };
-        self.jobs.released.get_or_create(&label).inc_by(coefficients);
+    pub(crate) fn released(&self, job: &ValidJob, coefficients: u64) {
+        let labels = self.form_labels(job.model_id(), job.form.name);
+        self.jobs.released.get_or_create(&labels).inc_by(coefficients);
     }
 
     /// A job ended here, though its reply may not be at the broker yet.

@@ -12,6 +12,7 @@ use cipherscore_common::message::{Message, headers};
 use cipherscore_common::{Digest, JobId, Tenant};
 
 use crate::in_flight::{InFlight, Running};
+use crate::slots::{Slot, Slots};
 use crate::stop::Stop;
 use crate::validate::{BLAME, FORGIVEN, Rules, Tenants};
 use crate::window::Window;
@@ -55,11 +56,13 @@ enum Stage {
 struct Run {
     job: usize,
     stage: Stage,
-    alone: bool,
+    is_alone: bool,
     accused: bool,
     /// Whether its worker has not survived it yet, as far as the store knows.
     blamed: bool,
     running: Running,
+    /// None when evaluation is over, unless it runs alone.
+    slot: Option<Slot>,
 }
 
 /// What the broker has.
@@ -84,22 +87,23 @@ impl Queue {
     }
 }
 
-#[derive(Default)]
 struct Worker {
     connection: usize,
     window: Window,
     table: InFlight,
     runs: Vec<Run>,
+    slots: Arc<Slots>,
 }
 
 impl Worker {
-    fn slots_in_use(&self) -> usize {
-        let slots = |run: &Run| match (run.alone, run.stage) {
-            (true, _) => SLOTS,
-            (false, Stage::Begun) => 1,
-            (false, _) => 0,
-        };
-        self.runs.iter().map(slots).sum()
+    fn new(connection: usize) -> Self {
+        Self {
+            connection,
+            window: Window::default(),
+            table: InFlight::default(),
+            runs: Vec::new(),
+            slots: Arc::new(Slots::new(SLOTS)),
+        }
     }
 }
 
@@ -182,7 +186,7 @@ impl World {
             by_id: jobs.iter().enumerate().map(|(index, job)| (job.id, index)).collect(),
             jobs,
             queue: Arc::new(Mutex::new(Queue { waiting, unsettled: HashMap::new() })),
-            workers: (0..WORKERS).map(|_| Worker::default()).collect(),
+            workers: (0..WORKERS).map(|_| Worker::new(0)).collect(),
             done: HashSet::new(),
             blame: HashMap::new(),
             forgotten: 0,
@@ -230,7 +234,8 @@ impl World {
         message.set(headers::KEY_ID, Digest::of(id.to_string().as_bytes()).to_string());
         let settlement = Settlement::new(Tag(self.queue.clone(), tag));
         let delivery = Delivery { message, queue: String::new(), returned, settlement };
-        worker.window.push(delivery, &self.rules);
+        // Of two jobs, one is quick.
+        worker.window.push(delivery, job % 2 == 1, &self.rules);
     }
 
     fn begin(&mut self, index: usize) {
@@ -238,11 +243,7 @@ impl World {
         let (keys_change, here) = (self.keys_change, Cell::new(false));
         let changing: &dyn Fn(&str, _) -> bool = &|_, _| keys_change && here.replace(!here.get());
         let worker = &mut self.workers[index];
-        let needed = worker.window.slots_of_next(SLOTS, changing);
-        if worker.slots_in_use() + needed > SLOTS {
-            return;
-        }
-        let Some(delivery) = worker.window.take(needed, SLOTS, changing) else { return };
+        let Some((delivery, slot)) = worker.window.take(&worker.slots, changing) else { return };
         let Delivery { message, returned, settlement, .. } = delivery;
         let id = message.job_id().unwrap();
         let job = self.by_id[&id];
@@ -253,14 +254,17 @@ impl World {
         };
         assert!(worker.runs.iter().all(|run| run.job != job), "the same job runs twice");
         let stage = Stage::Begun;
-        let mut run = Run { job, stage, alone: false, accused: false, blamed: false, running };
+        let slot = Some(slot);
+        let mut run =
+            Run { job, stage, is_alone: false, accused: false, blamed: false, running, slot };
         if self.done.contains(&job) {
-            run.stage = Stage::Marked;
+            (run.stage, run.slot) = (Stage::Marked, None);
             worker.runs.push(run);
             return;
         }
         if self.rules.is_suspicious(returned) {
-            run.alone = true;
+            assert!(worker.runs.iter().all(|run| run.slot.is_none()), "it does not run alone");
+            run.is_alone = true;
             let blame = self.blame.entry(job).or_default();
             run.accused = self.rules.is_poison(returned, *blame);
             *blame += u64::from(BLAME);
@@ -296,6 +300,7 @@ impl World {
         run.stage = match run.stage {
             Stage::Begun => {
                 forgive(&mut self.blame, job, run);
+                run.slot.take_if(|_| !run.is_alone);
                 Stage::Evaluated
             }
             Stage::Evaluated => {
@@ -346,7 +351,7 @@ impl World {
     fn die(&mut self, index: usize) {
         let connection = self.workers[index].connection;
         self.queue.lock().unwrap().lose(index, connection);
-        self.workers[index] = Worker { connection: connection + 1, ..Worker::default() };
+        self.workers[index] = Worker::new(connection + 1);
     }
 
     /// No job is settled at the broker before its reply is confirmed.

@@ -404,7 +404,7 @@ macro_rules! keyless_evaluator {
                 }
             }
             fn footprint(&self, _: u32) -> JobFootprint {
-                JobFootprint { memory_bytes: 1, max_input_bytes: u64::MAX }
+                JobFootprint { memory_bytes: 1, max_input_bytes: u64::MAX, planned: None }
             }
             fn prepare(&self, _: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
                 Err(EvaluationError::NotConformant("no key is needed".into()))

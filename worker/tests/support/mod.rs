@@ -192,6 +192,26 @@ impl<B: Broker, S: Store> Tester<B, S> {
         }
     }
 
+    /// A job of one row of any bytes, for a model that needs no key.
+    pub(crate) fn keyless_job(&self, model_id: ModelId, row: Vec<u8>) -> Job {
+        Job {
+            version: ProtocolVersion::V2,
+            id: JobId::random(),
+            tenant: self.tenant.clone(),
+            reply_to: self.reply_to.clone(),
+            correlation_id: None,
+            model_id,
+            lane: Lane::Normal,
+            key_id: None,
+            rows: 1,
+            deadline: None,
+            terms: JobTerms::default(),
+            attempt: 0,
+            trace: None,
+            payload: Payload::Inline(row),
+        }
+    }
+
     pub(crate) async fn put_key(&self, model: &Example) {
         let blob = Blob::evaluation_key(&self.tenant, model.evaluation_key.clone()).unwrap();
         self.store.put(&blob, None, &|| ()).await.unwrap();

@@ -23,6 +23,7 @@ use super::artifact::BulkServerArtifact;
 use super::kernel::Kernel;
 use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
 use super::parameters::{InvalidRingParameters, Packing, Parameters};
+use super::plan::point_nanoseconds;
 use super::program::InvalidProgram;
 use super::ring::Ring;
 use super::secret::PublicKey;
@@ -69,6 +70,8 @@ pub struct BulkEvaluator {
     degree: u32,
     switch: Switch,
     threads: usize,
+    /// Of one point modulo one prime, on one thread.
+    point_nanoseconds: f64,
     /// Of a hidden model: base-2 logarithm of the standard deviation of a phase.
     log2_sigma_phase: Option<f64>,
     watch: Watch,
@@ -93,6 +96,7 @@ impl BulkEvaluator {
             outputs: specs.outputs as usize,
             degree: specs.degree,
             threads: rayon::current_num_threads(),
+            point_nanoseconds: point_nanoseconds(program.ring_products(), specs.columns),
             log2_sigma_phase: specs.hidden.then_some(specs.log2_sigma_phase),
             watch: Watch::default(),
         })
@@ -134,6 +138,14 @@ impl BulkEvaluator {
         self.degree as usize + 1
     }
 
+    /// Of a job, as it is planned. A ring batch takes the same however many of its rows are used.
+    fn microseconds(&self, rows: u32) -> f64 {
+        let parameters = self.parameters();
+        let points =
+            parameters.ring_batches(rows as usize) as f64 * f64::from(parameters.ring_dimension);
+        points * f64::from(parameters.primes) * self.point_nanoseconds / 1000.0
+    }
+
     fn upload_len(&self, rows: u32) -> Option<usize> {
         upload_len(self.parameters(), rows as usize, self.columns)
     }
@@ -160,6 +172,7 @@ impl Evaluator for BulkEvaluator {
         JobFootprint {
             memory_bytes: memory::job_bytes(self, rows),
             max_input_bytes: self.upload_len(rows).map_or(u64::MAX, |bytes| bytes as u64),
+            planned: JobFootprint::planned_microseconds(self.microseconds(rows)),
         }
     }
 

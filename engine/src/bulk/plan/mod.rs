@@ -4,6 +4,7 @@
 //! The coarsest scale that meets the error decides about ring and primes; then the finest scale
 //! that the same parameters allow is taken, which costs nothing.
 
+mod cost;
 mod fit;
 mod search;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::cost::point_nanoseconds;
 pub use self::fit::{MAX_PLAINTEXT_BITS, MIN_LOG2_FAILURE};
 pub use self::search::{Round, plan, plan_at};
 use super::noise::NoiseError;

@@ -109,6 +109,11 @@ impl RowEvaluator {
         &self.machine.parameters
     }
 
+    /// Of a row on one thread, as it was planned.
+    fn microseconds(&self) -> f64 {
+        RowCost::of(self.parameters()).microseconds_on(self.machine.kernel)
+    }
+
     /// Of all that an evaluation key depends on.
     fn keyset_id(&self) -> KeysetId {
         let keys = &self.parameters().keys;
@@ -179,9 +184,7 @@ impl RowEvaluator {
         let evaluated = self.with_workspace(|workspace| {
             self.machine.evaluate(row_job, workspace, watch, &mut words)
         });
-        evaluated.map_err(|error| {
-            EvaluationError::Shape(UploadError::Words { row, error }.to_string())
-        })?;
+        evaluated.map_err(|error| refused(UploadError::Words { row, error }))?;
         Ok(words)
     }
 }
@@ -195,7 +198,7 @@ impl Evaluator for RowEvaluator {
             needs_key: true,
             max_key_bytes: serialised_len(keys),
             prepared_key_bytes: prepared_len(keys),
-            is_quick: RowCost::of(self.parameters()).microseconds <= MAX_QUICK_MICROSECONDS,
+            is_quick: self.microseconds() <= MAX_QUICK_MICROSECONDS,
         }
     }
 
@@ -204,6 +207,7 @@ impl Evaluator for RowEvaluator {
             memory_bytes: memory::job_bytes(&self.machine, self.threads, rows),
             max_input_bytes: upload_len(self.parameters(), rows)
                 .map_or(u64::MAX, |bytes| bytes as u64),
+            planned: JobFootprint::planned_microseconds(self.microseconds() * f64::from(rows)),
         }
     }
 
@@ -213,10 +217,22 @@ impl Evaluator for RowEvaluator {
         self.machine.layout.outputs() as u64 * u64::from(rows)
     }
 
+    fn idle_bytes(&self) -> usize {
+        self.workspaces.lock().len() * memory::workspace_bytes(&self.machine)
+    }
+
+    fn release_idle(&self) {
+        // Freed without the lock.
+        let idle = std::mem::take(&mut *self.workspaces.lock());
+        drop(idle);
+    }
+
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         let key = RowEvaluationKey::read(&serialised, &self.machine.ring);
         let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
-        Ok(PreparedKey::new(self.keyset_id(), prepared_len(&self.parameters().keys), key))
+        let bytes = prepared_len(&self.parameters().keys);
+        // It has no owner id, but that of its secret, which uploads have too.
+        Ok(PreparedKey::new(self.keyset_id(), bytes, key).named_by_rows())
     }
 
     fn start(
@@ -226,6 +242,14 @@ impl Evaluator for RowEvaluator {
     ) -> Result<Box<dyn Evaluation>, EvaluationError> {
         let key = key.ok_or(EvaluationError::KeyRequired)?;
         Ok(Box::new(self.job(key, rows)?))
+    }
+}
+
+/// What is wrong with a job's bytes.
+fn refused(error: UploadError) -> EvaluationError {
+    match error {
+        UploadError::OtherKey => EvaluationError::OtherClientKey,
+        error => EvaluationError::Shape(error.to_string()),
     }
 }
 
@@ -256,8 +280,7 @@ impl RowEvaluation {
     fn take_header(&mut self, bytes: &[u8]) -> Result<(), EvaluationError> {
         let expected = self.evaluator.header(self.rows, &self.key);
         let header = bytes.first_chunk().ok_or(UploadError::Format);
-        let checked = header.and_then(|header| expected.check(header));
-        checked.map_err(|error| EvaluationError::Shape(error.to_string()))?;
+        header.and_then(|header| expected.check(header)).map_err(refused)?;
         self.digest.update(bytes);
         self.has_header = true;
         Ok(())

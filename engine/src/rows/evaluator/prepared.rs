@@ -27,7 +27,7 @@ use std::sync::Arc;
 use sha2::Digest as _;
 use zeroize::{DefaultIsZeroes, Zeroizing};
 
-use super::{RowEvaluator, entropy};
+use super::{RowEvaluator, entropy, refused};
 use crate::evaluator::{EvaluationError, PreparedKey};
 use crate::rlwe::mask::SEED_BYTES;
 use crate::rlwe::sampling::Noise;
@@ -199,17 +199,16 @@ impl PreparedRow {
     /// upload is.
     pub fn answer(self, upload: &[u8]) -> Result<Vec<u8>, EvaluationError> {
         let Self { evaluator, key, seed, execution, state } = self;
-        let shape = |error: UploadError| EvaluationError::Shape(error.to_string());
         let (header, row) = upload
             .split_first_chunk::<UPLOAD_HEADER_BYTES>()
-            .ok_or_else(|| shape(UploadError::Format))?;
-        evaluator.header(1, &key).check(header).map_err(shape)?;
+            .ok_or_else(|| refused(UploadError::Format))?;
+        evaluator.header(1, &key).check(header).map_err(refused)?;
         if header[10] != SeedSource::Ahead as u8 || !row.starts_with(&seed) {
-            return Err(shape(UploadError::Other("ticket")));
+            return Err(refused(UploadError::Other("ticket")));
         }
         let parameters = evaluator.parameters();
         if row.len() != row_len(parameters) {
-            return Err(shape(UploadError::Format));
+            return Err(refused(UploadError::Format));
         }
         let digest = Domain::Upload.hasher().chain_update(header).chain_update(row).finalize();
         let word_bits = parameters.word_bits;
@@ -217,7 +216,7 @@ impl PreparedRow {
         let mut reply = header.to_bytes().to_vec();
         reply.reserve(reply_row_len(parameters) + size_of_val(&header.upload));
         let answered = evaluator.machine.answer(state, &row[SEED_BYTES..], &mut reply);
-        answered.map_err(|error| shape(UploadError::Words { row: 0, error }))?;
+        answered.map_err(|error| refused(UploadError::Words { row: 0, error }))?;
         seal(&mut reply);
         Ok(reply)
     }

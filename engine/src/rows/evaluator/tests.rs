@@ -156,7 +156,7 @@ fn other_keys_are_refused() {
     let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap();
     let mut job = Arc::clone(&sides.evaluator).begin(Some(Arc::new(other)), 1).unwrap();
     let error = job.push(&upload.bytes, &|| false);
-    assert_eq!(error, Err(EvaluationError::Shape("the upload is of another key".into())));
+    assert_eq!(error, Err(EvaluationError::OtherClientKey));
 }
 
 #[test]
@@ -209,9 +209,30 @@ fn requirements_are_constants_of_the_model() {
         sides.client.encrypt(&Shape::small().rows(2, 1), &ReplyCounts::default()).unwrap().bytes;
     assert_eq!(footprints[1].max_input_bytes, upload.len() as u64);
     // Two threads, so that a third row waits.
+    let planned = footprints.map(|footprint| footprint.planned.unwrap());
+    assert!(planned[0] > std::time::Duration::from_millis(1));
+    assert!(planned[0].abs_diff(planned[1] / 2) < std::time::Duration::from_micros(1));
+    assert!(planned[2].abs_diff(planned[0] * 3) < std::time::Duration::from_micros(1));
     let [one, two, three] = footprints.map(|footprint| footprint.memory_bytes);
     assert!(one < two && two < three && three - two < (two - one) / 10);
     assert_eq!(sides.evaluator.footprint(u32::MAX).max_input_bytes, 4_294_967_295 * 782 + 96);
+}
+
+/// What stays for the next job is told, is no more than a job's footprint, and can be taken.
+#[test]
+fn idle_memory_is_told_and_released() {
+    let shape = Shape::small();
+    let sides = sides(&shape, Kernel::best());
+    let upload = sides.client.encrypt(&shape.rows(1, 1), &ReplyCounts::default()).unwrap().bytes;
+    assert_eq!(sides.evaluator.idle_bytes(), 0);
+    for _ in 0..2 {
+        evaluate(&sides, 1, &upload).unwrap();
+        let idle = sides.evaluator.idle_bytes();
+        assert!(idle > 1 << 20 && idle < sides.evaluator.footprint(1).memory_bytes, "{idle}");
+    }
+    sides.evaluator.release_idle();
+    assert_eq!(sides.evaluator.idle_bytes(), 0);
+    evaluate(&sides, 1, &upload).unwrap();
 }
 
 #[test]

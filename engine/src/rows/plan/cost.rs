@@ -1,6 +1,7 @@
 //! What a row costs, by what was measured of its parts.
 
 use super::super::evaluation_key::serialised_len;
+use super::super::kernel::Kernel;
 use super::super::parameters::{ExpansionStep, RowParameters};
 use super::super::reply::row_reply_len;
 use super::super::upload::upload_len;
@@ -24,6 +25,9 @@ const EDGE: f64 = 0.035;
 /// Of a ciphertext of the reply, for each prime: sanitised, transformed back and rounded.
 const REPLY: f64 = 150.0;
 
+/// How many times as long a row takes without AVX-512-IFMA, about.
+const PORTABLE: f64 = 2.0;
+
 /// Bytes that a network carries in a microsecond, by which bytes are weighed against time: a link of
 /// 100 Mbit/s.
 pub const BYTES_PER_MICROSECOND: f64 = 12.5;
@@ -31,7 +35,7 @@ pub const BYTES_PER_MICROSECOND: f64 = 12.5;
 /// What a row costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowCost {
-    /// Of one thread with AVX-512-IFMA; about twice as many without.
+    /// Of one thread with AVX-512-IFMA.
     pub microseconds: f64,
     /// From the data owner.
     pub upload_bytes: u64,
@@ -51,6 +55,14 @@ impl RowCost {
             upload_bytes: bytes(upload_len(parameters, 1)),
             reply_bytes: bytes(row_reply_len(parameters, 1)),
             key_bytes: serialised_len(&parameters.keys) as u64,
+        }
+    }
+
+    /// Of one thread, with the instructions that there are.
+    pub fn microseconds_on(&self, kernel: Kernel) -> f64 {
+        match kernel == Kernel::portable() {
+            true => self.microseconds * PORTABLE,
+            false => self.microseconds,
         }
     }
 

@@ -1,0 +1,9 @@
+#![no_main]
+
+use std::sync::LazyLock;
+
+use cipherscore_fuzz_checks::{Check, check};
+
+static CHECK: LazyLock<Check> = LazyLock::new(|| check("row_program"));
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| CHECK(bytes));

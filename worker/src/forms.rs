@@ -1,0 +1,87 @@
+//! The forms in which a model is evaluated, one evaluator each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cipherscore_artifact::server::{Form, Forms};
+use cipherscore_common::message::MAX_INLINE_BYTES;
+use cipherscore_common::{FormName, ModelId};
+use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
+
+/// Jobs that are planned to take less have a slot and a thread of their own, so that they do not wait
+/// for those that take seconds.
+pub(crate) const QUICK: Duration = Duration::from_millis(50);
+
+/// A form of a model.
+#[derive(Clone)]
+pub(crate) struct ModelForm {
+    /// None of a model that has one form only.
+    pub(crate) name: Option<FormName>,
+    pub(crate) evaluator: Arc<dyn Evaluator>,
+}
+
+impl ModelForm {
+    /// Whether a job of so many rows is planned to be over soon, and has its rows in the message: what
+    /// is read from the store holds a slot for as long as that takes. What its producer says about time
+    /// counts for nothing.
+    pub(crate) fn is_quick(&self, rows: u32) -> bool {
+        let JobFootprint { max_input_bytes, planned, .. } = self.evaluator.footprint(rows);
+        let fits = max_input_bytes <= MAX_INLINE_BYTES as u64;
+        fits && planned.is_some_and(|planned| planned < QUICK)
+    }
+}
+
+/// The forms of a model. All give the same scores.
+pub(crate) struct ModelForms {
+    /// For jobs that name no form.
+    preferred: ModelForm,
+    others: Vec<ModelForm>,
+}
+
+impl ModelForms {
+    /// The form of this name; without one the preferred form.
+    pub(crate) fn get(&self, name: Option<FormName>) -> Option<&ModelForm> {
+        match name {
+            None => Some(&self.preferred),
+            name => self.iter().find(|form| form.name == name),
+        }
+    }
+
+    /// All of them, the preferred one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ModelForm> {
+        std::iter::once(&self.preferred).chain(&self.others)
+    }
+
+    pub(crate) fn model_id(&self) -> ModelId {
+        self.preferred.evaluator.requirements().model_id
+    }
+
+    /// Whether rows take less time than a message to the broker and back, whichever the form.
+    pub(crate) fn are_quick(&self) -> bool {
+        self.iter().all(|form| form.evaluator.requirements().is_quick)
+    }
+}
+
+/// The names of the forms, as a job may name them; nothing of a model of one form without a name.
+impl fmt::Display for ModelForms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            self.iter().filter_map(|form| form.name).map(FormName::as_str).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl From<Forms> for ModelForms {
+    fn from(Forms { preferred, others }: Forms) -> Self {
+        let form = |Form { name, evaluator, .. }| ModelForm { name, evaluator };
+        Self { preferred: form(preferred), others: others.into_iter().map(form).collect() }
+    }
+}
+
+/// The only form of a model.
+impl From<Arc<dyn Evaluator>> for ModelForms {
+    fn from(evaluator: Arc<dyn Evaluator>) -> Self {
+        Self { preferred: ModelForm { name: None, evaluator }, others: Vec::new() }
+    }
+}
