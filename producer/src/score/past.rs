@@ -10,6 +10,7 @@ use cipherscore_common::{Digest, JobId};
 
 use super::ledger_error::{LedgerError, io_error};
 use super::record::{Header, Record};
+use crate::model::Receipt;
 
 /// Longest line, in bytes; reasons are cut before.
 const MAX_LINE_BYTES: u64 = 64 << 10;
@@ -22,6 +23,7 @@ pub(super) struct Unanswered {
     /// Whether the broker had it for certain.
     pub(super) confirmed: bool,
     pub(super) payload: Option<Digest>,
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// What an earlier run did.
@@ -118,9 +120,9 @@ impl Past {
             return;
         }
         match record {
-            Record::Submitting { job, deadline_ms, .. } => {
+            Record::Submitting { job, deadline_ms, receipt, .. } => {
                 let deadline = deadline_ms.map(Timestamp::from_millis);
-                let job = Unanswered { job, deadline, confirmed: false, payload: None };
+                let job = Unanswered { job, deadline, confirmed: false, payload: None, receipt };
                 self.unanswered.entry(part).or_default().push(job);
             }
             Record::Submitted { job, payload, .. } => {

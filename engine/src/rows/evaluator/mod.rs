@@ -216,7 +216,8 @@ impl Evaluator for RowEvaluator {
     fn prepare(&self, serialised: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
         let key = RowEvaluationKey::read(&serialised, &self.machine.ring);
         let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
-        Ok(PreparedKey::new(self.keyset_id(), prepared_len(&self.parameters().keys), key))
+        let bytes = prepared_len(&self.parameters().keys);
+        Ok(PreparedKey::new(self.keyset_id(), bytes, key).named_by_uploads())
     }
 
     fn start(
