@@ -197,7 +197,7 @@ async fn outputs_are_read_with_the_receipt_of_their_job() {
     end.unwrap().unwrap();
     assert_eq!(*read.lock().unwrap(), [Some(RECEIPT)]);
 
-    let mut unit = driver.unit::<Recording<true>>();
+    let unit = driver.unit::<Recording<true>>();
     let job = JobId::random();
     unit.expect(earlier_job(job, world.model_id), Some(of_earlier)).unwrap();
     unit.accept(job);

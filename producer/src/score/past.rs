@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn jobs_after_the_end_of_a_part_are_not_waited_for() {
         let (first, second, other) = (JobId::random(), JobId::random(), JobId::random());
-        let submitting = |job, part| Record::Submitting { job, part, deadline_ms: Some(1) };
+        let submitting =
+            |job, part| Record::Submitting { job, part, deadline_ms: Some(1), receipt: None };
         let submitted = |job, part| Record::Submitted { job, part, payload: None };
         let mut past = Past::default();
         for (part, record) in [
@@ -172,9 +173,9 @@ mod tests {
     fn a_part_that_failed_may_have_further_jobs() {
         let (first, second) = (JobId::random(), JobId::random());
         let mut past = Past::default();
-        past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None });
+        past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None, receipt: None });
         past.take(0, Record::Failed { job: first, part: 0, reason: "why not".into() });
-        past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None });
+        past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None, receipt: None });
         let jobs: Vec<_> = past.unanswered[&0].iter().map(|unanswered| unanswered.job).collect();
         assert_eq!(jobs, [second]);
     }
