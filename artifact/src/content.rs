@@ -7,6 +7,7 @@ use cipherscore_engine::rows::secret::ROW_SECRET_MAGIC;
 use cipherscore_ids::OwnerId;
 use thiserror::Error;
 
+use crate::key_file::{EVALUATION_KEYS_MAGIC, SECRETS_MAGIC, owner_of_evaluation_keys};
 use crate::model::read_rows_file;
 
 /// First bytes of what Git leaves in a file's place where Git LFS is not installed.
@@ -48,10 +49,14 @@ impl Content {
         if ZIP.iter().any(|magic| bytes.starts_with(magic)) {
             return Some(Self::Zip);
         }
-        if [AGE, &SECRET_MAGIC, &ROW_SECRET_MAGIC].iter().any(|magic| bytes.starts_with(magic)) {
+        let secrets = [AGE, &SECRET_MAGIC, &ROW_SECRET_MAGIC, &SECRETS_MAGIC];
+        if secrets.iter().any(|magic| bytes.starts_with(magic)) {
             return Some(Self::ClientKey);
         }
-        if [PUBLIC_MAGIC, ROW_KEY_MAGIC].iter().any(|magic| bytes.starts_with(magic)) {
+        if [PUBLIC_MAGIC, ROW_KEY_MAGIC, EVALUATION_KEYS_MAGIC]
+            .iter()
+            .any(|magic| bytes.starts_with(magic))
+        {
             return Some(Self::EvaluationKey);
         }
         if read_rows_file(bytes).is_ok() {
@@ -87,7 +92,7 @@ impl Content {
 
 /// Whose an evaluation key says that it is: none of one that says nothing, as Concrete's.
 pub fn owner_of_evaluation_key(bytes: &[u8]) -> Option<OwnerId> {
-    PublicKey::owner_of(bytes)
+    PublicKey::owner_of(bytes).or_else(|| owner_of_evaluation_keys(bytes))
 }
 
 #[cfg(test)]
@@ -103,6 +108,8 @@ mod tests {
             (Content::ClientKey, &ROW_SECRET_MAGIC),
             (Content::EvaluationKey, &PUBLIC_MAGIC),
             (Content::EvaluationKey, &ROW_KEY_MAGIC),
+            (Content::ClientKey, &SECRETS_MAGIC),
+            (Content::EvaluationKey, &EVALUATION_KEYS_MAGIC),
             (Content::Ciphertexts, b"CSROWS\0\x01\x01\0\0\0rows"),
             (Content::GitLfsPointer, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         ];
@@ -116,7 +123,7 @@ mod tests {
             }
             assert_eq!(kind.require(b"whatever"), Ok(()));
         }
-        let said = Content::Zip.require(kinds[7].1).unwrap_err().to_string();
+        let said = Content::Zip.require(kinds[9].1).unwrap_err().to_string();
         assert!(said.contains("git lfs pull") && said.ends_with("where a zip is needed"), "{said}");
     }
 }

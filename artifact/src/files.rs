@@ -5,11 +5,22 @@ use cipherscore_concrete::WireError;
 use cipherscore_concrete::framing::{FramingError, frame_values, split_values};
 use cipherscore_concrete::values::read_stored_value;
 use cipherscore_engine::parameters::Gate;
-use cipherscore_ids::OwnerId;
+use cipherscore_engine::rows::upload::is_row_upload;
+use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 
 use crate::content::{Content, OtherContent};
 use crate::model::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
+
+/// Bytes of a file by which [`form_of_rows_file`] knows it.
+pub const FORM_BYTES: usize = 64;
+
+/// The form of the rows in a file, by its first bytes: none where they do not say it, as those of the
+/// form for many rows at a time do not.
+pub fn form_of_rows_file(start: &[u8]) -> Option<FormName> {
+    let file = read_rows_file(start).ok()?;
+    is_row_upload(file.body).then_some(FormName::Rows)
+}
 
 /// How the files of a form's jobs are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,6 +185,15 @@ mod tests {
         assert!(matches!(form.jobs(2, 1), Err(FilesError::OfJobs { inputs: 2, outputs: 1 })));
         assert!(matches!(form.read(&[&b"something"[..]]), Err(FilesError::Rows(_))));
         assert!(matches!(form.read(&[&file, &file]), Err(FilesError::Rows(_))));
+    }
+
+    #[test]
+    fn rows_say_their_form() {
+        let owner = Some(OwnerId::from_bytes([9; 16]));
+        let form = |body: &[u8]| form_of_rows_file(&write_rows_file(3, owner, body).unwrap());
+        assert_eq!(form(b"CSROWUPL and more"), Some(FormName::Rows));
+        assert_eq!((form(b"CSROWUP"), form(b"anything")), (None, None));
+        assert_eq!(form_of_rows_file(b"CSROWUPL"), None);
     }
 
     #[test]

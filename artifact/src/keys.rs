@@ -1,9 +1,11 @@
 //! Whose a client key is: decided here, by its first bytes, so that no engine recognises another's.
 
 use cipherscore_engine::bulk::secret::SECRET_MAGIC;
+use cipherscore_engine::rows::secret::ROW_SECRET_MAGIC;
 
 #[cfg(feature = "clear")]
 use crate::clear::notice::NOTICE;
+use crate::key_file::SECRETS_MAGIC;
 use crate::model::EncryptionError;
 
 /// The engines by their client keys.
@@ -11,8 +13,8 @@ use crate::model::EncryptionError;
 pub(crate) enum KeyOwner {
     /// Concrete's own format, which begins with nothing in particular.
     Concrete,
-    /// The bulk engine.
-    Bulk,
+    /// Our compiler's models: the bulk engine's own format, or a file with a section for each form.
+    Compiled,
     /// The engine that encrypts nothing.
     #[cfg(feature = "clear")]
     Clear,
@@ -20,7 +22,9 @@ pub(crate) enum KeyOwner {
 
 /// First bytes of the client keys that have any. All others are Concrete's.
 const MAGICS: &[(&[u8], KeyOwner)] = &[
-    (&SECRET_MAGIC, KeyOwner::Bulk),
+    (&SECRET_MAGIC, KeyOwner::Compiled),
+    (&ROW_SECRET_MAGIC, KeyOwner::Compiled),
+    (&SECRETS_MAGIC, KeyOwner::Compiled),
     #[cfg(feature = "clear")]
     (NOTICE, KeyOwner::Clear),
 ];
@@ -35,7 +39,7 @@ impl KeyOwner {
     fn in_words(self) -> &'static str {
         match self {
             Self::Concrete => "a model of Concrete ML",
-            Self::Bulk => "a compiled model",
+            Self::Compiled => "a compiled model",
             #[cfg(feature = "clear")]
             Self::Clear => "a model of the clear engine, which encrypts nothing",
         }
@@ -56,12 +60,14 @@ mod tests {
 
     #[test]
     fn a_key_is_its_magics_owners_or_concretes() {
-        let (circuit, bulk) = (KeyOwner::Concrete, KeyOwner::Bulk);
-        let of_bulk = [&SECRET_MAGIC[..], b"rest"].concat();
-        bulk.require(&of_bulk).unwrap();
+        let (circuit, compiled) = (KeyOwner::Concrete, KeyOwner::Compiled);
+        for magic in [SECRET_MAGIC, ROW_SECRET_MAGIC, SECRETS_MAGIC] {
+            let key = [&magic[..], b"rest"].concat();
+            compiled.require(&key).unwrap();
+            assert!(matches!(circuit.require(&key), Err(EncryptionError::OtherKind(_))));
+        }
         circuit.require(b"\0\0\0\0whatever").unwrap();
         circuit.require(b"").unwrap();
-        assert!(matches!(circuit.require(&of_bulk), Err(EncryptionError::OtherKind(_))));
-        assert!(matches!(bulk.require(b"\0\0\0\0"), Err(EncryptionError::OtherKind(_))));
+        assert!(matches!(compiled.require(b"\0\0\0\0"), Err(EncryptionError::OtherKind(_))));
     }
 }

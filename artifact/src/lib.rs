@@ -10,6 +10,7 @@
 //! * [`facts`]: what there is to say of either.
 //! * [`content`]: what a file is, where it stands in the place of another.
 //! * [`files`]: rows and outputs in files, as `encrypt` and `evaluate` write them.
+//! * [`key_file`]: keys of several forms in one file.
 //! * [`matrix`]: numbers of many rows.
 //!
 //! A new engine is a folder here with an implementation of the crate's `Engine`, and a line in the
@@ -26,6 +27,7 @@ mod engines;
 pub mod facts;
 pub mod files;
 mod forms;
+pub mod key_file;
 mod keys;
 pub mod matrix;
 pub mod model;

@@ -44,7 +44,7 @@ fn rows_are_scored_and_nothing_is_encrypted() {
     let keys = model.make_keys(&|| ()).unwrap();
     assert!(keys.client.starts_with(NOTICE) && keys.evaluation.is_none());
     let encryption = Arc::clone(&model).with_key(&keys.client).unwrap();
-    let body = encryption.encrypt(&rows).unwrap();
+    let body = encryption.encrypt(&rows).unwrap().body;
     assert!(body.starts_with(NOTICE));
     assert_eq!(body.len() as u64, model.payload_bytes(3));
 
@@ -58,7 +58,7 @@ fn rows_are_scored_and_nothing_is_encrypted() {
         let outputs = evaluation.finish(&|| false).unwrap();
         assert!(outputs.starts_with(NOTICE));
         assert_eq!(outputs.len() as u64, model.max_output_bytes(3));
-        let integers = encryption.decrypt(&outputs, 3).unwrap();
+        let integers = encryption.decrypt(&outputs, 3, None).unwrap();
         let scores: Vec<_> = integers.rows().map(|row| model.scores(row).unwrap()).collect();
         assert_eq!(scores, [[3.5], [5.75], [-0.5]]);
     }

@@ -48,7 +48,7 @@ impl Model {
         let (csv, features) = (read("rows.csv")?, &client.interface().features);
         let clear = RowReader::new(&csv[..], features, ExtraColumns::Refuse)?.take(ROWS)?;
         let rows = (0..clear.len()).cycle().take(ROWS);
-        let rows = rows.map(|row| anyhow::Ok(encryption.encrypt(&clear.part(row, 1))?));
+        let rows = rows.map(|row| anyhow::Ok(encryption.encrypt(&clear.part(row, 1))?.body));
         let id = server.model_id;
         let server_zip = server.to_imported_zip()?;
         Ok(Self { id, server_zip, key, key_bytes, rows: rows.collect::<Result<_, _>>()? })

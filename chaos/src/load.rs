@@ -193,6 +193,8 @@ impl Load {
     ) -> anyhow::Result<()> {
         let owner = &self.owners[index];
         let request = JobRequest {
+            form: None,
+            planned: None,
             id,
             model_id: owner.model_id,
             key_id: owner.key_id(),

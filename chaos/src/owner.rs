@@ -94,14 +94,14 @@ impl Owner {
 
     /// Encrypts rows under fresh randomness. At the end of the rows there may be fewer.
     pub fn encrypt(&self, first: usize, count: usize) -> anyhow::Result<Vec<u8>> {
-        Ok(self.encryption.encrypt(&self.rows.part(first, count))?)
+        Ok(self.encryption.encrypt(&self.rows.part(first, count))?.body)
     }
 
     /// Whether outputs are those of these rows: decrypted, they are the clear model's scores.
     pub fn is_right(&self, first: usize, count: usize, outputs: &[u8]) -> anyhow::Result<bool> {
         let expected = &self.clear[first..self.clear.len().min(first + count)];
         let rows = u32::try_from(expected.len())?;
-        let integers = self.encryption.decrypt(outputs, rows)?;
+        let integers = self.encryption.decrypt(outputs, rows, None)?;
         for (integers, expected) in integers.rows().zip(expected) {
             let scores = self.encryption.model().scores(integers)?;
             let same = |(found, expected): (&f64, &f64)| (found - expected).abs() <= LAST_PLACE;

@@ -123,15 +123,12 @@ fn an_artifact_of_both_forms_is_one_model() {
 }
 
 #[test]
-fn an_artifact_for_single_rows_is_inspected_and_not_taken_for_bulk() {
+fn an_artifact_for_single_rows_is_inspected() {
     let folder = TempDir::new().unwrap();
     let (model, compiled) = compiled_for("rows", &folder);
     let inspected = json(&["inspect", &format!("{model}/server.zip")]);
     assert_eq!(inspected.as_array().unwrap().len(), 1);
     assert_eq!(inspected[0]["model_id"], compiled["model_id"]);
-    let (client, keys) = (format!("{model}/client.zip"), text(&folder.path().join("keys")));
-    let refused = refusal(&["keygen", "--client", &client, "--keys", &keys]);
-    assert!(refused.contains("single rows only"), "{refused}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cipherscore_artifact::key_file::evaluation_key_of;
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{Blob, EvaluationKeyId, Lease, Store, StoreError};
+use cipherscore_common::{Blob, EvaluationKeyId, FormName, Lease, Store, StoreError};
 use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
@@ -22,11 +23,11 @@ const MAX_FILE_BYTES: usize = MAX_EVALUATION_KEY_BYTES + (1 << 20);
 /// Where an evaluation key is until it is in the store. It is read when it is needed, and not kept.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// In a folder.
-    Folder(KeyFolder),
-    /// In a file of another program.
-    File(PathBuf),
-    /// In memory.
+    /// In a folder: that of a form.
+    Folder(KeyFolder, Option<FormName>),
+    /// In a file, which `keygen` or another program made: that of a form.
+    File(PathBuf, Option<FormName>),
+    /// In memory: the one of its form.
     Bytes(Arc<Vec<u8>>),
 }
 
@@ -34,11 +35,15 @@ impl KeySource {
     /// The serialised key.
     pub fn read(&self) -> Result<Arc<Vec<u8>>, KeyFolderError> {
         match self {
-            Self::Folder(folder) => Ok(Arc::new(folder.evaluation_key()?)),
-            Self::File(path) => match read_bounded(path, MAX_FILE_BYTES) {
-                Ok(bytes) => Ok(Arc::new(bytes)),
-                Err(source) => Err(KeyFolderError::Io { path: path.clone(), source }),
-            },
+            Self::Folder(folder, form) => Ok(Arc::new(folder.evaluation_key(*form)?)),
+            Self::File(path, form) => {
+                let in_file = |source| KeyFolderError::Io { path: path.clone(), source };
+                let file = read_bounded(path, MAX_FILE_BYTES).map_err(in_file)?;
+                let no_key = |source| KeyFolderError::Section { path: path.clone(), source };
+                let key = evaluation_key_of(&file, *form).map_err(no_key)?;
+                let section = (key.len() < file.len()).then(|| key.to_vec());
+                Ok(Arc::new(section.unwrap_or(file)))
+            }
             Self::Bytes(bytes) => Ok(Arc::clone(bytes)),
         }
     }

@@ -26,6 +26,13 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The first bytes of a file, at most so many.
+pub(crate) fn read_start(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(bytes as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 /// Writes a file by `write` into a temporary one beside it, which is then renamed.
 ///
 /// A link is followed. A pipe or a device is written to as it is: there is nothing to keep whole.

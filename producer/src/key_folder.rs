@@ -5,19 +5,24 @@
 //! | `client.key` | the secret key, as its [model](crate::model) writes it; wrapped in age when a passphrase is set | 0600 |
 //! | `evaluation.key` | the evaluation key, if there is one | default |
 //! | `keys.json` | digests of both, and whose they are; written last, it marks the folder complete | default |
+//! | `rows.state`, `rows.uploads`, `rows.lock` | what a key for single rows [has been through](crate::key_log) | 0600 |
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use cipherscore_ids::{Digest, EvaluationKeyId, OwnerId};
+use cipherscore_artifact::key_file::{KeyFileError, evaluation_key_of, evaluation_keys_of};
+use cipherscore_ids::{Digest, EvaluationKeyId, FormName, OwnerId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::client_zip::{FunctionEncryption, FunctionModel};
 use crate::files::{Access, write_atomically};
+use crate::key_log::{self, KeyLogError, KeyLogInFolder};
+use crate::key_rotation;
 use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
 
 const CLIENT_KEY: &str = "client.key";
@@ -43,7 +48,7 @@ pub enum KeyFolderError {
     /// There are keys already.
     #[error(
         "{0} already holds keys. Use them, choose another folder, or replace them with --force: \
-         nothing encrypted under the old ones can be decrypted afterwards"
+         nothing encrypted under the old ones can be decrypted afterwards. --rotate keeps the old ones"
     )]
     Exists(PathBuf),
     /// There are no keys, or their generation was interrupted.
@@ -60,6 +65,20 @@ pub enum KeyFolderError {
     /// Making them was interrupted.
     #[error("{0} holds a client key, but its making was interrupted; replace it with --force")]
     Interrupted(PathBuf),
+    /// They are being replaced.
+    #[error("the keys of {0} are being replaced: repeat `cipherscore keygen --rotate` to end that")]
+    Rotating(PathBuf),
+    /// What a key has been through.
+    #[error(transparent)]
+    Log(#[from] KeyLogError),
+    /// The evaluation key has no section of the form that is needed.
+    #[error("{path}: {source}")]
+    Section {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: KeyFileError,
+    },
     /// A key is not the one that was stored here.
     #[error("{path} has digest {found}, where keys.json says {expected}: the folder is damaged")]
     WrongDigest {
@@ -100,6 +119,9 @@ pub enum KeyFolderError {
 struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evaluation_key_id: Option<EvaluationKeyId>,
+    /// Of each section, where the file has several: jobs name them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    evaluation_key_sections: BTreeMap<FormName, EvaluationKeyId>,
     /// Of the file as it is stored, encrypted or not.
     client_key_sha256: Digest,
     /// For people, whose errors name it: what counts is in the keys.
@@ -114,6 +136,10 @@ pub struct KeyFolder {
 }
 
 impl KeyFolder {
+    /// Files of a folder, the one that marks it complete first.
+    pub(crate) const FILES: [&str; 5] =
+        [INDEX, CLIENT_KEY, EVALUATION_KEY, key_log::STATE, key_log::UPLOADS];
+
     /// Names a folder; nothing is read or written yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
@@ -124,15 +150,48 @@ impl KeyFolder {
         self.path.join(EVALUATION_KEY)
     }
 
-    /// Digests of the files with the evaluation key, if there is one, and with the client key, as
-    /// `keys.json` says.
-    pub fn digests(&self) -> Result<(Option<EvaluationKeyId>, Digest), KeyFolderError> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What its key for single rows has been through.
+    pub(crate) fn log(&self) -> KeyLogInFolder {
+        KeyLogInFolder::new(&self.path)
+    }
+
+    /// Whether it has keys, and not a part of them.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.path.join(INDEX).exists()
+    }
+
+    /// Digests of the evaluation key of a form, by which jobs name it, if there is one, and of the file
+    /// with the client key, as `keys.json` says.
+    pub fn digests(
+        &self,
+        form: Option<FormName>,
+    ) -> Result<(Option<EvaluationKeyId>, Digest), KeyFolderError> {
         let index = self.index()?;
-        Ok((index.evaluation_key_id, index.client_key_sha256))
+        let sections = &index.evaluation_key_sections;
+        let id = match sections.is_empty() {
+            true => index.evaluation_key_id,
+            false => sections.get(&form.unwrap_or(FormName::Bulk)).copied(),
+        };
+        Ok((id, index.client_key_sha256))
+    }
+
+    /// Whether the client key has a passphrase.
+    pub fn is_encrypted(&self) -> Result<bool, KeyFolderError> {
+        self.index()?;
+        let path = self.path.join(CLIENT_KEY);
+        Ok(self.read_client_key(&path)?.starts_with(AGE_MAGIC))
     }
 
     /// Refuses a folder that already holds a client key.
     pub fn require_vacant(&self) -> Result<(), KeyFolderError> {
+        if key_rotation::is_interrupted(&self.path) {
+            return Err(KeyFolderError::Rotating(self.path.clone()));
+        }
         match (self.path.join(CLIENT_KEY).exists(), self.path.join(INDEX).exists()) {
             (true, true) => Err(KeyFolderError::Exists(self.path.clone())),
             (true, false) => Err(KeyFolderError::Interrupted(self.path.clone())),
@@ -147,6 +206,9 @@ impl KeyFolder {
         keys: &NewKeys,
         passphrase: Option<SecretString>,
     ) -> Result<Option<EvaluationKeyId>, KeyFolderError> {
+        if key_rotation::is_interrupted(&self.path) {
+            return Err(KeyFolderError::Rotating(self.path.clone()));
+        }
         create_private_folder(&self.path).map_err(|source| self.io(&self.path, source))?;
         // Until the new index is written, the folder counts as incomplete.
         self.remove(INDEX)?;
@@ -160,7 +222,16 @@ impl KeyFolder {
             }
             None => self.remove(EVALUATION_KEY)?,
         }
+        match keys.logged {
+            Some(key) => self.log().begin(key)?,
+            None => self.log().remove()?,
+        }
+        let named = keys.evaluation.as_deref().map(evaluation_keys_of).transpose();
+        let named = named.map_err(|source| self.section(source))?.unwrap_or_default();
+        let sections =
+            named.iter().filter_map(|(form, key)| Some(((*form)?, EvaluationKeyId::of(key))));
         let index = Index {
+            evaluation_key_sections: sections.collect(),
             evaluation_key_id: keys.evaluation.as_deref().map(EvaluationKeyId::of),
             client_key_sha256: Digest::of(stored),
             owner_id: keys.owner,
@@ -179,7 +250,7 @@ impl KeyFolder {
         model: Arc<dyn ClientModel>,
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
     ) -> Result<Arc<dyn Encryption>, KeyFolderError> {
-        self.with_client_key(passphrase, |key| model.with_key(key))
+        self.with_client_key(passphrase, |key| model.with_logged_key(key, Arc::new(self.log())))
     }
 
     /// As [`KeyFolder::encryption`], of a function.
@@ -212,8 +283,18 @@ impl KeyFolder {
         open(&plain).map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })
     }
 
-    /// Reads the serialised evaluation key and checks its digest.
-    pub fn evaluation_key(&self) -> Result<Vec<u8>, KeyFolderError> {
+    /// Reads the evaluation key of a form and checks the digest of its file.
+    pub fn evaluation_key(&self, form: Option<FormName>) -> Result<Vec<u8>, KeyFolderError> {
+        let file = self.evaluation_key_file()?;
+        let key = evaluation_key_of(&file, form).map_err(|source| self.section(source))?;
+        match key.len() == file.len() {
+            true => Ok(file),
+            false => Ok(key.to_vec()),
+        }
+    }
+
+    /// Reads the evaluation keys of all forms, by which a server evaluates, and checks their digest.
+    pub fn evaluation_key_file(&self) -> Result<Vec<u8>, KeyFolderError> {
         let expected = self.index()?.evaluation_key_id;
         let expected = expected.ok_or_else(|| self.no_evaluation_key())?;
         let path = self.evaluation_key_path();
@@ -225,6 +306,10 @@ impl KeyFolder {
     /// What it means that a model needs an evaluation key, and there is none.
     pub(crate) fn no_evaluation_key(&self) -> KeyFolderError {
         KeyFolderError::NoEvaluationKey(self.path.clone())
+    }
+
+    fn section(&self, source: KeyFileError) -> KeyFolderError {
+        KeyFolderError::Section { path: self.evaluation_key_path(), source }
     }
 
     fn remove(&self, name: &str) -> Result<(), KeyFolderError> {
@@ -256,6 +341,9 @@ impl KeyFolder {
     fn index(&self) -> Result<Index, KeyFolderError> {
         let path = self.path.join(INDEX);
         let json = std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if key_rotation::is_interrupted(&self.path) => {
+                KeyFolderError::Rotating(self.path.clone())
+            }
             io::ErrorKind::NotFound => KeyFolderError::Missing(self.path.clone()),
             _ => self.io(&path, source),
         })?;
@@ -313,12 +401,12 @@ fn open_age(stored: &[u8], passphrase: SecretString) -> Result<Zeroizing<Vec<u8>
 }
 
 #[cfg(unix)]
-fn create_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(not(unix))]
-fn create_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }

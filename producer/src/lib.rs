@@ -14,6 +14,8 @@ pub mod evaluation_keys;
 pub mod events;
 pub mod files;
 pub mod key_folder;
+pub mod key_log;
+mod key_rotation;
 pub mod note;
 pub mod rows;
 pub mod score;

@@ -19,7 +19,8 @@ use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, Features, InputFeature, Interface, NewKeys,
+    ClientModel, Encrypted, Encryption, EncryptionError, Features, InputFeature, Interface,
+    NewKeys, Receipt,
 };
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreRequest, score};
@@ -94,7 +95,7 @@ impl ClientModel for Sums {
     }
 
     fn make_keys(&self, _made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        Ok(NewKeys { client: Vec::new().into(), evaluation: None, owner: None })
+        Ok(NewKeys { client: Vec::new().into(), evaluation: None, owner: None, logged: None })
     }
 
     fn with_key(self: Arc<Self>, _: &[u8]) -> Result<Arc<dyn Encryption>, EncryptionError> {
@@ -111,16 +112,21 @@ impl Encryption for Sums {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
         self.most_rows.fetch_max(rows.len(), Ordering::Relaxed);
         let mut payload = vec![0; rows.len() * ROW_BYTES];
         for (bytes, row) in payload.chunks_exact_mut(ROW_BYTES).zip(rows.rows()) {
             bytes[..8].copy_from_slice(&row.iter().sum::<f64>().to_le_bytes());
         }
-        Ok(payload)
+        Ok(Encrypted::without_receipt(payload))
     }
 
-    fn decrypt(&self, outputs: &[u8], _rows: u32) -> Result<Matrix<i64>, EncryptionError> {
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        _rows: u32,
+        _receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError> {
         let (words, _) = outputs.as_chunks();
         let sums = words.iter().map(|word| f64::from_le_bytes(*word));
         #[allow(clippy::cast_possible_truncation, reason = "sums of small integers")]
@@ -128,11 +134,11 @@ impl Encryption for Sums {
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        self.encrypt(rows)
+        Ok(self.encrypt(rows)?.body)
     }
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        self.decrypt(outputs, 0)
+        self.decrypt(outputs, 0, None)
     }
 }
 

@@ -86,6 +86,8 @@ impl Fixture {
 
     async fn submit(&self, payload: Vec<u8>) -> InFlight {
         let request = JobRequest {
+            form: None,
+            planned: None,
             id: JobId::random(),
             model_id: model(),
             key_id: None,
@@ -202,6 +204,8 @@ async fn outputs_of_another_owner_are_not_handed_out() {
     let fixture = Fixture::new().await;
     let [ours, others] = [1, 2].map(|byte| Some(OwnerId::from_bytes([byte; 16])));
     let request = |owner_id| JobRequest {
+        form: None,
+        planned: None,
         id: JobId::random(),
         model_id: model(),
         key_id: None,
@@ -269,6 +273,8 @@ async fn what_is_no_reply_to_a_job_of_ours_is_not_handed_out() {
 async fn a_model_without_a_queue_is_an_error_and_a_job_can_be_cancelled() {
     let fixture = Fixture::new().await;
     let request = JobRequest {
+        form: None,
+        planned: None,
         id: JobId::random(),
         model_id: "c".repeat(64).parse().unwrap(),
         key_id: None,

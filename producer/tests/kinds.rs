@@ -116,7 +116,7 @@ fn keys_of_either_kind_are_kept_and_not_taken_for_the_other() {
         let made = model.make_keys(&|| ()).unwrap();
         let id = keys.store(&made, None).unwrap();
         assert_eq!(id, made.evaluation.as_deref().map(EvaluationKeyId::of));
-        assert_eq!(Some(keys.evaluation_key().unwrap()), made.evaluation);
+        assert_eq!(Some(keys.evaluation_key(None).unwrap()), made.evaluation);
         keys.encryption(model, unasked).unwrap();
         let refused = keys.encryption(other, unasked).map(drop).unwrap_err().to_string();
         let says = ["does not belong to this artifact", "not a secret key of the bulk engine"];
@@ -128,7 +128,7 @@ fn keys_of_either_kind_are_kept_and_not_taken_for_the_other() {
     let made = open.make_keys(&|| ()).unwrap();
     assert_eq!((&made.evaluation, keys.store(&made, None).unwrap()), (&None, None));
     assert!(!keys.evaluation_key_path().exists());
-    let refused = keys.evaluation_key().unwrap_err().to_string();
+    let refused = keys.evaluation_key(None).unwrap_err().to_string();
     assert!(refused.contains("holds no evaluation key"), "{refused}");
     keys.encryption(open, unasked).unwrap();
 }
@@ -172,11 +172,12 @@ fn rows_are_encrypted_anew_each_time_and_files_say_how_many_they_hold() {
     let keys = model.make_keys(&|| ()).unwrap();
     let encryption = Arc::clone(&model).with_key(&keys.client).unwrap();
     let rows = Matrix::new(1, vec![1.0, 20.0, f64::NAN]);
-    let (one, two) = (encryption.encrypt(&rows).unwrap(), encryption.encrypt(&rows).unwrap());
+    let (one, two) =
+        (encryption.encrypt(&rows).unwrap().body, encryption.encrypt(&rows).unwrap().body);
     assert_eq!(one.len() as u64, model.payload_bytes(3));
     assert_ne!(one[..16], two[..16], "no mask seed twice");
     let file = encryption.encrypt_file(&rows).unwrap();
     assert_eq!((file.len(), &file[..12]), (28 + one.len(), &b"CSROWS\0\x02\x03\0\0\0"[..]));
     assert!(encryption.decrypt_file(&file).is_err(), "rows are no outputs");
-    assert!(encryption.decrypt(&one, 3).is_err());
+    assert!(encryption.decrypt(&one, 3, None).is_err());
 }

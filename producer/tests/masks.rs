@@ -16,7 +16,7 @@ use cipherscore_engine::rlwe::primes::WORD_BITS;
 use cipherscore_engine::rlwe::words::unpack;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};
+use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, EncryptionError, Receipt};
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
@@ -58,14 +58,19 @@ impl Encryption for Recorded {
         self.encryption.owner()
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
         let payload = self.encryption.encrypt(rows)?;
-        self.payloads.lock().unwrap().push(payload.clone());
+        self.payloads.lock().unwrap().push(payload.body.clone());
         Ok(payload)
     }
 
-    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
-        self.encryption.decrypt(outputs, rows)
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        rows: u32,
+        receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError> {
+        self.encryption.decrypt(outputs, rows, receipt)
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -95,7 +100,7 @@ fn the_same_rows_encrypt_to_other_masks_and_other_words() {
     let owner = Owner::compiled(MODEL);
     // Two ring batches, of which the second has the rows of the first.
     let rows = matrix(2 * 8192);
-    let uploads = [(); 2].map(|()| owner.encryption().encrypt(&rows).unwrap());
+    let uploads = [(); 2].map(|()| owner.encryption().encrypt(&rows).unwrap().body);
     let [first, second] = uploads.each_ref().map(|upload| parts(upload, 2));
     let seeds: HashSet<_> = first.0.iter().chain(&second.0).collect();
     assert_eq!(seeds.len(), 4);
@@ -160,15 +165,15 @@ async fn interrupt(services: &Services, owner: &Owner, encryption: &Arc<Recorded
 /// Integers of the rows, as the program in the clear says them by way of one upload.
 fn expected(owner: &Owner) -> Vec<Vec<i64>> {
     let encryption = owner.encryption();
-    let upload = encryption.encrypt(&matrix(ROWS)).unwrap();
-    let key = owner.keys.evaluation_key().unwrap();
+    let upload = encryption.encrypt(&matrix(ROWS)).unwrap().body;
+    let key = owner.keys.evaluation_key(None).unwrap();
     let evaluator = Arc::clone(&owner.evaluator);
     let key = Arc::new(evaluator.prepare(key).unwrap());
     let rows = u32::try_from(ROWS).unwrap();
     let mut job = evaluator.begin(Some(key), rows).unwrap();
     job.push(&upload, &|| false).unwrap();
     let outputs = job.finish(&|| false).unwrap();
-    encryption.decrypt(&outputs, rows).unwrap().rows().map(<[i64]>::to_vec).collect()
+    encryption.decrypt(&outputs, rows, None).unwrap().rows().map(<[i64]>::to_vec).collect()
 }
 
 /// Which upload each job is of.

@@ -304,7 +304,7 @@ async fn failed_rows_are_listed_and_tried_again_by_the_next_run() {
 async fn a_lost_evaluation_key_is_put_back() {
     let (owner, services) = (Owner::new(TREE), Services::default());
     let taken = services.store.clone();
-    let (id, _) = owner.keys.digests().unwrap();
+    let (id, _) = owner.keys.digests(None).unwrap();
     let name = BlobName::evaluation_key(&owner_tenant(), id.unwrap());
     let remove = move |number, _: &_| {
         if number == 0 {

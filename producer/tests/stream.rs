@@ -15,7 +15,7 @@ use cipherscore_engine::evaluator::Stop;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Encryption, EncryptionError};
+use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, EncryptionError, Receipt};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
@@ -31,11 +31,11 @@ async fn open(services: &Services) -> Connections {
 }
 
 fn target(owner: &Owner) -> Target {
-    let (evaluation, _) = owner.keys.digests().unwrap();
+    let (evaluation, _) = owner.keys.digests(None).unwrap();
     let key = evaluation
         .filter(|_| owner.model.interface().needs_key)
-        .map(|id| (id, KeySource::Folder(owner.keys.clone())));
-    Target { model_id: owner.model_id(), key }
+        .map(|id| (id, KeySource::Folder(owner.keys.clone(), None)));
+    Target { model_id: owner.model_id(), form: None, key }
 }
 
 fn rows(owner: &Owner, times: usize) -> Matrix<f64> {
@@ -167,7 +167,7 @@ impl Encryption for Slow {
         self.encryption.owner()
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
         self.encrypt_unless(rows, &|| false)
     }
 
@@ -175,7 +175,7 @@ impl Encryption for Slow {
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
-    ) -> Result<Vec<u8>, EncryptionError> {
+    ) -> Result<Encrypted, EncryptionError> {
         for _ in 0..rows.len() {
             if stop() {
                 return Err(EncryptionError::Stopped);
@@ -186,8 +186,13 @@ impl Encryption for Slow {
         self.encryption.encrypt(rows)
     }
 
-    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
-        self.encryption.decrypt(outputs, rows)
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        rows: u32,
+        receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError> {
+        self.encryption.decrypt(outputs, rows, receipt)
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -244,8 +249,9 @@ async fn ciphertexts_of_another_program_go_through_as_they_are() {
     let _worker = Worker::start(&services, &owner, |_, _| Conduct::AnswerByStore).await;
     let stream = open(&services).await;
     let (encryption, rows) = (owner.encryption(), rows(&owner, 1));
-    let payloads = (0..rows.len()).map(|row| (1, encryption.encrypt(&rows.part(row, 1)).unwrap()));
-    let key = Arc::new(owner.keys.evaluation_key().unwrap());
+    let payloads =
+        (0..rows.len()).map(|row| (1, encryption.encrypt(&rows.part(row, 1)).unwrap().body));
+    let key = Arc::new(owner.keys.evaluation_key(None).unwrap());
     let target = target(&owner);
     let key = target.key.map(|(id, _)| (id, KeySource::Bytes(key)));
     let target = Target { key, ..target };
@@ -257,7 +263,7 @@ async fn ciphertexts_of_another_program_go_through_as_they_are() {
         }
     });
     let outputs = stream.evaluate(&target, payloads.collect(), &events).await.unwrap();
-    let integers = outputs.iter().map(|output| encryption.decrypt(output, 1).unwrap());
+    let integers = outputs.iter().map(|output| encryption.decrypt(output, 1, None).unwrap());
     let integers: Vec<_> = integers.map(|integers| integers.values().to_vec()).collect();
     assert_eq!(integers, owner.expected(1));
     assert_eq!(counted.load(Ordering::Relaxed), rows.len() as u64);

@@ -27,7 +27,7 @@ fn request(owner: &Owner, rows: usize) -> SubmitRequest {
     let job = |row| {
         let path = owner.path(&format!("{row}.in"));
         if !path.exists() {
-            let payload = encryption.encrypt(&input.part(row, 1)).unwrap();
+            let payload = encryption.encrypt(&input.part(row, 1)).unwrap().body;
             let [value] = split_values(&payload).unwrap()[..] else { panic!("one value") };
             std::fs::write(&path, value).unwrap();
         }
@@ -80,7 +80,7 @@ fn reasons(told: &Mutex<Vec<Event>>) -> Vec<String> {
 fn assert_results(owner: &Owner, rows: usize) {
     for (row, expected) in owner.expected(1).iter().take(rows).enumerate() {
         let outputs = frame_values([std::fs::read(output(owner, row)).unwrap()]);
-        let integers = owner.encryption().decrypt(&outputs, 1).unwrap();
+        let integers = owner.encryption().decrypt(&outputs, 1, None).unwrap();
         assert_eq!(integers.values(), expected, "row {row}");
         assert!(!note(owner, row).exists());
     }

@@ -13,6 +13,7 @@ from ._rows import as_rows
 from .errors import CompileError, UnsupportedModelError
 
 Bins = Literal["padded", "used", "full"]
+WantedForm = Literal["both", "bulk", "rows"]
 Ranges = Mapping[str, "tuple[float, float]"]
 
 _SUPPORTED = (
@@ -61,8 +62,9 @@ def compile_model(
     max_error: float = 1e-3,
     hide: bool = True,
     p_fail: float = 2.0**-128,
+    form: WantedForm = "bulk",
 ) -> _native.Compiled:
-    """Compile a fitted model, so that rows are scored in bulk.
+    """Compile a fitted model, so that rows are scored in bulk, and trees also one row at a time.
 
     Trees are not quantised: every row reaches the leaf that it reaches in the clear model, and only
     leaf values are rounded, within ``max_error``.
@@ -80,6 +82,9 @@ def compile_model(
         max_error: Largest error of rounding, relative to what a raw output can be.
         hide: Whether replies hide trees from data owners. Linear models are never hidden.
         p_fail: Probability that any score of a batch is wrong, at most.
+        form: Of trees: ``"bulk"``, for thousands of rows at a time, ``"rows"``, for single rows, or
+            ``"both"``, where the model fits both, and else the one that it fits. Linear models are for
+            bulk.
 
     Raises:
         CompileError: A model that cannot be read, or that fits no parameters of 128 bits of
@@ -98,6 +103,7 @@ def compile_model(
         "max_error": max_error,
         "hide": hide,
         "log2_p_fail": math.log2(p_fail),
+        "form": form,
     }
     library = type(model).__module__.partition(".")[0]
     if library == "xgboost":

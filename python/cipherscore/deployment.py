@@ -17,7 +17,7 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,13 @@ import numpy.typing as npt
 from . import _labels, _native
 from ._pair import read_server
 from ._rows import Rows, as_rows
-from .compiler import Bins, Ranges, compile_model
+from .compiler import Bins, Ranges, WantedForm, compile_model
 from .errors import ArtifactError, CompileError, KeysError, RowsError
 
 __all__ = ["DeploymentMode", "FHEModelClient", "FHEModelDev", "FHEModelServer"]
 
 _PathLike = Union[str, "os.PathLike[str]"]
+Form = Literal["auto", "rows", "bulk"]
 
 # Becomes the recorder of a raw server.zip. It loads the extension module from its file and nothing
 # else: no package, no numpy, no thread.
@@ -96,6 +97,7 @@ class FHEModelDev:
         max_error: float = 1e-3,
         hide: bool = True,
         p_fail: float = 2.0**-128,
+        form: WantedForm = "bulk",
     ) -> None:
         """Write ``client.zip``, ``server.zip`` and what belongs to them into the empty folder.
 
@@ -112,6 +114,8 @@ class FHEModelDev:
             max_error: Largest error of rounding, relative to what a raw output can be.
             hide: Whether replies hide trees from data owners.
             p_fail: Probability that any score of a batch is wrong, at most.
+            form: Of trees: ``"bulk"``, for thousands of rows at a time, ``"rows"``, for single rows, or
+                ``"both"``.
 
         Raises:
             CompileError: The model cannot be compiled; says what could be.
@@ -142,6 +146,7 @@ class FHEModelDev:
                 max_error=max_error,
                 hide=hide,
                 p_fail=p_fail,
+                form=form,
             )
             (folder / "server.zip").write_bytes(compiled.server_zip)
             (folder / "client.zip").write_bytes(compiled.client_zip)
@@ -278,11 +283,14 @@ class FHEModelClient:
             any_precision=self.client.model_id is not None,
         )
 
-    def quantize_encrypt_serialize(self, *x: Any) -> bytes:
+    def quantize_encrypt_serialize(self, *x: Any, form: Form = "auto") -> bytes:
         """Encrypt rows.
 
         Args:
             x: One array or DataFrame of shape (rows, features).
+            form: Of a compiled model: ``"rows"``, one row at a time; ``"bulk"``, thousands at a time; or
+                ``"auto"``, the one that costs less for the number of rows. What was encrypted in the form
+                ``"rows"`` is decrypted by this object, or by one with the same ``key_dir``.
 
         Returns:
             One row of a model of Concrete ML as Concrete serialises it, which Concrete ML's own
@@ -294,7 +302,7 @@ class FHEModelClient:
                 f"{len(x)} inputs, where a model has one, of shape (rows, features). Encrypted "
                 "training is done with Concrete ML's client, or with `cipherscore encrypt`"
             )
-        return self.client.encrypt(self.rows(x[0]))
+        return self.client.encrypt(self.rows(x[0]), form)
 
     def deserialize_decrypt(self, *results: Optional[bytes]) -> npt.NDArray[np.int64]:
         """Decrypt what the server made of rows.

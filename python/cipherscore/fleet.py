@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "Job", "as_completed"]
 
 Method = Literal["predict", "predict_proba"]
+Form = Literal["auto", "rows", "bulk"]
 
 _LOG = logging.getLogger("cipherscore")
 # How often a call that waits looks at its progress, in seconds.
@@ -92,6 +93,7 @@ class Fleet:
         rows_per_job: Optional[int] = None,
         timeout: Optional[float] = None,
         progress: Optional[bool] = None,
+        form: Form = "auto",
     ) -> Any:
         """Score rows: ``predict_proba`` of the clear model.
 
@@ -102,6 +104,8 @@ class Fleet:
             timeout: Seconds after which the call is taken back.
             progress: Whether to show a progress bar, where tqdm is installed; by default, on a
                 terminal.
+            form: Of a compiled model: ``"rows"``, one row at a time, in milliseconds; ``"bulk"``,
+                thousands at a time; or ``"auto"``, the one that costs less for the number of rows.
 
         Returns:
             An array of shape (rows, classes); of a DataFrame, a DataFrame with its index and a column
@@ -112,7 +116,7 @@ class Fleet:
             RowsError: Rows that the model cannot take; nothing was published.
             TimeoutError: ``timeout`` is over.
         """
-        job = self.submit(client, X, method="predict_proba", rows_per_job=rows_per_job)
+        job = self.submit(client, X, method="predict_proba", rows_per_job=rows_per_job, form=form)
         return self._wait(job, timeout, progress)
 
     def predict(
@@ -123,6 +127,7 @@ class Fleet:
         rows_per_job: Optional[int] = None,
         timeout: Optional[float] = None,
         progress: Optional[bool] = None,
+        form: Form = "auto",
     ) -> Any:
         """Score rows: ``predict`` of the clear model.
 
@@ -132,7 +137,7 @@ class Fleet:
             Labels of a classifier, where the folder of the client knows them, else positions of
             classes; values of a regressor. Of a DataFrame, a Series with its index.
         """
-        job = self.submit(client, X, method="predict", rows_per_job=rows_per_job)
+        job = self.submit(client, X, method="predict", rows_per_job=rows_per_job, form=form)
         return self._wait(job, timeout, progress)
 
     def submit(
@@ -142,6 +147,7 @@ class Fleet:
         *,
         method: Method = "predict_proba",
         rows_per_job: Optional[int] = None,
+        form: Form = "auto",
     ) -> Job:
         """Begin to score rows, and return at once.
 
@@ -155,7 +161,7 @@ class Fleet:
         from .deployment import FHEModelClient as OwnClient
 
         if isinstance(client, OwnClient):
-            return self._submit_own(client, X, method, rows_per_job)
+            return self._submit_own(client, X, method, rows_per_job, form)
         return self._submit_remote(client, X, method, rows_per_job)
 
     async def predict_proba_async(self, client: Any, X: Any, **options: Any) -> Any:
@@ -173,7 +179,12 @@ class Fleet:
         return asyncio.wait_for(self.submit(client, X, method=method, **options), timeout)
 
     def _submit_own(
-        self, client: FHEModelClient, X: Any, method: Method, rows_per_job: Optional[int]
+        self,
+        client: FHEModelClient,
+        X: Any,
+        method: Method,
+        rows_per_job: Optional[int],
+        form: Form,
     ) -> Job:
         rows = client.rows(X)
         results = Results(method, client.classes_, client.is_classifier, Shape.of(X))
@@ -184,7 +195,7 @@ class Fleet:
             finish(job, lambda: results.of_scores(scores), error)
 
         model_id = client.model_id
-        job._add(self._native.score(client.client, model_id, rows, rows_per_job, done))
+        job._add(self._native.score(client.client, model_id, rows, (rows_per_job, form), done))
         return job
 
     def _submit_remote(

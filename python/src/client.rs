@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use age::secrecy::SecretString;
 use cipherscore_artifact::content::Content;
-use cipherscore_common::EvaluationKeyId;
+use cipherscore_artifact::key_file::evaluation_keys_of;
+use cipherscore_common::{EvaluationKeyId, FormName};
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::client_zip::open_client;
@@ -14,7 +15,8 @@ use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, Interface, read_rows_file, write_rows_file,
+    ClientModel, Encryption, EncryptionError, FormChoice, Interface, encryption_in_form,
+    read_rows_file, write_rows_file,
 };
 use numpy::{PyArray2, PyReadonlyArray2};
 use parking_lot::{Mutex, MutexGuard};
@@ -45,9 +47,31 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Keys {
     pub(crate) encryption: Arc<dyn Encryption>,
-    /// None for a compiled model that needs none. Concrete's linear models have one without keys in it,
-    /// which their own server wants to see.
-    pub(crate) evaluation: Option<(EvaluationKeyId, KeySource)>,
+    /// Keys by their forms; none for a compiled model that needs none. Concrete's linear models have one
+    /// without keys in it, which their own server wants to see.
+    evaluation: Vec<(Option<FormName>, EvaluationKeyId, KeySource)>,
+    /// The file of all of them.
+    file: Option<KeyFile>,
+}
+
+/// Where a file of evaluation keys is.
+#[derive(Clone)]
+enum KeyFile {
+    Folder(KeyFolder),
+    Bytes(Arc<Vec<u8>>),
+}
+
+impl Keys {
+    /// The evaluation key of a form, by which jobs name it.
+    pub(crate) fn evaluation(
+        &self,
+        form: Option<FormName>,
+    ) -> Option<(EvaluationKeyId, KeySource)> {
+        // A file without sections is of its model's only form.
+        let is_its = |name: &Option<FormName>| *name == form || name.is_none();
+        let found = self.evaluation.iter().find(|(name, ..)| is_its(name));
+        found.map(|(_, id, source)| (*id, source.clone()))
+    }
 }
 
 #[pymethods]
@@ -132,21 +156,28 @@ impl Client {
     /// The serialised evaluation key; none where the model needs none. Makes keys if there are none.
     fn evaluation_key<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let shared = Arc::clone(&self.shared);
-        let key = work::run(py, move |_| match shared.keys()?.evaluation {
+        let key = work::run(py, move |_| match shared.keys()?.file {
             None => Ok(None),
-            Some((_, source)) => Ok(Some(source.read()?)),
+            Some(KeyFile::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(KeyFile::Folder(folder)) => Ok(Some(Arc::new(folder.evaluation_key_file()?))),
         })?;
         Ok(key.map(|key| PyBytes::new(py, &key)))
     }
 
     /// Encrypts rows: one of a circuit as Concrete serialises it, many as our file of rows.
-    fn encrypt<'py>(&self, py: Python<'py>, rows: AnyRows<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    fn encrypt<'py>(
+        &self,
+        py: Python<'py>,
+        rows: AnyRows<'_>,
+        form: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let form = parse_form(form).map_err(|failure| failure.into_exception(py))?;
         let rows = rows.of(&*self.shared.model).map_err(|failure| failure.into_exception(py))?;
         let shared = Arc::clone(&self.shared);
         let encrypted = work::run(py, move |stop| {
-            let encryption = shared.keys()?.encryption;
+            let encryption = in_form(shared.keys()?.encryption, form, rows.len())?;
             let file = encrypt(&*encryption, &rows, &|| stop.load(Ordering::Relaxed));
-            file.map_err(Failure::as_class(Class::Rows))
+            file.map_err(|error| Failure::of(class_of(&error), &error))
         })?;
         Ok(PyBytes::new(py, &encrypted))
     }
@@ -162,13 +193,14 @@ impl Client {
             Content::Ciphertexts.require(&outputs).map_err(Failure::as_class(Class::Rows))?;
             let encryption = shared.keys()?.encryption;
             let integers = match read_rows_file(&outputs) {
-                Ok(file) => match encryption.require_owner(file.owner) {
-                    Ok(()) => encryption.decrypt(file.body, file.rows),
-                    Err(error) => return Err(Failure::of(Class::Keys, &error)),
-                },
-                Err(_) => encryption.decrypt_file(&outputs),
+                // Several rows of a circuit, whose own files hold one.
+                Ok(file) if encryption.model().interface().rows_of_file.is_some() => {
+                    let owner = encryption.require_owner(file.owner);
+                    owner.and_then(|()| encryption.decrypt(file.body, file.rows, None))
+                }
+                _ => encryption.decrypt_file(&outputs),
             };
-            integers.map_err(Failure::as_class(Class::Rows))
+            integers.map_err(|error| Failure::of(class_of(&error), &error))
         })?;
         arrays::array(py, &integers)
     }
@@ -241,34 +273,83 @@ impl Shared {
     }
 
     fn in_folder(&self, folder: &KeyFolder, force: bool) -> Result<Keys, Failure> {
-        if force || matches!(folder.digests(), Err(KeyFolderError::Missing(_))) {
+        if force || matches!(folder.digests(None), Err(KeyFolderError::Missing(_))) {
             if !force {
                 folder.require_vacant()?;
             }
             let new = self.model.make_keys(&|| ()).map_err(Failure::as_class(Class::Keys))?;
             folder.store(&new, self.passphrase.clone())?;
         }
-        let (evaluation, _) = folder.digests()?;
         let model = Arc::clone(&self.model);
         let encryption = folder.encryption(model, || Ok(self.passphrase.clone()))?;
-        if evaluation.is_none() && self.model.interface().needs_key {
-            // Says so.
-            folder.evaluation_key()?;
+        let mut evaluation = Vec::new();
+        for model in in_each_form(&self.model) {
+            let form = model.form();
+            match folder.digests(form)?.0 {
+                Some(id) => evaluation.push((form, id, KeySource::Folder(folder.clone(), form))),
+                // Says so.
+                None if model.interface().needs_key => drop(folder.evaluation_key(form)?),
+                None => {}
+            }
         }
-        let source = KeySource::Folder(folder.clone());
-        let evaluation = evaluation.map(|id| (id, source));
-        Ok(Keys { encryption, evaluation })
+        let file = (!evaluation.is_empty()).then(|| KeyFile::Folder(folder.clone()));
+        Ok(Keys { encryption, evaluation, file })
     }
 
     fn in_memory(&self) -> Result<Keys, Failure> {
         let failed = Failure::as_class(Class::Keys);
         let new = self.model.make_keys(&|| ()).map_err(&failed)?;
         let encryption = Arc::clone(&self.model).with_key(&new.client).map_err(&failed)?;
-        let evaluation = new.evaluation.map(|bytes| {
-            let id = EvaluationKeyId::of(&bytes);
-            (id, KeySource::Bytes(Arc::new(bytes)))
+        let file = new.evaluation.map(Arc::new);
+        let keys = file.as_deref().map(|file| evaluation_keys_of(file)).transpose();
+        let keys = keys.map_err(Failure::as_class(Class::Keys))?.unwrap_or_default();
+        let evaluation = keys.into_iter().map(|(form, key)| {
+            let id = EvaluationKeyId::of(key);
+            let bytes = match (&file, form) {
+                (Some(file), None) => Arc::clone(file),
+                _ => Arc::new(key.to_vec()),
+            };
+            (form, id, KeySource::Bytes(bytes))
         });
-        Ok(Keys { encryption, evaluation })
+        let evaluation = evaluation.collect();
+        Ok(Keys { encryption, evaluation, file: file.map(KeyFile::Bytes) })
+    }
+}
+
+/// A model in each of its forms.
+fn in_each_form(model: &Arc<dyn ClientModel>) -> Vec<Arc<dyn ClientModel>> {
+    match model.forms() {
+        forms if forms.is_empty() => vec![Arc::clone(model)],
+        forms => forms,
+    }
+}
+
+/// `auto`, `rows` or `bulk`.
+pub(crate) fn parse_form(form: &str) -> Result<FormChoice, Failure> {
+    let wrong = |_| Failure::new(Class::Rows, "form is one of \"auto\", \"rows\" and \"bulk\"");
+    form.parse().map_err(wrong)
+}
+
+/// What encrypts so many rows.
+pub(crate) fn in_form(
+    encryption: Arc<dyn Encryption>,
+    form: FormChoice,
+    rows: usize,
+) -> Result<Arc<dyn Encryption>, Failure> {
+    let chosen = encryption_in_form(encryption, form, rows as u64);
+    Ok(chosen.map_err(Failure::as_class(Class::Artifact))?.it)
+}
+
+/// What an error that is not about rows is about.
+pub(crate) fn class_of(error: &EncryptionError) -> Class {
+    match error {
+        EncryptionError::OtherOwner { .. }
+        | EncryptionError::KeyLog(_)
+        | EncryptionError::Burned { .. }
+        | EncryptionError::UsedUp
+        | EncryptionError::UnknownUpload => Class::Keys,
+        EncryptionError::NoForm { .. } => Class::Artifact,
+        _ => Class::Rows,
     }
 }
 
@@ -279,11 +360,11 @@ fn encrypt(
 ) -> Result<Vec<u8>, EncryptionError> {
     encryption.model().check(rows, 1)?;
     match encryption.model().interface().rows_of_file {
-        Some(most) if rows.len() <= most => encryption.encrypt_file(rows),
-        _ => {
-            let bytes = encryption.encrypt_unless(rows, stop)?;
-            Ok(write_rows_file(rows.len(), encryption.owner(), &bytes)?)
+        Some(most) if rows.len() > most => {
+            let encrypted = encryption.encrypt_unless(rows, stop)?;
+            Ok(write_rows_file(rows.len(), encryption.owner(), &encrypted.body)?)
         }
+        _ => encryption.encrypt_file_unless(rows, stop),
     }
 }
 

@@ -7,6 +7,8 @@ use cipherscore_producer::key_folder::KeyFolderError;
 use cipherscore_producer::stream::StreamError;
 use pyo3::prelude::*;
 
+use crate::client::class_of;
+
 /// Classes of the package's module of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -95,7 +97,7 @@ impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
         match error {
             StreamError::Keys(error) => error.into(),
-            StreamError::Encryption(error) => Self::of(Class::Rows, &error),
+            StreamError::Encryption(error) => Self::of(class_of(&error), &error),
             StreamError::Client(error @ ClientError::NoQueue { .. }) => {
                 Self::of(Class::NotServed, &error)
             }

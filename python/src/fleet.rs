@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
 use crate::arrays::AnyRows;
-use crate::client::{Client, Keys, scores};
+use crate::client::{Client, in_form, parse_form, scores};
 use crate::failure::{Class, Failure};
 use crate::services::{self, FleetOptions};
 use crate::{arrays, work};
@@ -114,25 +114,30 @@ impl Fleet {
         })
     }
 
-    /// Scores rows. `done` is called once, with an array of scores or with an exception.
-    #[pyo3(signature = (client, model_id, rows, rows_per_job, done))]
+    /// Scores rows, by jobs of so many, if that is given, and in such a form. `done` is called once, with an array of scores or with an exception.
+    #[pyo3(signature = (client, model_id, rows, jobs, done))]
     fn score(
         &self,
         py: Python<'_>,
         client: &Client,
         model_id: &str,
         rows: AnyRows<'_>,
-        rows_per_job: Option<NonZeroU32>,
+        jobs: (Option<NonZeroU32>, String),
         done: Py<PyAny>,
     ) -> PyResult<Call> {
         let raised = |failure: Failure| failure.into_exception(py);
         let stream = self.stream().map_err(raised)?;
         let model_id = parse_model(model_id).map_err(raised)?;
+        let (rows_per_job, form) = jobs;
+        let choice = parse_form(&form).map_err(raised)?;
         let (rows, keys) = (rows.of(client.model()).map_err(raised)?, client.keys());
         self.start(done, move |scored| async move {
-            let Keys { encryption, evaluation } = blocking(keys).await??;
-            let key = evaluation.filter(|_| encryption.model().interface().needs_key);
-            let target = Target { model_id, key };
+            let keys = blocking(keys).await??;
+            let encryption = in_form(Arc::clone(&keys.encryption), choice, rows.len())?;
+            let form = encryption.model().form();
+            let key = keys.evaluation(form);
+            let key = key.filter(|_| encryption.model().interface().needs_key);
+            let target = Target { model_id, form, key };
             let integers = stream.score(&target, &encryption, rows, rows_per_job, &scored).await?;
             let scores = blocking(move || scores(encryption.model(), &integers)).await?;
             scores.map(Answer::Scores).map_err(Failure::as_class(Class::Rows))
@@ -163,7 +168,7 @@ impl Fleet {
                 values.chunks(chunk).map(framed).collect::<Vec<_>>()
             };
             let payloads = blocking(prepare).await?;
-            let target = Target { model_id, key };
+            let target = Target { model_id, form: None, key };
             let outputs = stream.evaluate(&target, payloads, &scored).await?;
             let mut values = Vec::new();
             for output in &outputs {

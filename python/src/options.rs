@@ -1,6 +1,6 @@
 //! How a model is compiled, as Python says it.
 
-use cipherscore_compiler::{Bins, CompileOptions, FeatureRange};
+use cipherscore_compiler::{Bins, CompileOptions, FeatureRange, WantedForms};
 use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
 
@@ -18,6 +18,7 @@ pub(crate) struct CompileArguments<'py> {
     max_error: f64,
     hide: bool,
     log2_p_fail: f64,
+    form: String,
 }
 
 impl CompileArguments<'_> {
@@ -28,6 +29,12 @@ impl CompileArguments<'_> {
             "used" => Bins::Used,
             "full" => Bins::Full,
             _ => return wrong("bins is one of \"padded\", \"used\" and \"full\""),
+        };
+        let forms = match self.form.as_str() {
+            "both" => WantedForms::Both,
+            "bulk" => WantedForms::Bulk,
+            "rows" => WantedForms::Rows,
+            _ => return wrong("form is one of \"both\", \"bulk\" and \"rows\""),
         };
         if !(self.max_error > 0.0 && self.max_error < 1.0) {
             return wrong("max_error is a number between 0 and 1");
@@ -52,6 +59,7 @@ impl CompileArguments<'_> {
             max_error: self.max_error,
             hide: self.hide,
             log2_p_fail: self.log2_p_fail,
+            forms,
             ..CompileOptions::default()
         })
     }

@@ -1,14 +1,16 @@
 //! Evaluation in this process.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cipherscore_artifact::content::Content;
-use cipherscore_artifact::files::{FilesError, JobRows};
-use cipherscore_artifact::server::{Form, ServerZip, open_server};
-use cipherscore_common::EvaluationKeyId;
+use cipherscore_artifact::content::{Content, owner_of_evaluation_key};
+use cipherscore_artifact::files::{FilesError, JobRows, form_of_rows_file};
+use cipherscore_artifact::key_file::evaluation_key_of;
+use cipherscore_artifact::server::{Form, Forms, ServerZip, open_server};
+use cipherscore_common::{EvaluationKeyId, FormName};
 use cipherscore_engine::evaluator::PreparedKey;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -24,10 +26,13 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
 }
 
+/// A prepared key and what it was made of.
+type LastKey = (EvaluationKeyId, Arc<PreparedKey>);
+
 struct Shared {
-    form: Form,
-    /// The last key, as calls come with the same one.
-    prepared: Mutex<Option<(EvaluationKeyId, Arc<PreparedKey>)>>,
+    forms: Forms,
+    /// The last key of each form, as calls come with the same one.
+    prepared: Mutex<HashMap<Option<FormName>, LastKey>>,
 }
 
 #[pymethods]
@@ -44,26 +49,26 @@ impl Server {
             let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
             let recorder = recorder::command(recorder);
             let forms = open_server(&server_zip, recorder.as_ref(), threads);
-            let form = forms.map_err(Failure::as_class(Class::Artifact))?.preferred;
-            Ok(Self { shared: Arc::new(Shared { form, prepared: Mutex::default() }) })
+            let forms = forms.map_err(Failure::as_class(Class::Artifact))?;
+            Ok(Self { shared: Arc::new(Shared { forms, prepared: Mutex::default() }) })
         })
     }
 
     /// Digest of the original `server.zip`.
     #[getter]
     fn model_id(&self) -> String {
-        self.shared.form.evaluator.requirements().model_id.to_string()
+        self.shared.forms.preferred.evaluator.requirements().model_id.to_string()
     }
 
     #[getter]
     fn needs_key(&self) -> bool {
-        self.shared.form.evaluator.requirements().needs_key
+        self.shared.forms.preferred.evaluator.requirements().needs_key
     }
 
     /// Bootstraps of a row of a circuit; 0 of any other kind of model.
     #[getter]
     fn bootstraps(&self) -> usize {
-        self.shared.form.facts.cost.unwrap_or_default().bootstraps
+        self.shared.forms.preferred.facts.cost.unwrap_or_default().bootstraps
     }
 
     /// Evaluates the values of one row, or rows that were encrypted together.
@@ -86,10 +91,18 @@ impl Shared {
         key: &[u8],
         stop: &AtomicBool,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let (evaluator, files) = (&self.form.evaluator, self.form.files.found_in(values));
+        let name = match values {
+            [only] => form_of_rows_file(only),
+            _ => None,
+        };
+        let form = self.forms.get(name).ok_or_else(|| {
+            let message = format!("the model has no form `{}`", name.map_or("", FormName::as_str));
+            Failure::new(Class::Rows, message)
+        })?;
+        let (evaluator, files) = (&form.evaluator, form.files.found_in(values));
         let JobRows { rows: count, owner, body } = files.read(values).map_err(unreadable)?;
         let rows = Failure::as_class(Class::Rows);
-        let (key, stopped) = (self.prepare(key)?, || stop.load(Ordering::Relaxed));
+        let (key, stopped) = (self.prepare(form, key)?, || stop.load(Ordering::Relaxed));
         if let Some(key) = &key {
             key.require_owner(owner).map_err(Failure::as_class(Class::Keys))?;
         }
@@ -101,23 +114,24 @@ impl Shared {
     }
 
     /// None where the model needs none.
-    fn prepare(&self, key: &[u8]) -> Result<Option<Arc<PreparedKey>>, Failure> {
-        if !self.form.evaluator.requirements().needs_key {
+    fn prepare(&self, form: &Form, key: &[u8]) -> Result<Option<Arc<PreparedKey>>, Failure> {
+        if !form.evaluator.requirements().needs_key {
             return Ok(None);
         }
+        Content::EvaluationKey.require(key).map_err(Failure::as_class(Class::Keys))?;
+        let owner = owner_of_evaluation_key(key);
+        let key = evaluation_key_of(key, form.name).map_err(Failure::as_class(Class::Keys))?;
         let id = EvaluationKeyId::of(key);
         // Who comes with the same key meanwhile waits for it.
         let mut prepared = self.prepared.lock();
-        if let Some((_, key)) = prepared.as_ref().filter(|(known, _)| *known == id) {
+        if let Some((_, key)) = prepared.get(&form.name).filter(|(known, _)| *known == id) {
             return Ok(Some(Arc::clone(key)));
         }
-        let other = Failure::as_class(Class::Keys);
-        Content::EvaluationKey.require(key).map_err(other)?;
         // Two prepared keys at a time may be more than memory has room for.
-        *prepared = None;
-        let key = self.form.evaluator.prepare(key.to_vec());
-        let key = Arc::new(key.map_err(Failure::as_class(Class::Keys))?);
-        *prepared = Some((id, Arc::clone(&key)));
+        prepared.remove(&form.name);
+        let key = form.evaluator.prepare(key.to_vec());
+        let key = Arc::new(key.map_err(Failure::as_class(Class::Keys))?.with_owner(owner));
+        prepared.insert(form.name, (id, Arc::clone(&key)));
         Ok(Some(key))
     }
 }

@@ -30,7 +30,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
     let keys = model.make_keys(&|| ()).unwrap();
     let encryption = std::sync::Arc::clone(&model).with_key(&keys.client).unwrap();
     let rows = Matrix::new(1, (0..ROWS).map(f64::from).collect());
-    let body = encryption.encrypt(&rows).unwrap();
+    let body = encryption.encrypt(&rows).unwrap().body;
     let job = |rows, body| Job {
         version: ProtocolVersion::V2,
         id: JobId::random(),
@@ -56,7 +56,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
         assert_eq!(reply.job, job.id);
         let outputs = tester.outputs(&reply).await;
         assert!(outputs.starts_with(NOTICE));
-        let integers = encryption.decrypt(&outputs, ROWS).unwrap();
+        let integers = encryption.decrypt(&outputs, ROWS, None).unwrap();
         for (row, integers) in integers.rows().enumerate() {
             assert_eq!(model.scores(integers).unwrap(), [2.0 - row as f64 / 2.0]);
         }

@@ -1,23 +1,27 @@
 //! What our own compiler made: the bulk form, many rows at a time, and the row form, one at a time.
 
+mod both;
 mod client;
 mod facts;
 mod row_facts;
+mod rows_client;
+mod shared;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::{Archive, Kind, ModelId, names};
-use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact};
+use cipherscore_engine::bulk::artifact::BulkServerArtifact;
 use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
 use cipherscore_engine::rows::artifact::RowServerArtifact;
 use cipherscore_engine::rows::evaluator::RowEvaluator;
 use cipherscore_ids::FormName;
-use thiserror::Error;
 
+use self::both::ModelOfBoth;
 use self::client::BulkModel;
+use self::rows_client::RowModel;
 use crate::engine::{Engine, OpenClient, Side, Zip};
 use crate::facts::Facts;
 use crate::files::FileForm;
@@ -27,16 +31,17 @@ use crate::model::{ClientModel, EngineError};
 /// Polynomials of many rows at a time, paths of one.
 pub(crate) struct BulkEngine;
 
-/// A `client.zip` that only has the row form.
-#[derive(Debug, Error)]
-#[error(
-    "this artifact is for single rows only, which data owners cannot encrypt with this program: \
-     compile the model for bulk, or for both forms"
-)]
-struct OnlyRows;
-
-fn open_bulk(zip: &Zip<'_>) -> Result<BulkClientArtifact, EngineError> {
-    Ok(CompiledClientArtifact::open(zip.bytes)?.bulk().ok_or(OnlyRows)?)
+fn open_client(zip: &[u8]) -> Result<Arc<dyn ClientModel>, EngineError> {
+    let artifact = CompiledClientArtifact::open(zip)?;
+    let bulk = artifact.bulk().map(BulkModel::new).transpose()?;
+    let CompiledClientArtifact { model_id, rows, model, .. } = artifact;
+    let rows = rows.map(|specs| RowModel::new(model_id, specs, model)).transpose()?;
+    Ok(match (bulk, rows) {
+        (Some(bulk), Some(rows)) => Arc::new(ModelOfBoth::new(bulk, rows)),
+        (Some(bulk), None) => Arc::new(bulk),
+        (None, Some(rows)) => Arc::new(rows),
+        (None, None) => unreachable!("what was opened has a form"),
+    })
 }
 
 fn bulk_form(artifact: BulkServerArtifact, threads: NonZeroUsize) -> Result<Form, EngineError> {
@@ -68,7 +73,7 @@ impl Engine for BulkEngine {
     }
 
     fn open_client(&self, zip: &Zip<'_>) -> Result<OpenClient, EngineError> {
-        Ok(OpenClient::Model(Arc::new(BulkModel::new(open_bulk(zip)?)?)))
+        Ok(OpenClient::Model(open_client(zip.bytes)?))
     }
 
     fn describe_client(&self, zip: &Zip<'_>) -> Result<Vec<Facts>, EngineError> {

@@ -21,8 +21,8 @@ use crate::content::Content;
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, EngineError, Features, Interface, JOB_INPUT_BYTES,
-    NewKeys,
+    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Features, Interface,
+    JOB_INPUT_BYTES, NewKeys, Receipt,
 };
 
 /// Most rows of a job, unless told otherwise.
@@ -157,6 +157,7 @@ pub(super) fn make_circuit_keys(
         client: write_client_keys(&keys),
         evaluation: Some(write_evaluation_keys(&evaluation, keyset)),
         owner: None,
+        logged: None,
     })
 }
 
@@ -227,7 +228,7 @@ impl Encryption for CircuitEncryption {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
         self.encrypt_unless(rows, &|| false)
     }
 
@@ -235,7 +236,7 @@ impl Encryption for CircuitEncryption {
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
-    ) -> Result<Vec<u8>, EncryptionError> {
+    ) -> Result<Encrypted, EncryptionError> {
         let encrypt = |row: &[f64]| match stop() {
             true => Err(EncryptionError::Stopped),
             false => Ok(self.encrypt_row(row)?),
@@ -243,10 +244,15 @@ impl Encryption for CircuitEncryption {
         let values: Vec<_> = rows.par_rows().map(encrypt).collect::<Result<_, _>>()?;
         let mut framed = Vec::with_capacity(values.iter().map(|value| 4 + value.len()).sum());
         values.iter().for_each(|value| append_value(&mut framed, value));
-        Ok(framed)
+        Ok(Encrypted::without_receipt(framed))
     }
 
-    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        rows: u32,
+        _receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError> {
         let values = self.split(outputs, rows);
         let values = values.map_err(|error| EngineError::from(UnreadableOutputs(error.into())))?;
         let rows = values.par_iter().map(|value| self.decrypt_row(value));

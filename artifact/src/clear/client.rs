@@ -14,8 +14,8 @@ use super::{NOTICE, UNIT};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encryption, EncryptionError, EngineError, Features, InputFeature, Interface,
-    JOB_INPUT_BYTES, NewKeys, RowsFile, read_rows_file, write_rows_file,
+    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Features, InputFeature,
+    Interface, JOB_INPUT_BYTES, NewKeys, Receipt, RowsFile, read_rows_file, write_rows_file,
 };
 
 /// Bytes of a number.
@@ -109,7 +109,8 @@ impl ClientModel for ClearClient {
     }
 
     fn make_keys(&self, _made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        Ok(NewKeys { client: Zeroizing::new(NOTICE.to_vec()), evaluation: None, owner: None })
+        let client = Zeroizing::new(NOTICE.to_vec());
+        Ok(NewKeys { client, evaluation: None, owner: None, logged: None })
     }
 
     fn with_key(
@@ -131,13 +132,18 @@ impl Encryption for ClearClient {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
         self.check(rows, 1)?;
         let words = rows.values().iter().flat_map(|value| value.to_le_bytes());
-        Ok(NOTICE.iter().copied().chain(words).collect())
+        Ok(Encrypted::without_receipt(NOTICE.iter().copied().chain(words).collect()))
     }
 
-    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError> {
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        rows: u32,
+        _receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError> {
         let words = outputs.strip_prefix(NOTICE).map(<[u8]>::as_chunks);
         match words {
             Some((words, [])) if words.len() as u64 == u64::from(rows) => {
@@ -148,12 +154,12 @@ impl Encryption for ClearClient {
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        Ok(write_rows_file(rows.len(), self.owner(), &self.encrypt(rows)?)?)
+        Ok(write_rows_file(rows.len(), self.owner(), &self.encrypt(rows)?.body)?)
     }
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
         let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
         self.require_owner(owner)?;
-        self.decrypt(body, rows)
+        self.decrypt(body, rows, None)
     }
 }

@@ -5,6 +5,8 @@
 //! well. An engine implements both.
 
 mod features;
+mod form_choice;
+mod key_log;
 mod rows_file;
 
 use std::error::Error;
@@ -15,11 +17,15 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
-use cipherscore_ids::OwnerId;
+use cipherscore_engine::rows::client::MAX_ANSWERED_ROWS;
+use cipherscore_engine::rows::secret::RowKeyId;
+use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::features::{Features, InputFeature};
+pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
+pub use self::key_log::{KeyLog, KeyLogInMemory, Receipt, SentFile};
 pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
@@ -68,12 +74,68 @@ pub enum EncryptionError {
         /// How many there should be.
         expected: usize,
     },
+    /// A form that the model does not have.
+    #[error(
+        "this artifact has no form `{wanted}`{}: its owner makes one that has it by `cipherscore \
+         compile --form both`",
+        .has.map_or(String::new(), |form| format!(", only `{form}`"))
+    )]
+    NoForm {
+        /// Which one is asked for.
+        wanted: FormName,
+        /// Which one there is, where it has a name.
+        has: Option<FormName>,
+    },
+    /// A key of which it is not known what it has been through, or cannot be kept.
+    #[error(transparent)]
+    KeyLog(EngineError),
+    /// A reply that is whole, and decrypts to nothing. It is final: the worker must not notice.
+    #[error(transparent)]
+    BadReply(EngineError),
+    /// Too many bad replies.
+    #[error("{reason}. `{ROTATE}` makes new keys and keeps the old ones in a folder beside them")]
+    Burned {
+        /// What the engine says.
+        reason: EngineError,
+    },
+    /// Too many rows.
+    #[error(
+        "{MAX_ANSWERED_ROWS} rows, of which replies must be few, were asked for under this key. \
+         `{ROTATE}` makes new keys and keeps the old ones in a folder beside them"
+    )]
+    UsedUp,
+    /// A reply to rows that these keys have not encrypted, as far as is known.
+    #[error(
+        "this answers rows that these keys do not know: decrypt it in the key folder by which the \
+         rows were encrypted"
+    )]
+    UnknownUpload,
+    /// A second reply to the same rows.
+    #[error(
+        "these rows were answered by another reply before; a second one is not decrypted, as it \
+         may have been made up"
+    )]
+    AnsweredBefore,
+    /// Outputs of a form that names what it answers, without the receipt of the rows.
+    #[error("nothing is kept of the rows that this answers: encrypt them again")]
+    NoReceipt,
     /// [`Stop`] said so.
     #[error("encryption was stopped")]
     Stopped,
     /// Its engine refuses the rows, the outputs, the key or the `server.zip`.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// The command that makes new keys where keys are spent.
+const ROTATE: &str = "cipherscore keygen --rotate --client client.zip --keys DIR";
+
+impl EncryptionError {
+    /// Whether nothing may be done about it that a worker could see: were the same rows sent again after
+    /// a bad reply, a worker that makes up replies would learn what came of it.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp | Self::KeyLog(_))
+    }
 }
 
 /// How the client key of an owner is called in a sentence.
@@ -113,6 +175,24 @@ pub struct NewKeys {
     pub evaluation: Option<Vec<u8>>,
     /// Whose both are, where their format says it.
     pub owner: Option<OwnerId>,
+    /// The key among them that wears out, if there is one: a [`KeyLog`] is kept of it.
+    pub logged: Option<RowKeyId>,
+}
+
+/// Rows on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encrypted {
+    /// The body of a job.
+    pub body: Vec<u8>,
+    /// What decryption needs; none of a form that needs nothing.
+    pub receipt: Option<Receipt>,
+}
+
+impl Encrypted {
+    /// Of a form whose replies are decrypted without a receipt.
+    pub fn without_receipt(body: Vec<u8>) -> Self {
+        Self { body, receipt: None }
+    }
 }
 
 /// Never the bytes.
@@ -129,6 +209,21 @@ pub trait ClientModel: Send + Sync {
 
     /// Which model workers must evaluate, where the `client.zip` says it.
     fn model_id(&self) -> Option<ModelId>;
+
+    /// In which form its rows are encrypted; none of a model that can have one only.
+    fn form(&self) -> Option<FormName> {
+        None
+    }
+
+    /// The model in each of its forms alone, if it has more than one.
+    fn forms(&self) -> Vec<Arc<dyn ClientModel>> {
+        Vec::new()
+    }
+
+    /// What so many rows cost, where it is known.
+    fn cost(&self, _rows: u64) -> Option<FormCost> {
+        None
+    }
 
     /// Dimensions of a row as its library has it, the outermost first. Rows here are flat, in
     /// row-major order.
@@ -167,12 +262,27 @@ pub trait ClientModel: Send + Sync {
     /// Goes on with a client key of [`ClientModel::make_keys`]. One of another model is refused.
     fn with_key(self: Arc<Self>, client_key: &[u8])
     -> Result<Arc<dyn Encryption>, EncryptionError>;
+
+    /// As [`ClientModel::with_key`], of a key of which a log is kept. Without one it is kept in memory,
+    /// which will do for keys that are nowhere else.
+    fn with_logged_key(
+        self: Arc<Self>,
+        client_key: &[u8],
+        _log: Arc<dyn KeyLog>,
+    ) -> Result<Arc<dyn Encryption>, EncryptionError> {
+        self.with_key(client_key)
+    }
 }
 
 /// A model and the data owner's secret key. Computes on the current rayon pool.
 pub trait Encryption: Send + Sync {
     /// The model.
     fn model(&self) -> &dyn ClientModel;
+
+    /// As [`ClientModel::forms`].
+    fn forms(&self) -> Vec<Arc<dyn Encryption>> {
+        Vec::new()
+    }
 
     /// Whose client key it is, where its format says it: what is encrypted or evaluated carries it.
     fn owner(&self) -> Option<OwnerId>;
@@ -186,8 +296,8 @@ pub trait Encryption: Send + Sync {
         }
     }
 
-    /// Encrypts rows, under fresh randomness: the payload of a job.
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError>;
+    /// Encrypts rows, under fresh randomness.
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError>;
 
     /// As [`Encryption::encrypt`], for as long as somebody waits for it: an engine that takes more
     /// than some milliseconds looks at `stop` between rows or columns.
@@ -195,19 +305,37 @@ pub trait Encryption: Send + Sync {
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
-    ) -> Result<Vec<u8>, EncryptionError> {
+    ) -> Result<Encrypted, EncryptionError> {
         if stop() {
             return Err(EncryptionError::Stopped);
         }
         self.encrypt(rows)
     }
 
-    /// Decrypts the outputs of so many rows: the integers of each.
-    fn decrypt(&self, outputs: &[u8], rows: u32) -> Result<Matrix<i64>, EncryptionError>;
+    /// Decrypts the outputs of so many rows, with the receipt that they were encrypted with: the
+    /// integers of each.
+    fn decrypt(
+        &self,
+        outputs: &[u8],
+        rows: u32,
+        receipt: Option<Receipt>,
+    ) -> Result<Matrix<i64>, EncryptionError>;
 
     /// As [`Encryption::encrypt`], for a file that says itself how many rows it has, at most as
     /// many as [`Interface::rows_of_file`].
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError>;
+
+    /// As [`Encryption::encrypt_file`], for as long as somebody waits for it.
+    fn encrypt_file_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        if stop() {
+            return Err(EncryptionError::Stopped);
+        }
+        self.encrypt_file(rows)
+    }
 
     /// As [`Encryption::decrypt`], for a file.
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError>;

@@ -18,7 +18,7 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
     let clear = subject.rows(rows, &mut Numbers::new(3));
     let evaluator = subject.evaluator(Kernel::best(), NonZeroUsize::MIN)?;
     let key = subject.prepared(&evaluator)?;
-    let upload = subject.encryption.encrypt(&clear)?;
+    let upload = subject.encryption.encrypt(&clear)?.body;
     let reply = evaluate(&evaluator, key.as_ref(), rows, &upload)?;
     let watch = Watch::start(Vec::new());
     let mut values: [Vec<f64>; 2] = Default::default();
@@ -28,7 +28,7 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
             Ok(())
         })?);
         values[1].push(rows_per_second(rows, amount.least, || {
-            subject.encryption.decrypt(&reply, count)?;
+            subject.encryption.decrypt(&reply, count, None)?;
             Ok(())
         })?);
     }

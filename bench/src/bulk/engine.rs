@@ -35,7 +35,7 @@ pub(super) fn measure(
     table: &mut Table,
 ) -> anyhow::Result<f64> {
     let rows = UPLOAD_ROWS.next_multiple_of(subject.dimension());
-    let upload = subject.encryption.encrypt(&subject.rows(rows, &mut Numbers::new(2)))?;
+    let upload = subject.encryption.encrypt(&subject.rows(rows, &mut Numbers::new(2)))?.body;
     let best = subject.evaluator(Kernel::best(), NonZeroUsize::MIN)?;
     let portable = subject.evaluator(Kernel::portable(), NonZeroUsize::MIN)?;
     let key = subject.prepared(&best)?;

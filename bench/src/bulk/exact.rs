@@ -26,9 +26,9 @@ pub(super) fn measure(subject: &Subject, amount: &Amount, table: &mut Table) -> 
     while done < amount.random_rows {
         let count = subject.dimension().min(amount.random_rows - done);
         let rows = subject.rows(count, &mut numbers);
-        let upload = subject.encryption.encrypt(&rows)?;
+        let upload = subject.encryption.encrypt(&rows)?.body;
         let reply = evaluate(&evaluator, key.as_ref(), count, &upload)?;
-        let found = subject.encryption.decrypt(&reply, u32::try_from(count)?)?;
+        let found = subject.encryption.decrypt(&reply, u32::try_from(count)?, None)?;
         let encoded = inputs.encode(&rows.rows().collect::<Vec<_>>(), done)?;
         let columns = (0..subject.server.specs.columns).map(|column| {
             let mut bits = vec![0; count];

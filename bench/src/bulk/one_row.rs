@@ -83,6 +83,8 @@ impl<'a> Jobs<'a> {
     /// Encrypts, publishes, waits and decrypts.
     async fn one(&mut self, row: &Matrix<f64>) -> anyhow::Result<()> {
         let request = JobRequest {
+            form: None,
+            planned: None,
             id: JobId::random(),
             model_id: self.setting.model_id,
             key_id: Some(self.key_id),
@@ -90,12 +92,12 @@ impl<'a> Jobs<'a> {
             rows: 1,
             deadline: None,
             correlation_id: None,
-            payload: self.subject.encryption.encrypt(row)?,
+            payload: self.subject.encryption.encrypt(row)?.body,
         };
         self.owner.submit(request).await?;
         let received = self.replies.next().await?;
         match &received.answer {
-            Answer::Scored(outputs) => drop(self.subject.encryption.decrypt(outputs, 1)?),
+            Answer::Scored(outputs) => drop(self.subject.encryption.decrypt(outputs, 1, None)?),
             other => bail!("a job of one row: {other:?}"),
         }
         received.ack().await;

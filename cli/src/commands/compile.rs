@@ -25,7 +25,8 @@ const MAX_RANGES_BYTES: usize = 16 << 20;
 /// Failure probabilities that can be asked for, as powers of 2.
 const P_FAIL: std::ops::RangeInclusive<f64> = -1024.0..=-20.0;
 
-/// Compile a trained model, so that rows are scored in bulk: microseconds a row.
+/// Compile a trained model, so that rows are scored in bulk, in microseconds each, and an ensemble's
+/// also one at a time, in milliseconds.
 ///
 /// Takes what XGBoost (JSON, UBJSON) and LightGBM (text) save, and ONNX files of scikit-learn's trees
 /// and linear models. Writes DIR/client.zip for data owners, DIR/server.zip for workers, and
@@ -76,8 +77,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "P", default_value = "2^-128", value_parser = parse_p_fail)]
     p_fail: f64,
 
-    /// For how many rows at a time an ensemble is compiled. Linear models are for bulk. So far the
-    /// commands of data owners take the bulk form only; that for rows is there for workers.
+    /// For how many rows at a time an ensemble is compiled. Linear models are for bulk.
     #[arg(long, value_enum, default_value_t = FormChoice::Bulk)]
     form: FormChoice,
 

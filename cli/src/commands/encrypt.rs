@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use cipherscore_common::FormName;
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, Interface};
+use cipherscore_producer::model::{Chosen, ClientModel, Interface, model_in_form};
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
 
 use super::function::{self, Converted};
-use super::{InputColumns, open_input, read_model_or_function, report};
+use super::{FormOption, InputColumns, open_input, read_model_or_function, report};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -21,7 +22,8 @@ use crate::progress;
 /// Encrypt rows, or the arguments of a function.
 ///
 /// Rows of Concrete ML's models go each into a file in Concrete's format, those of compiled models
-/// all into one file.
+/// all into one file. What is encrypted for single rows is remembered in the key folder, which alone
+/// decrypts what comes back.
 ///
 /// A function, such as encrypted training, has several inputs, which `inspect` lists with their
 /// names and shapes. Each takes a table, in their order or by name:
@@ -55,6 +57,9 @@ pub(crate) struct Encrypt {
     output: Vec<PathBuf>,
 
     #[command(flatten)]
+    form: FormOption,
+
+    #[command(flatten)]
     columns: InputColumns,
 
     #[command(flatten)]
@@ -65,6 +70,11 @@ pub(crate) struct Encrypt {
 struct Encrypted {
     rows: usize,
     files: Vec<PathBuf>,
+    /// In which form, and why; nothing of a model that can have one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<FormName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form_reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -99,21 +109,21 @@ impl Encrypt {
         let [input] = self.input.as_slice() else {
             bail!("{} files of --input, where a model takes one with all rows", self.input.len());
         };
-        let encryption =
-            KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
-        let model = encryption.model();
-        let Interface { features, rows_of_file, .. } = model.interface();
+        let Interface { features, rows_of_file, .. } = &model.interface().clone();
         let named = || input.display().to_string();
         let mut reader = RowReader::new(open_input(input)?, features, self.columns.first_line())
             .with_context(named)?;
+        let mut read = || reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named);
+        let mut next = read()?;
+        let Chosen { it: model, why } = model_in_form(model, self.form.form, next.len() as u64)?;
+        let form = model.form();
+        let encryption =
+            KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
+        let model = encryption.model();
         let mut names = self.names()?;
         let counter = progress::rows(json, None, 0);
         let (mut files, mut rows) = (Vec::new(), 0);
-        loop {
-            let next = reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named)?;
-            if next.is_empty() {
-                break;
-            }
+        while !next.is_empty() {
             let path = names
                 .next()
                 .with_context(|| format!("more rows than the {} files of --output", files.len()))?;
@@ -124,6 +134,7 @@ impl Encrypt {
             files.push(path);
             rows += next.len();
             counter.set_message(format!("row {rows}"));
+            next = read()?;
         }
         counter.finish_and_clear();
         anyhow::ensure!(
@@ -132,8 +143,11 @@ impl Encrypt {
             files.len(),
             self.output.len()
         );
-        report(json, &Encrypted { rows, files }, |encrypted| {
+        report(json, &Encrypted { rows, files, form, form_reason: why }, |encrypted| {
             say!("{} rows encrypted", encrypted.rows);
+            if let (Some(form), Some(why)) = (encrypted.form, &encrypted.form_reason) {
+                say!("form {form}: {why}");
+            }
         })
     }
 

@@ -18,7 +18,9 @@ use crate::progress;
 ///
 /// Writes DIR/client.key (secret, mode 0600), DIR/evaluation.key (for the server; in Concrete's
 /// format for Concrete ML's models, and not there for models that need none) and DIR/keys.json (the
-/// evaluation key's id, and whose the keys are).
+/// evaluation key's id, and whose the keys are). Of models that score single rows also DIR/rows.state,
+/// which counts what must be limited: keep it with the keys. An artifact with several forms has one
+/// file of each kind for all of them.
 #[derive(Args)]
 pub(crate) struct Keygen {
     /// client.zip of the model or function.
@@ -32,6 +34,12 @@ pub(crate) struct Keygen {
     /// Replace keys that are there. What they encrypted is lost.
     #[arg(long)]
     force: bool,
+
+    /// Make new keys in the place of those that are there, and keep these in DIR/retired-TIME: a key
+    /// folder, by which what is on its way can be decrypted. For keys that are burned or used up, and
+    /// before somebody else gets to know what was decrypted.
+    #[arg(long, conflicts_with = "force")]
+    rotate: bool,
 
     /// Encrypt the client key with a passphrase. Implied when a passphrase is given.
     #[arg(long)]
@@ -50,16 +58,36 @@ struct Generated {
     owner_id: Option<OwnerId>,
     evaluation_key_bytes: usize,
     client_key_encrypted: bool,
+    /// Where the keys before them are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retired: Option<PathBuf>,
+}
+
+/// A rotation that an earlier process had begun.
+#[derive(Serialize)]
+struct Finished {
+    keys: PathBuf,
+    retired: PathBuf,
 }
 
 impl Keygen {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let client = read_model_or_function(&self.client)?;
         let folder = KeyFolder::new(&self.keys);
-        if !self.force {
+        if self.rotate
+            && let Some(retired) = folder.finish_rotation()?
+        {
+            return report(json, &Finished { keys: self.keys, retired }, |finished| {
+                say!("the rotation that was interrupted is done: its new keys are in use");
+                say!("retired         {}", finished.retired.display());
+            });
+        }
+        if !self.force && !self.rotate {
             folder.require_vacant()?;
         }
-        let encrypt = self.encrypt || self.passphrase.is_given();
+        // Who had a passphrase before has one again.
+        let has_passphrase = self.rotate && folder.is_encrypted()?;
+        let encrypt = self.encrypt || self.passphrase.is_given() || has_passphrase;
         let passphrase = encrypt.then(|| self.passphrase.new_passphrase()).transpose()?;
         let keys = match &client {
             OpenClient::Model(model) => generate(&**model, json)?,
@@ -67,8 +95,16 @@ impl Keygen {
                 with_bar(function.key_steps(), json, |made| function.make_keys(made))?
             }
         };
+        let retired = match self.rotate {
+            true => Some(folder.rotate(&keys, passphrase)?),
+            false => {
+                folder.store(&keys, passphrase)?;
+                None
+            }
+        };
         let generated = Generated {
-            evaluation_key_id: folder.store(&keys, passphrase)?,
+            evaluation_key_id: keys.evaluation.as_deref().map(EvaluationKeyId::of),
+            retired,
             owner_id: keys.owner,
             evaluation_key_bytes: keys.evaluation.as_ref().map_or(0, Vec::len),
             client_key_encrypted: encrypt,
@@ -91,6 +127,9 @@ impl Keygen {
             }
             if let Some(owner) = generated.owner_id {
                 say!("owner           {owner} (public; rows and results carry it)");
+            }
+            if let Some(retired) = &generated.retired {
+                say!("retired         {} (the keys before)", retired.display());
             }
         })
     }

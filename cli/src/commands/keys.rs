@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cipherscore_artifact::key_file::evaluation_keys_of;
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease, RedisStore, ReleaseStore,
     StoreError, Tenant,
@@ -9,7 +10,8 @@ use cipherscore_common::{
 use cipherscore_producer::key_folder::KeyFolder;
 use clap::{Args, Subcommand};
 
-use super::store::{Listed, Named, Outcome, StoreOptions, push, report_list, wait};
+use super::report;
+use super::store::{Listed, Named, Outcome, Pushed, StoreOptions, push, report_list, wait};
 
 /// Put evaluation keys into the store, from which the workers take them.
 ///
@@ -26,7 +28,8 @@ pub(crate) struct Keys {
 
 #[derive(Subcommand)]
 enum KeysCommand {
-    /// Send DIR/evaluation.key, or renew its lease if it is there already. Prints its id.
+    /// Send DIR/evaluation.key, or renew its lease if it is there already. Prints its id. Where it
+    /// has a section for each form of a model, these are sent apart: jobs name the one of theirs.
     Push {
         /// Folder that `cipherscore keygen` made.
         #[arg(long, value_name = "DIR")]
@@ -60,9 +63,18 @@ impl Keys {
         let tenant = &tenant;
         match self.command {
             KeysCommand::Push { keys, ttl } => {
-                let bytes = KeyFolder::new(keys).evaluation_key()?;
-                let blob = Blob::evaluation_key(tenant, bytes)?;
-                push(&store, &blob, Some(ttl), json)?.report(json)
+                let file = KeyFolder::new(keys).evaluation_key_file()?;
+                let sections = evaluation_keys_of(&file)?;
+                let pushed = sections.iter().map(|(_, key)| {
+                    let blob = Blob::evaluation_key(tenant, key.to_vec())?;
+                    push(&store, &blob, Some(ttl), json)
+                });
+                match pushed.collect::<anyhow::Result<Vec<_>>>()?.as_slice() {
+                    [only] => only.report(json),
+                    several => report(json, &several, |several| {
+                        several.iter().for_each(Pushed::print);
+                    }),
+                }
             }
             KeysCommand::List => report_list(json, wait(list(&store, tenant))?),
             KeysCommand::Touch { id, ttl } => {

@@ -29,12 +29,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use cipherscore_artifact::content::Content;
-use cipherscore_artifact::server::{Form, ServerZip};
+use cipherscore_artifact::server::{Forms, ServerZip};
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::client_zip::{OpenClient, open_client, open_model_or_function};
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::ClientModel;
+use cipherscore_producer::model::{ClientModel, FormChoice};
 use cipherscore_producer::rows::{ExtraColumns, FirstLine};
 use clap::Args;
 use serde::Serialize;
@@ -104,9 +104,9 @@ fn read_server<'a>(path: &Path, zip: &'a [u8]) -> anyhow::Result<ServerZip<'a>> 
 }
 
 /// Opens a `server.zip` of any kind, to be evaluated by the threads of this process.
-fn open_server(path: &Path, zip: &ServerZip<'_>) -> anyhow::Result<Form> {
+fn open_server(path: &Path, zip: &ServerZip<'_>) -> anyhow::Result<Forms> {
     let forms = zip.open(Some(&recorder()?), threads());
-    Ok(forms.with_context(|| path.display().to_string())?.preferred)
+    forms.with_context(|| path.display().to_string())
 }
 
 /// Threads of this process that evaluate.
@@ -122,6 +122,20 @@ fn require_one_model(client: &dyn ClientModel, path: &Path, zip: &[u8]) -> anyho
         path.display()
     );
     Ok(())
+}
+
+/// Which form of a compiled model rows take.
+#[derive(Args)]
+pub(crate) struct FormOption {
+    /// Form in which rows are encrypted: rows, one at a time, in milliseconds; bulk, thousands at a
+    /// time, in microseconds each; or auto, the one whose time and bytes, at 100 Mbit/s, are less for
+    /// the number of rows. Models of Concrete ML have one form, which has no name.
+    #[arg(long, value_name = "FORM", default_value_t = FormChoice::Auto, value_parser = parse_form)]
+    form: FormChoice,
+}
+
+fn parse_form(text: &str) -> anyhow::Result<FormChoice> {
+    text.parse().map_err(|_| anyhow::anyhow!("auto, rows or bulk"))
 }
 
 /// How the columns of a file are found.

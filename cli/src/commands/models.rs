@@ -64,6 +64,6 @@ fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
          first: cipherscore import {0} --output imported.zip",
         path.display()
     );
-    let model_id = open_server(path, &server)?.evaluator.requirements().model_id;
+    let model_id = open_server(path, &server)?.preferred.evaluator.requirements().model_id;
     Ok(Blob::model(tenant, model_id, zip)?)
 }

@@ -1,26 +1,28 @@
 //! `cipherscore predict`
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_artifact::server::Form;
+use cipherscore_artifact::key_file::evaluation_key_of;
+use cipherscore_common::FormName;
 use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Encryption};
-use cipherscore_producer::rows::{RowReader, ScoreColumns, ScoreWriter};
+use cipherscore_producer::model::{Chosen, ClientModel, Encrypted, Encryption, model_in_form};
+use cipherscore_producer::rows::{RowError, RowReader, ScoreColumns, ScoreWriter};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    InputColumns, is_standard, keygen, open_input, open_server, read_bounded, read_client,
-    read_server, require_one_model, require_separate_json, write_output,
+    FormOption, InputColumns, is_standard, keygen, open_input, open_server, read_bounded,
+    read_client, read_server, require_one_model, require_separate_json, write_output,
 };
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
@@ -57,6 +59,9 @@ pub(crate) struct Predict {
     integers: bool,
 
     #[command(flatten)]
+    form: FormOption,
+
+    #[command(flatten)]
     columns: InputColumns,
 
     #[command(flatten)]
@@ -68,6 +73,11 @@ pub(crate) struct Predict {
 struct Predicted {
     model_id: ModelId,
     model: String,
+    /// In which form rows were encrypted, and why; nothing of a model that can have one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<FormName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form_reason: Option<String>,
     rows: usize,
     bootstraps_per_row: usize,
     evaluation_key_bytes: usize,
@@ -76,7 +86,29 @@ struct Predicted {
     score_seconds: f64,
 }
 
-type Rows = RowReader<Box<dyn Read>>;
+/// The rows of the input.
+struct Rows {
+    reader: RowReader<Box<dyn Read>>,
+    /// Those that were read before they are scored.
+    ahead: VecDeque<Vec<f64>>,
+}
+
+impl Rows {
+    /// Reads as many as decide about a form; a pipe does not say how many come.
+    fn look_ahead(&mut self) -> Result<(), RowError> {
+        let rows = self.reader.take(CHECK_ROWS)?;
+        self.ahead.extend(rows.rows().map(<[f64]>::to_vec));
+        Ok(())
+    }
+
+    fn take(&mut self, count: usize) -> Result<Matrix<f64>, RowError> {
+        if self.ahead.is_empty() {
+            return self.reader.take(count);
+        }
+        let rows: Vec<_> = self.ahead.drain(..count.min(self.ahead.len())).collect();
+        Ok(Matrix::new(rows[0].len(), rows.concat()))
+    }
+}
 
 /// A data owner's keys: the secret one inside of what encrypts, and the serialised evaluation key,
 /// if there is one.
@@ -97,9 +129,18 @@ impl Predict {
         let path = self.artifact.join("server.zip");
         let zip = read_bounded(&path, MAX_ZIP_BYTES)?;
         require_one_model(&*client, &path, &zip)?;
-        let Form { evaluator, facts, .. } = open_server(&path, &read_server(&path, &zip)?)?;
+        let forms = open_server(&path, &read_server(&path, &zip)?)?;
         drop(zip);
         let expected_rows = self.check_rows(&*client)?;
+        let mut rows = self.open_rows(&*client)?;
+        if expected_rows.is_none() {
+            rows.look_ahead().with_context(|| self.input.display().to_string())?;
+        }
+        let known_rows = expected_rows.unwrap_or(rows.ahead.len() as u64);
+        let Chosen { it: client, why } = model_in_form(client, self.form.form, known_rows)?;
+        let form_name = client.form();
+        let form = forms.get(form_name).context("server.zip does not have the form of the rows")?;
+        let (evaluator, facts) = (Arc::clone(&form.evaluator), &form.facts);
 
         let started = Instant::now();
         let (encryption, evaluation_key) = self.keys(client, json)?;
@@ -117,16 +158,18 @@ impl Predict {
         let sides = Sides { encryption, evaluator, cost, key: prepared.map(Arc::new) };
         let bar = progress::rows(json, expected_rows, sides.steps_of_row() - 1);
         let started = Instant::now();
-        let mut rows = 0;
+        let mut count = 0;
         write_output(&self.output, |file| {
-            rows = self.score(&sides, file, &bar)?;
+            count = self.score(&sides, rows, file, &bar)?;
             Ok(())
         })?;
         bar.finish_and_clear();
         let predicted = Predicted {
             model_id: sides.evaluator.requirements().model_id,
             model: sides.encryption.model().interface().class_name.clone(),
-            rows,
+            form: form_name,
+            form_reason: why,
+            rows: count,
             bootstraps_per_row: sides.cost.bootstraps,
             evaluation_key_bytes,
             keys_seconds,
@@ -158,8 +201,9 @@ impl Predict {
 
     fn open_rows(&self, client: &dyn ClientModel) -> anyhow::Result<Rows> {
         let features = &client.interface().features;
-        RowReader::new(open_input(&self.input)?, features, self.columns.first_line())
-            .with_context(|| self.input.display().to_string())
+        let reader = RowReader::new(open_input(&self.input)?, features, self.columns.first_line());
+        let reader = reader.with_context(|| self.input.display().to_string())?;
+        Ok(Rows { reader, ahead: VecDeque::new() })
     }
 
     fn next_rows(&self, rows: &mut Rows, count: usize) -> anyhow::Result<Matrix<f64>> {
@@ -170,13 +214,17 @@ impl Predict {
     fn keys(&self, client: Arc<dyn ClientModel>, json: bool) -> anyhow::Result<Keys> {
         let Some(path) = &self.keys else {
             let keys = keygen::generate(&*client, json)?;
-            return Ok((client.with_key(&keys.client)?, keys.evaluation));
+            let evaluation = keys.evaluation.as_deref();
+            let evaluation = evaluation.map(|keys| evaluation_key_of(keys, client.form()));
+            let evaluation = evaluation.transpose()?.map(<[u8]>::to_vec);
+            return Ok((client.with_key(&keys.client)?, evaluation));
         };
         let folder = KeyFolder::new(path);
         let encryption = folder.encryption(client, || self.passphrase.existing())?;
-        let (evaluation_key, _) = folder.digests()?;
+        let form = encryption.model().form();
+        let (evaluation_key, _) = folder.digests(form)?;
         let is_there = evaluation_key.is_some() || encryption.model().interface().needs_key;
-        let evaluation_key = is_there.then(|| folder.evaluation_key()).transpose()?;
+        let evaluation_key = is_there.then(|| folder.evaluation_key(form)).transpose()?;
         Ok((encryption, evaluation_key))
     }
 
@@ -184,6 +232,7 @@ impl Predict {
     fn score(
         &self,
         sides: &Sides,
+        mut rows: Rows,
         output: &mut dyn Write,
         bar: &ProgressBar,
     ) -> anyhow::Result<usize> {
@@ -191,7 +240,6 @@ impl Predict {
         let model = sides.encryption.model();
         let mut scores = ScoreWriter::new(output, model, columns)?;
         let chunk_rows = sides.rows_at_a_time();
-        let mut rows = self.open_rows(model)?;
         let mut count = 0;
         loop {
             let chunk = self.next_rows(&mut rows, chunk_rows)?;
@@ -232,7 +280,7 @@ impl Sides {
     /// Encrypts rows, evaluates them, decrypts the outputs.
     fn score_rows(&self, rows: &Matrix<f64>, bar: &ProgressBar) -> anyhow::Result<Matrix<i64>> {
         let count = u32::try_from(rows.len())?;
-        let payload = self.encryption.encrypt(rows)?;
+        let Encrypted { body: payload, receipt } = self.encryption.encrypt(rows)?;
         let mut evaluation = Arc::clone(&self.evaluator).begin(self.key.clone(), count)?;
         let is_stepwise = !self.cost.is_linear();
         // Nobody stops it; a circuit asks between its steps.
@@ -245,7 +293,7 @@ impl Sides {
         evaluation.push(&payload, &look)?;
         drop(payload);
         let outputs = evaluation.finish(&look)?;
-        Ok(self.encryption.decrypt(&outputs, count)?)
+        Ok(self.encryption.decrypt(&outputs, count, receipt)?)
     }
 }
 
@@ -262,6 +310,9 @@ impl Predicted {
         };
         // Standard output may be where the scores go.
         eprintln!("{}, model id {}", self.model, self.model_id);
+        if let (Some(form), Some(why)) = (self.form, &self.form_reason) {
+            eprintln!("form {form}: {why}");
+        }
         eprintln!(
             "{} rows scored in {:.3} s ({per_row:.3} ms each{bootstraps})",
             self.rows, self.score_seconds

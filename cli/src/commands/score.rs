@@ -5,28 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use cipherscore_common::ModelId;
 use cipherscore_common::topology::Lane;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::ClientModel;
-use cipherscore_producer::rows::ScoreColumns;
+use cipherscore_producer::model::{Chosen, ClientModel, model_in_form};
+use cipherscore_producer::rows::{FirstLine, RowReader, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
 use clap::Args;
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
 use super::{
-    InputColumns, is_standard, open_server, read_bounded, read_client, read_server,
-    require_folder_of, require_one_model,
+    FormOption, InputColumns, is_standard, open_input, open_server, read_bounded, read_client,
+    read_server, require_folder_of, require_one_model,
 };
 use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress::{self, Watcher};
+
+/// Rows that are counted before a form is chosen: more take the same one.
+const COUNTED_ROWS: usize = 1 << 14;
 
 /// Score a file of rows of any length by the workers behind a queue.
 ///
@@ -86,6 +90,9 @@ pub(crate) struct Score {
     republish: bool,
 
     #[command(flatten)]
+    form: FormOption,
+
+    #[command(flatten)]
     columns: InputColumns,
 
     #[command(flatten)]
@@ -109,6 +116,11 @@ impl Score {
         let settings = &mut services.settings.producer;
         settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
         settings.lane = self.lane.unwrap_or(settings.lane);
+        let rows = count_rows(&self.input, &*model, self.columns.first_line())?;
+        let Chosen { it: model, why } = model_in_form(model, self.form.form, rows)?;
+        if let (Some(form), Some(why), false) = (model.form(), &why, json) {
+            eprintln!("form {form}: {why}");
+        }
         let rows_per_job = match self.rows_per_job.or(settings.rows_per_job()) {
             Some(rows) => RowsPerJob::Given(rows),
             None => RowsPerJob::Suggested(model.rows_per_job(bootstraps)),
@@ -130,7 +142,7 @@ impl Score {
         let outcome = run(&services, request, &bar);
         bar.finish_and_clear();
         match outcome? {
-            Some(report) => finish(json, &report),
+            Some(report) => finish(json, &Scored { report, form_reason: why }),
             None => {
                 let ledger = ledger_folder(&self.output);
                 eprintln!("stopped. The same command goes on from {}", ledger.display());
@@ -175,7 +187,9 @@ fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Op
     let server = read_server(path, &zip)?;
     let bootstraps = match server.holds_machine_code() {
         true => None,
-        false => Some(open_server(path, &server)?.facts.cost.unwrap_or_default().bootstraps),
+        false => {
+            Some(open_server(path, &server)?.preferred.facts.cost.unwrap_or_default().bootstraps)
+        }
     };
     Ok((server.model_id()?, bootstraps))
 }
@@ -198,9 +212,29 @@ fn run(
     })
 }
 
-fn finish(json: bool, report: &ScoreReport) -> anyhow::Result<ExitCode> {
+/// What was done, and why in that form.
+#[derive(Serialize)]
+struct Scored {
+    #[serde(flatten)]
+    report: ScoreReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form_reason: Option<String>,
+}
+
+/// Rows of a file as far as their number decides about a form; what is wrong with them is found later.
+fn count_rows(path: &Path, model: &dyn ClientModel, first_line: FirstLine) -> anyhow::Result<u64> {
+    if model.forms().is_empty() {
+        return Ok(0);
+    }
+    let rows = RowReader::new(open_input(path)?, &model.interface().features, first_line);
+    let rows = rows.and_then(|mut rows| rows.take(COUNTED_ROWS));
+    Ok(rows.with_context(|| path.display().to_string())?.len() as u64)
+}
+
+fn finish(json: bool, scored: &Scored) -> anyhow::Result<ExitCode> {
+    let report = &scored.report;
     if json {
-        say!("{}", serde_json::to_string_pretty(report)?);
+        say!("{}", serde_json::to_string_pretty(scored)?);
     } else {
         eprintln!(
             "{} of {} rows scored in {:.1} s by {} jobs of up to {} rows: {}",

@@ -142,15 +142,18 @@ pub(super) struct Pushed {
 
 impl Pushed {
     pub(super) fn report(&self, json: bool) -> anyhow::Result<()> {
-        report(json, self, |pushed| {
-            let state = match pushed.state {
-                Put::Stored => "stored",
-                Put::AlreadyThere => "there already",
-            };
-            say!("id       {}", pushed.blob.id);
-            say!("state    {state} ({}, tenant {})", pushed.blob.bytes(), pushed.blob.tenant);
-            say!("expires  {}", expiry(pushed.blob.expires_in_seconds));
-        })
+        report(json, self, Self::print)
+    }
+
+    /// For people.
+    pub(super) fn print(&self) {
+        let state = match self.state {
+            Put::Stored => "stored",
+            Put::AlreadyThere => "there already",
+        };
+        say!("id       {}", self.blob.id);
+        say!("state    {state} ({}, tenant {})", self.blob.bytes(), self.blob.tenant);
+        say!("expires  {}", expiry(self.blob.expires_in_seconds));
     }
 }
 

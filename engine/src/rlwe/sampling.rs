@@ -23,7 +23,7 @@ const DRAWN: usize = 256;
 pub struct EntropyError(getrandom::Error);
 
 /// Fresh random bytes of the operating system.
-pub(crate) fn entropy<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, EntropyError> {
+pub fn entropy<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, EntropyError> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     getrandom::fill(bytes.as_mut_slice()).map_err(EntropyError)?;
     Ok(bytes)

@@ -53,6 +53,18 @@ impl ReplyHeader {
     }
 }
 
+/// Whether bytes begin as a reply does.
+pub fn is_row_reply(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+/// The digest of the upload that a reply says to answer; none of what is no reply. Nothing else of it
+/// is looked at.
+pub fn answered_upload(reply: &[u8]) -> Option<[u8; DIGEST_BYTES]> {
+    let header = reply.first_chunk::<REPLY_HEADER_BYTES>()?;
+    is_row_reply(header).then(|| *header.last_chunk().expect("the header is longer"))
+}
+
 /// Words of a row of a reply.
 pub(super) fn reply_row_words(parameters: &RowParameters) -> usize {
     let layout = parameters.layout();

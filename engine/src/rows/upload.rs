@@ -111,6 +111,11 @@ impl UploadHeader {
     }
 }
 
+/// Whether bytes begin as an upload does.
+pub fn is_row_upload(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
 /// Bytes of a row.
 pub fn row_len(parameters: &RowParameters) -> usize {
     SEED_BYTES + (parameters.keys.primes as usize - 1) * packed_len(parameters.columns as usize)

@@ -10,6 +10,7 @@ mod versions;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState, declare_shared};
 use cipherscore_common::message::{
@@ -18,8 +19,8 @@ use cipherscore_common::message::{
 use cipherscore_common::telemetry::trace;
 use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
-    Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, JobId, Lease, MAX_BLOB_BYTES,
-    ModelId, OwnerId, Put, Store, StoreError, Tenant,
+    Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, FormName, JobId, Lease,
+    MAX_BLOB_BYTES, ModelId, OwnerId, Put, Store, StoreError, Tenant,
 };
 use thiserror::Error;
 use tracing::{Instrument, debug};
@@ -59,6 +60,15 @@ pub enum ClientError {
     /// The computing of a digest ended early.
     #[error("the program is shutting down")]
     ShuttingDown,
+    /// Rows in a form that a worker of the fleet does not know.
+    #[error(
+        "a worker of model {model_id} does not know jobs of single rows: upgrade it, or take \
+         --form bulk"
+    )]
+    OldWorkers {
+        /// The model.
+        model_id: ModelId,
+    },
 }
 
 /// What a client does the same way for all its jobs.
@@ -95,6 +105,10 @@ pub struct JobRequest {
     pub id: JobId,
     /// Which model.
     pub model_id: ModelId,
+    /// In which form its rows are encrypted; none of a model that can have one only.
+    pub form: Option<FormName>,
+    /// How long it is planned to take on one thread, where that is known.
+    pub planned: Option<Duration>,
     /// Which key; none for a linear circuit.
     pub key_id: Option<EvaluationKeyId>,
     /// Whose rows; none where the client key has no owner id.
@@ -197,6 +211,11 @@ impl<B: Broker, S: Store> Client<B, S> {
         let (payload, stored) = self.place(request.payload).await?;
         let (job, model_id, owner_id) = (request.id, request.model_id, request.owner_id);
         let version = self.shared.versions.current();
+        let (form, planned) = (request.form, request.planned);
+        // Workers before version 2 know the other form alone, and would take the rows for it.
+        if form == Some(FormName::Rows) && version == ProtocolVersion::V1 {
+            return Err(ClientError::OldWorkers { model_id });
+        }
         let in_flight = InFlight { job, model_id, owner_id, version, payload: stored };
         let mut message = Job {
             version,
@@ -209,7 +228,7 @@ impl<B: Broker, S: Store> Client<B, S> {
             key_id: request.key_id,
             rows: request.rows,
             deadline: request.deadline,
-            terms: JobTerms { owner_id, ..JobTerms::default() },
+            terms: JobTerms { owner_id, form, planned, ..JobTerms::default() },
             attempt: 0,
             trace: Some(TraceParent::random()),
             payload,

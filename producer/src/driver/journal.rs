@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::due_in;
 use crate::client::ClientError;
 use crate::key_folder::KeyFolderError;
+use crate::model::Receipt;
 
 /// A job that is about to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) struct NewJob {
     /// Whether it follows a job that was answered, and whose reply goes when this one is in the
     /// journal.
     pub(crate) follows: bool,
+    /// What its outputs are read with: to be kept with it.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// The last thing that was heard of a unit's job.

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::ErrorCode;
-use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, OwnerId, Store};
+use cipherscore_common::message::{ErrorCode, MAX_PLANNED};
+use cipherscore_common::{Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerId, Store};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -43,6 +43,7 @@ use crate::blocking::blocking;
 use crate::client::{Answer, Client, ClientError, JobRequest, Received};
 use crate::evaluation_keys::{EvaluationKeys, KeySource, KeyStep};
 use crate::events::{Event, Events};
+use crate::model::{Encrypted, Encryption, EncryptionError, Receipt};
 
 /// How long after its deadline a reply may still come.
 const REPLY_GRACE: Duration = Duration::from_secs(30);
@@ -59,7 +60,9 @@ fn due_in(time: Duration) -> Option<Instant> {
 pub struct Target {
     /// The model.
     pub model_id: ModelId,
-    /// The evaluation key, unless the model needs none.
+    /// The form that rows are encrypted in; none of a model that can have one only.
+    pub form: Option<FormName>,
+    /// The evaluation key of that form, unless it needs none.
     pub key: Option<(EvaluationKeyId, KeySource)>,
 }
 
@@ -69,6 +72,21 @@ pub(crate) struct Payload {
     /// Whose client key encrypted them, where that is known.
     pub(crate) owner: Option<OwnerId>,
     pub(crate) bytes: Vec<u8>,
+    /// What the outputs are read with, if anything is needed.
+    pub(crate) receipt: Option<Receipt>,
+    /// How long it is planned to take on one thread, where that is known.
+    pub(crate) planned: Option<Duration>,
+}
+
+impl Payload {
+    /// Of rows that were encrypted here.
+    pub(crate) fn new(encryption: &dyn Encryption, rows: u32, encrypted: Encrypted) -> Self {
+        let Encrypted { body, receipt } = encrypted;
+        let cost = encryption.model().cost(rows.into());
+        let planned = cost.map(|cost| Duration::from_secs_f64(cost.microseconds / 1e6));
+        let planned = planned.filter(|planned| *planned <= MAX_PLANNED);
+        Self { rows, owner: encryption.owner(), bytes: body, receipt, planned }
+    }
 }
 
 /// Where the payloads of a unit's jobs come from.
@@ -80,8 +98,28 @@ pub(crate) struct Source<E> {
     pub(crate) make: Arc<dyn Fn() -> Result<Payload, E> + Send + Sync>,
 }
 
-/// Reads outputs, or says why they are none.
-pub(crate) type Read<T> = Arc<dyn Fn(Vec<u8>) -> Result<T, String> + Send + Sync>;
+/// Reads outputs of a payload with such a receipt, or says why they are none.
+pub(crate) type Read<T> =
+    Arc<dyn Fn(Vec<u8>, Option<Receipt>) -> Result<T, Unreadable> + Send + Sync>;
+
+/// Why outputs are none.
+pub(crate) struct Unreadable {
+    pub(crate) reason: String,
+    /// Whether a new job of the same rows must not follow: whoever has made a bad reply would see it.
+    pub(crate) is_final: bool,
+}
+
+impl From<String> for Unreadable {
+    fn from(reason: String) -> Self {
+        Self { reason, is_final: false }
+    }
+}
+
+impl From<EncryptionError> for Unreadable {
+    fn from(error: EncryptionError) -> Self {
+        Self { reason: error.to_string(), is_final: error.is_final() }
+    }
+}
 
 /// Where the outputs of a unit's jobs go.
 pub(crate) struct Sink<J: Journal> {
@@ -254,7 +292,7 @@ impl<B: Broker, S: Store> Driver<B, S> {
     ) -> Result<(), J::Error> {
         let ticket = Ticket::new(self.job_time);
         jobs.begin(ticket);
-        let Target { model_id, key } = &source.target;
+        let Target { model_id, form, key } = &source.target;
         let _room = self.payloads.take(source.payload_bytes).await;
         let make = Arc::clone(&source.make);
         let (payload, ()) = tokio::try_join!(
@@ -262,15 +300,18 @@ impl<B: Broker, S: Store> Driver<B, S> {
             self.keys.prepare::<J::Error>(key.as_ref(), next.step),
         )?;
         let follows = next.replaces.is_some();
-        let ticket = sink.journal.begin(NewJob { ticket, follows }).await?;
+        let receipt = payload.receipt;
+        let ticket = sink.journal.begin(NewJob { ticket, follows, receipt }).await?;
         if let Some(received) = next.replaces {
             received.ack().await;
         }
         let Some(ticket) = ticket else { return Ok(()) };
-        jobs.publish(ticket, *model_id)?;
+        jobs.publish(ticket, *model_id, receipt)?;
         let request = JobRequest {
             id: ticket.job,
             model_id: *model_id,
+            form: *form,
+            planned: payload.planned,
             key_id: key.as_ref().map(|(id, _)| *id),
             owner_id: payload.owner,
             rows: payload.rows,
@@ -313,15 +354,16 @@ impl<B: Broker, S: Store> Driver<B, S> {
         let job = received.job;
         let (reason, remedy) = match received.take_answer() {
             Answer::Scored(outputs) => {
-                let read = Arc::clone(&sink.read);
-                match blocking(move || read(outputs)).await? {
+                let (read, receipt) = (Arc::clone(&sink.read), jobs.receipt(job));
+                match blocking(move || read(outputs, receipt)).await? {
                     Ok(results) => {
                         let end = sink.journal.end(heard(&received), Ok(results)).await?;
                         jobs.answered(job);
                         received.ack().await;
                         return Ok(Taken::Ended(end));
                     }
-                    Err(reason) => (reason, Remedy::Again),
+                    Err(Unreadable { reason, is_final: true }) => (reason, Remedy::None),
+                    Err(Unreadable { reason, is_final: false }) => (reason, Remedy::Again),
                 }
             }
             Answer::Failed { code: ErrorCode::UnsupportedVersion, reason } => {

@@ -15,6 +15,8 @@ use super::*;
 use crate::client::{ClientOptions, InFlight};
 use crate::stream::StreamError;
 
+const RECEIPT: Receipt = Receipt(Digest::from_bytes([5; 32]));
+
 /// What a journal was told, and what the worker got, in their order.
 type Told = Arc<Mutex<Vec<&'static str>>>;
 
@@ -83,15 +85,18 @@ impl World {
 
     fn source(&self) -> Source<StreamError> {
         Source {
-            target: Target { model_id: self.model_id, key: None },
+            target: Target { model_id: self.model_id, form: None, key: None },
             payload_bytes: 4,
-            make: Arc::new(|| Ok(Payload { rows: 1, owner: None, bytes: b"rows".to_vec() })),
+            make: Arc::new(|| {
+                let (bytes, receipt, planned) = (b"rows".to_vec(), Some(RECEIPT), None);
+                Ok(Payload { rows: 1, owner: None, bytes, receipt, planned })
+            }),
         }
     }
 
     fn sink<const OUTLIVES: bool>(&self, earlier: Option<JobId>) -> Sink<Recording<OUTLIVES>> {
         let told = Arc::clone(&self.told);
-        Sink { read: Arc::new(Ok), journal: Recording { told, earlier } }
+        Sink { read: Arc::new(|outputs, _| Ok(outputs)), journal: Recording { told, earlier } }
     }
 
     /// Answers jobs with these outcomes, one after the other. Returns their ids.
@@ -167,6 +172,83 @@ async fn what_has_no_remedy_ends_a_unit() {
     assert_eq!(*world.told.lock().unwrap(), ["begin", "published", "failure"]);
 }
 
+/// Outputs are read with the receipt of their job, whichever process made it.
+#[tokio::test]
+async fn outputs_are_read_with_the_receipt_of_their_job() {
+    let world = World::new().await;
+    let earlier = JobId::random();
+    let mut driver = world.driver().await;
+    let of_earlier = Receipt(Digest::from_bytes([6; 32]));
+    let mut unit = driver.unit::<Recording<true>>();
+    unit.expect(earlier_job(earlier, world.model_id), Some(of_earlier)).unwrap();
+    driver.listen();
+    let source = world.source();
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reading = Arc::clone(&read);
+    let sink = Sink {
+        read: Arc::new(move |outputs, receipt| {
+            reading.lock().unwrap().push(receipt);
+            Ok(outputs)
+        }),
+        ..world.sink::<true>(None)
+    };
+    let (end, _) =
+        tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(vec![scored()]));
+    end.unwrap().unwrap();
+    assert_eq!(*read.lock().unwrap(), [Some(RECEIPT)]);
+
+    let unit = driver.unit::<Recording<true>>();
+    let job = JobId::random();
+    unit.expect(earlier_job(job, world.model_id), Some(of_earlier)).unwrap();
+    unit.accept(job);
+    assert_eq!(unit.jobs.receipt(job), Some(of_earlier));
+}
+
+/// Whoever makes bad replies is not shown that they were.
+#[tokio::test]
+async fn nothing_follows_a_reply_that_is_final() {
+    for is_final in [true, false] {
+        let world = World::new().await;
+        let mut driver = world.driver().await;
+        driver.listen();
+        let source = world.source();
+        let mut outcomes = vec![scored()];
+        outcomes.extend((!is_final).then(scored));
+        let first = Arc::new(Mutex::new(true));
+        let sink = Sink {
+            read: Arc::new(move |outputs, _| match std::mem::take(&mut *first.lock().unwrap()) {
+                true => Err(Unreadable { reason: "bad".into(), is_final }),
+                false => Ok(outputs),
+            }),
+            ..world.sink::<true>(None)
+        };
+        let mut unit = driver.unit::<Recording<true>>();
+        let (end, jobs) =
+            tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+        let expected = if is_final { Err("bad".to_owned()) } else { Ok(b"outputs".to_vec()) };
+        assert_eq!(end.unwrap(), expected);
+        for job in jobs {
+            let marks = world.store.marks(&"tenant".parse().unwrap(), job).await.unwrap();
+            assert!(!marks.cancelled);
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_form_of_its_own_are_not_sent_to_workers_that_do_not_know_it() {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let mut source = world.source();
+    source.target.form = Some(FormName::Rows);
+    let sink = world.sink::<true>(None);
+    let mut unit = driver.unit::<Recording<true>>();
+    let outcomes = vec![failed(ErrorCode::UnsupportedVersion)];
+    let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    let said = end.unwrap_err().to_string();
+    assert!(said.contains("upgrade it"), "{said}");
+}
+
 #[tokio::test]
 async fn what_a_worker_does_not_speak_is_said_in_an_older_version() {
     let world = World::new().await;
@@ -197,7 +279,7 @@ async fn a_journal_may_say_which_job_it_is() {
     let (earlier, model_id) = (JobId::random(), world.model_id);
     let mut driver = world.driver().await;
     let mut unit = driver.unit::<Recording<true>>();
-    unit.expect(earlier_job(earlier, model_id)).unwrap();
+    unit.expect(earlier_job(earlier, model_id), None).unwrap();
     driver.listen();
     let (source, sink) = (world.source(), world.sink::<true>(Some(earlier)));
     let (end, jobs) =
@@ -211,7 +293,7 @@ async fn a_job_that_is_overdue_is_followed_by_another() {
     let (earlier, model_id) = (JobId::random(), world.model_id);
     let mut driver = world.driver().await;
     let mut unit = driver.unit::<Recording<true>>();
-    unit.expect(earlier_job(earlier, model_id)).unwrap();
+    unit.expect(earlier_job(earlier, model_id), None).unwrap();
     unit.accept(earlier);
     unit.await_answer(Ticket { job: earlier, deadline: None, due: Some(Instant::now()) });
     driver.listen();

@@ -1,5 +1,6 @@
 //! A unit and its jobs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::inboxes::{Inboxes, Message};
 use super::journal::Ticket;
 use crate::client::{Client, ClientError, InFlight, Received};
+use crate::model::Receipt;
 
 /// Something that concerns a unit.
 pub(crate) enum Arrived<B: Broker, S: Store> {
@@ -50,6 +52,8 @@ struct State {
     /// from being published again.
     awaited: Option<Awaited>,
     counts: Counts,
+    /// Of all jobs that have one: outputs of any of them may come.
+    receipts: HashMap<JobId, Receipt>,
 }
 
 #[derive(Clone, Copy)]
@@ -79,11 +83,17 @@ impl<B: Broker, S: Store> Unit<B, S> {
 
     /// Replies to a job of an earlier process come here. It is to be said before the first reply is
     /// read.
-    pub(crate) fn expect(&self, job: InFlight) -> Result<(), ClientError> {
+    pub(crate) fn expect(
+        &self,
+        job: InFlight,
+        receipt: Option<Receipt>,
+    ) -> Result<(), ClientError> {
         let Jobs { inboxes, inbox, .. } = &self.jobs;
         inboxes.wait_for(job.job, job.model_id, inbox)?;
         inboxes.client.expect(job);
-        self.jobs.state().expected.push(job.job);
+        let mut state = self.jobs.state();
+        state.expected.push(job.job);
+        state.receipts.extend(receipt.map(|receipt| (job.job, receipt)));
         Ok(())
     }
 
@@ -196,11 +206,24 @@ impl<B: Broker, S: Store> Jobs<B, S> {
     }
 
     /// A job is about to be published.
-    pub(super) fn publish(&self, ticket: Ticket, model_id: ModelId) -> Result<(), ClientError> {
+    pub(super) fn publish(
+        &self,
+        ticket: Ticket,
+        model_id: ModelId,
+        receipt: Option<Receipt>,
+    ) -> Result<(), ClientError> {
         self.inboxes.wait_for(ticket.job, model_id, &self.inbox)?;
-        self.state().accepted.push(ticket.job);
+        let mut state = self.state();
+        state.accepted.push(ticket.job);
+        state.receipts.extend(receipt.map(|receipt| (ticket.job, receipt)));
+        drop(state);
         self.await_answer(ticket);
         Ok(())
+    }
+
+    /// What outputs of a job are read with.
+    pub(super) fn receipt(&self, job: JobId) -> Option<Receipt> {
+        self.state().receipts.get(&job).copied()
     }
 
     pub(super) fn published(&self) {

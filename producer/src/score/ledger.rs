@@ -23,6 +23,7 @@ use super::ledger_error::io_error;
 use super::past::{Found, Parts, Past};
 use super::record::{Difference, Header, Record};
 use crate::matrix::Matrix;
+use crate::model::Receipt;
 
 const JOBS: &str = "jobs.jsonl";
 const RESULTS: &str = "results.bin";
@@ -128,12 +129,13 @@ impl Ledger {
         job: JobId,
         part: u64,
         deadline_ms: Option<u64>,
+        receipt: Option<Receipt>,
     ) -> Result<bool, LedgerError> {
         let mut jobs = self.jobs.lock();
         if jobs.finished.contains(part) {
             return Ok(false);
         }
-        let written = jobs.append(&Record::Submitting { job, part, deadline_ms });
+        let written = jobs.append(&Record::Submitting { job, part, deadline_ms, receipt });
         written.map(|()| true).map_err(|source| self.in_jobs(source))
     }
 
@@ -270,6 +272,7 @@ mod tests {
             format_version: FORMAT_VERSION,
             model_id: ModelId::new(digest),
             evaluation_key_id: Some(EvaluationKeyId::new(digest)),
+            form: None,
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,
@@ -280,10 +283,10 @@ mod tests {
         };
         let (ledger, _) = Ledger::open(folder.path(), header.clone(), true).unwrap();
         let job = JobId::random();
-        assert!(ledger.submitting(job, 0, None).unwrap());
+        assert!(ledger.submitting(job, 0, None, None).unwrap());
         ledger.finish(job, 0, &Matrix::new(1, vec![1])).unwrap();
-        assert!(!ledger.submitting(JobId::random(), 0, None).unwrap());
-        assert!(ledger.submitting(JobId::random(), 1, None).unwrap());
+        assert!(!ledger.submitting(JobId::random(), 0, None, None).unwrap());
+        assert!(ledger.submitting(JobId::random(), 1, None, None).unwrap());
         assert!(ledger.is_finished(0) && !ledger.is_finished(1));
         drop(ledger);
         let (_, past) = Ledger::open(folder.path(), header, true).unwrap();

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{JobId, ModelId, Store, StoreError};
+use cipherscore_common::{FormName, JobId, ModelId, Store, StoreError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -88,6 +88,9 @@ pub struct ScoreRequest {
 pub struct ScoreReport {
     /// Which model.
     pub model_id: ModelId,
+    /// In which form rows were encrypted; none of a model that can have one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<FormName>,
     /// Rows of the input.
     pub rows: u64,
     /// Rows that had scores from an earlier run.
@@ -176,11 +179,13 @@ pub async fn score<B: Broker, S: Store>(
     let checked = checked.map_err(|source| ScoreError::Input { path: input.clone(), source })?;
     events.tell(Event::Checked { rows: checked.rows });
 
-    let (evaluation_key, client_key) = keys.digests()?;
+    let form = encryption.model().form();
+    let (evaluation_key, client_key) = keys.digests(form)?;
     let header = Header {
         format_version: FORMAT_VERSION,
         model_id,
         evaluation_key_id: evaluation_key,
+        form: Header::form_of(form),
         client_key_sha256: client_key,
         tenant: settings.tenant.clone(),
         input_sha256: checked.sha256,
@@ -202,8 +207,8 @@ pub async fn score<B: Broker, S: Store>(
         true => Some(evaluation_key.ok_or_else(|| keys.no_evaluation_key())?),
         false => None,
     };
-    let key = key_id.map(|id| (id, KeySource::Folder(keys)));
-    let target = Target { model_id, key };
+    let key = key_id.map(|id| (id, KeySource::Folder(keys, form)));
+    let target = Target { model_id, form, key };
     let job_time = settings.job_deadline();
     let driver = Driver::new(client, settings.key_lease, job_time, events.clone());
     driver.prepare_key::<PartJournal>(&target).await?;
@@ -222,12 +227,13 @@ pub async fn score<B: Broker, S: Store>(
         Ok::<_, ScoreError>(header)
     };
     let header = blocking(write).await??;
-    Ok(report(&header, totals, output, started))
+    Ok(ScoreReport { form, ..report(&header, totals, output, started) })
 }
 
 fn report(header: &Header, totals: Totals, output: PathBuf, started: Instant) -> ScoreReport {
     ScoreReport {
         model_id: header.model_id,
+        form: header.form,
         rows: header.rows,
         rows_scored_before: totals.scored_before,
         rows_scored: header.rows - totals.failed,

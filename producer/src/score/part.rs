@@ -87,8 +87,8 @@ impl<B: Broker, S: Store> Scoring<B, S> {
             target: self.target.clone(),
             payload_bytes: encryption.model().payload_bytes(count),
             make: Arc::new(move || {
-                let bytes = encryption.encrypt_unless(&rows, &stop)?;
-                Ok(Payload { rows: count, owner: encryption.owner(), bytes })
+                let encrypted = encryption.encrypt_unless(&rows, &stop)?;
+                Ok(Payload::new(&*encryption, count, encrypted))
             }),
         }
     }
@@ -98,9 +98,9 @@ impl<B: Broker, S: Store> Scoring<B, S> {
         let rows = u32::try_from(ledger.header().part_rows(part)).unwrap_or(u32::MAX);
         let encryption = Arc::clone(&self.encryption);
         Sink {
-            read: Arc::new(move |outputs| {
-                encryption.decrypt(&outputs, rows).map_err(|error| error.to_string())
-            }),
+            read: Arc::new(
+                move |outputs, receipt| Ok(encryption.decrypt(&outputs, rows, receipt)?),
+            ),
             journal: PartJournal { ledger, part },
         }
     }
@@ -120,11 +120,11 @@ impl Journal for PartJournal {
     const OUTLIVES: bool = true;
 
     async fn begin(&self, new: NewJob) -> Result<Option<Ticket>, ScoreError> {
-        let NewJob { ticket, follows } = new;
+        let NewJob { ticket, follows, receipt } = new;
         let (ledger, part) = (Arc::clone(&self.ledger), self.part);
         let deadline_ms = ticket.deadline.map(Timestamp::millis);
         let note = move || {
-            let wanted = ledger.submitting(ticket.job, part, deadline_ms)?;
+            let wanted = ledger.submitting(ticket.job, part, deadline_ms, receipt)?;
             if follows {
                 ledger.sync()?;
             }
@@ -160,6 +160,7 @@ mod tests {
     use cipherscore_common::ModelId;
 
     use super::*;
+    use crate::model::Receipt;
     use crate::score::record::{FORMAT_VERSION, Header};
 
     fn open(folder: &std::path::Path) -> (Arc<Ledger>, crate::score::past::Past) {
@@ -168,6 +169,7 @@ mod tests {
             format_version: FORMAT_VERSION,
             model_id: ModelId::new(digest),
             evaluation_key_id: None,
+            form: None,
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,
@@ -186,10 +188,12 @@ mod tests {
         let (ledger, _) = open(folder.path());
         let payload = Digest::from_bytes([7; 32]);
         let mut tickets = Vec::new();
+        let receipt = Some(Receipt(Digest::from_bytes([5; 32])));
         for part in 0..3 {
             let journal = PartJournal { ledger: Arc::clone(&ledger), part };
             let ticket = Ticket::of_earlier(JobId::random(), Some(Timestamp::from_millis(9)));
-            let begun = journal.begin(NewJob { ticket, follows: part == 1 }).await.unwrap();
+            let begun =
+                journal.begin(NewJob { ticket, follows: part == 1, receipt }).await.unwrap();
             assert_eq!(begun, Some(ticket));
             journal.published(ticket.job, Some(payload)).await.unwrap();
             let heard = Heard { job: ticket.job, worker: None };
@@ -206,7 +210,7 @@ mod tests {
             tickets.push(ticket);
         }
         let late = PartJournal { ledger: Arc::clone(&ledger), part: 0 };
-        let new = NewJob { ticket: tickets[2], follows: false };
+        let new = NewJob { ticket: tickets[2], follows: false, receipt: None };
         assert_eq!(late.begin(new).await.unwrap(), None, "the part has its results");
         drop((late, ledger));
 
@@ -217,5 +221,6 @@ mod tests {
         let [(2, jobs)] = unanswered.as_slice() else { panic!("{unanswered:?}") };
         assert_eq!((jobs[0].job, jobs[0].payload), (tickets[2].job, Some(payload)));
         assert_eq!((jobs[0].deadline, jobs[0].confirmed), (tickets[2].deadline, true));
+        assert_eq!(jobs[0].receipt, receipt);
     }
 }

@@ -10,6 +10,7 @@ use cipherscore_common::{Digest, JobId};
 
 use super::ledger_error::{LedgerError, io_error};
 use super::record::{Header, Record};
+use crate::model::Receipt;
 
 /// Longest line, in bytes; reasons are cut before.
 const MAX_LINE_BYTES: u64 = 64 << 10;
@@ -22,6 +23,7 @@ pub(super) struct Unanswered {
     /// Whether the broker had it for certain.
     pub(super) confirmed: bool,
     pub(super) payload: Option<Digest>,
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// What an earlier run did.
@@ -118,9 +120,9 @@ impl Past {
             return;
         }
         match record {
-            Record::Submitting { job, deadline_ms, .. } => {
+            Record::Submitting { job, deadline_ms, receipt, .. } => {
                 let deadline = deadline_ms.map(Timestamp::from_millis);
-                let job = Unanswered { job, deadline, confirmed: false, payload: None };
+                let job = Unanswered { job, deadline, confirmed: false, payload: None, receipt };
                 self.unanswered.entry(part).or_default().push(job);
             }
             Record::Submitted { job, payload, .. } => {
@@ -149,7 +151,8 @@ mod tests {
     #[test]
     fn jobs_after_the_end_of_a_part_are_not_waited_for() {
         let (first, second, other) = (JobId::random(), JobId::random(), JobId::random());
-        let submitting = |job, part| Record::Submitting { job, part, deadline_ms: Some(1) };
+        let submitting =
+            |job, part| Record::Submitting { job, part, deadline_ms: Some(1), receipt: None };
         let submitted = |job, part| Record::Submitted { job, part, payload: None };
         let mut past = Past::default();
         for (part, record) in [
@@ -170,9 +173,9 @@ mod tests {
     fn a_part_that_failed_may_have_further_jobs() {
         let (first, second) = (JobId::random(), JobId::random());
         let mut past = Past::default();
-        past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None });
+        past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None, receipt: None });
         past.take(0, Record::Failed { job: first, part: 0, reason: "why not".into() });
-        past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None });
+        past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None, receipt: None });
         let jobs: Vec<_> = past.unanswered[&0].iter().map(|unanswered| unanswered.job).collect();
         assert_eq!(jobs, [second]);
     }

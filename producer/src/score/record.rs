@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, Tenant};
+use cipherscore_common::{Digest, EvaluationKeyId, FormName, JobId, ModelId, Tenant};
 use serde::{Deserialize, Serialize};
+
+use crate::model::Receipt;
 
 /// Version of the ledger that is written, and the only one that is read.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -19,6 +21,9 @@ pub(super) enum Record {
         part: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
+        /// What its outputs are read with, if anything is needed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Receipt>,
     },
     /// The broker has it.
     Submitted {
@@ -49,6 +54,10 @@ pub(super) struct Header {
     /// None for a kind of model without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) evaluation_key_id: Option<EvaluationKeyId>,
+    /// The form that rows are encrypted in, unless it is that for many rows at a time, or the model's
+    /// only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) form: Option<FormName>,
     pub(super) client_key_sha256: Digest,
     pub(super) tenant: Tenant,
     pub(super) input_sha256: Digest,
@@ -71,6 +80,8 @@ pub enum Difference {
     Model,
     /// The keys.
     Keys,
+    /// The form of encrypted rows.
+    Form,
     /// The tenant.
     Tenant,
     /// How many rows a job has.
@@ -84,6 +95,7 @@ impl fmt::Display for Difference {
             Self::Input => "it is of another input",
             Self::Model => "it is of another model",
             Self::Keys => "it is of other keys",
+            Self::Form => "its rows are in the other form: give --form as before",
             Self::Tenant => "it is of another tenant",
             Self::RowsPerJob => "it is of another number of rows per job",
         })
@@ -91,6 +103,11 @@ impl fmt::Display for Difference {
 }
 
 impl Header {
+    /// As a header has it: what every earlier ledger is of is not said.
+    pub(super) fn form_of(form: Option<FormName>) -> Option<FormName> {
+        form.filter(|form| *form != FormName::Bulk)
+    }
+
     /// In what this ledger differs from a run, except for what a run takes from its ledger.
     pub(super) fn difference(&self, run: &Self) -> Option<Difference> {
         let keys = |header: &Self| (header.evaluation_key_id, header.client_key_sha256);
@@ -100,6 +117,8 @@ impl Header {
             (self.format_version == run.format_version, Difference::Format),
             (input(self) == input(run), Difference::Input),
             (model(self) == model(run), Difference::Model),
+            // Before the keys: each form has its own.
+            (self.form == run.form, Difference::Form),
             (keys(self) == keys(run), Difference::Keys),
             (self.tenant == run.tenant, Difference::Tenant),
         ]

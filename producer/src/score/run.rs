@@ -216,8 +216,8 @@ fn earlier_unit<B: Broker, S: Store>(
     let model_id = scoring.ledger.header().model_id;
     let (owner_id, version) = (scoring.encryption.owner(), ProtocolVersion::default());
     let unit = scoring.unit();
-    for Unanswered { job, payload, .. } in jobs.iter().copied() {
-        unit.expect(InFlight { job, model_id, owner_id, version, payload })?;
+    for Unanswered { job, payload, receipt, .. } in jobs.iter().copied() {
+        unit.expect(InFlight { job, model_id, owner_id, version, payload }, receipt)?;
         unit.accept(job);
     }
     if let Some(last) = jobs.last().filter(|job| job.confirmed && !republish) {

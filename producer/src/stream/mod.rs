@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{JobId, Store, StoreError};
+use cipherscore_common::{FormName, JobId, Store, StoreError};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -147,12 +147,11 @@ impl<B: Broker, S: Store> Stream<B, S> {
             let (rows, stop) = (Arc::clone(&rows), interest.is_gone());
             let encrypt = move || {
                 let part = rows.part(first, count as usize);
-                let bytes = encrypting.encrypt_unless(&part, &stop)?;
-                Ok(Payload { rows: count, owner: encrypting.owner(), bytes })
+                let encrypted = encrypting.encrypt_unless(&part, &stop)?;
+                Ok(Payload::new(&*encrypting, count, encrypted))
             };
-            let decrypt = move |outputs: Vec<u8>| {
-                decrypting.decrypt(&outputs, count).map_err(|error| error.to_string())
-            };
+            let decrypt =
+                move |outputs: Vec<u8>, receipt| Ok(decrypting.decrypt(&outputs, count, receipt)?);
             let source = Source {
                 target: target.clone(),
                 payload_bytes: model.payload_bytes(count),
@@ -160,7 +159,9 @@ impl<B: Broker, S: Store> Stream<B, S> {
             };
             Part { first: first as u64, rows: count, source, read: Arc::new(decrypt) }
         });
-        let results = self.all(parts, scored).await?;
+        // Were the other jobs taken back after a bad reply, whoever made it would see that it was one.
+        let is_patient = target.form == Some(FormName::Rows);
+        let results = self.all(parts, scored, is_patient).await?;
         let mut integers = Vec::with_capacity(rows.len() * outputs);
         results.iter().for_each(|part| integers.extend_from_slice(part.values()));
         Ok(Matrix::new(outputs, integers))
@@ -182,20 +183,25 @@ impl<B: Broker, S: Store> Stream<B, S> {
             let source = Source {
                 target: target.clone(),
                 payload_bytes: payload.len() as u64,
-                make: Arc::new(move || Ok(Payload { rows, owner: None, bytes: payload.clone() })),
+                make: Arc::new(move || {
+                    let (bytes, receipt, planned) = (payload.clone(), None, None);
+                    Ok(Payload { rows, owner: None, bytes, receipt, planned })
+                }),
             };
-            let part = Part { first, rows, source, read: Arc::new(Ok) };
+            let part = Part { first, rows, source, read: Arc::new(|outputs, _| Ok(outputs)) };
             first += u64::from(rows);
             part
         });
-        self.all(parts, scored).await
+        self.all(parts, scored, false).await
     }
 
-    /// Runs parts side by side and keeps their order. The first failure ends all of them.
+    /// Runs parts side by side and keeps their order. The first failure ends all of them, or, of a
+    /// patient call, comes when all of them have ended.
     async fn all<T: Send + 'static>(
         &self,
         parts: impl Iterator<Item = Part<T>>,
         scored: &Events,
+        is_patient: bool,
     ) -> Result<Vec<T>, StreamError> {
         let mut tasks = JoinSet::new();
         for (number, part) in parts.enumerate() {
@@ -206,8 +212,16 @@ impl<B: Broker, S: Store> Stream<B, S> {
             });
         }
         let mut results = Vec::with_capacity(tasks.len());
+        let mut failure = None;
         while let Some(done) = tasks.join_next().await {
-            results.push(done??);
+            match done? {
+                Ok(result) => results.push(result),
+                Err(error) if is_patient => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         results.sort_by_key(|(number, _)| *number);
         Ok(results.into_iter().map(|(_, result)| result).collect())

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cipherscore_artifact::content::Content;
+use cipherscore_artifact::files::{FORM_BYTES, form_of_rows_file};
 use cipherscore_common::message::Timestamp;
-use cipherscore_common::{Digest, EvaluationKeyId, JobId, ModelId, OwnerId, Tenant};
+use cipherscore_common::{Digest, EvaluationKeyId, FormName, JobId, ModelId, OwnerId, Tenant};
 use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_engine::evaluator::require_one_owner;
 use parking_lot::{Mutex, MutexGuard};
@@ -15,7 +16,7 @@ use super::{JobFiles, MadeBy, SubmitError, Submitted, in_file, read_as};
 use crate::blocking::blocking;
 use crate::driver::{Heard, Journal, NewJob, Payload, Ticket};
 use crate::events::{Event, Events};
-use crate::files::{Access, write_atomically};
+use crate::files::{Access, read_start, write_atomically};
 use crate::model::{RowsFile, read_rows_file, write_rows_file};
 use crate::note::{Note, NoteFile};
 
@@ -66,6 +67,17 @@ impl Files {
         sizes.map(|file| file.len()).sum()
     }
 
+    /// The form of their rows, where they say it.
+    pub(super) fn form(&self) -> Result<Option<FormName>, SubmitError> {
+        match self.files.inputs.as_slice() {
+            [only] => {
+                let start = read_start(only, FORM_BYTES).map_err(in_file(only))?;
+                Ok(form_of_rows_file(&start))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Rows of the payload that was read last.
     pub(super) fn rows(&self) -> u32 {
         self.state().rows.unwrap_or(1)
@@ -90,7 +102,8 @@ impl Files {
         let digest = Digest::of(&bytes);
         let mut state = self.state();
         (state.rows, state.owner, state.payload_sha256) = (rows, owner, Some(digest));
-        Ok(Payload { rows: rows.unwrap_or(1), owner, bytes })
+        // Who decrypts knows from the key folder what was encrypted.
+        Ok(Payload { rows: rows.unwrap_or(1), owner, bytes, receipt: None, planned: None })
     }
 
     /// Outputs in the form of their rows, a file each, or why they are none.
@@ -274,7 +287,11 @@ mod tests {
 
     fn new(follows: bool) -> NewJob {
         let deadline = Timestamp::now().after(Duration::from_secs(3600));
-        NewJob { ticket: Ticket::of_earlier(JobId::random(), Some(deadline)), follows }
+        NewJob {
+            ticket: Ticket::of_earlier(JobId::random(), Some(deadline)),
+            follows,
+            receipt: None,
+        }
     }
 
     fn noted(folder: &Path) -> Option<Note> {

@@ -15,7 +15,7 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ProtocolVersion, Timestamp};
 use cipherscore_common::topology::{InvalidReplyQueue, ReplyQueue};
 use cipherscore_common::{
-    Blob, EvaluationKeyId, JobId, Lease, ModelId, OwnerId, Store, StoreError, Tenant,
+    Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerId, Store, StoreError, Tenant,
 };
 use cipherscore_engine::evaluator::EvaluationError;
 use serde::Serialize;
@@ -30,12 +30,14 @@ use crate::client::{Client, ClientError, InFlight};
 use crate::driver::{Driver, Sink, Source, Target, Unit};
 use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
-use crate::files::read_bounded;
+use crate::files::{read_bounded, read_start};
 use crate::key_folder::KeyFolderError;
 use crate::note::{NoteError, NoteFile};
 use crate::score::unique_client;
 use crate::settings::ProducerSection;
 
+/// Bytes of an evaluation key by which it is known whose it is.
+const KEY_START_BYTES: usize = 64;
 /// Largest ciphertext file, in bytes.
 pub const MAX_INPUT_BYTES: usize = 1 << 30;
 
@@ -123,6 +125,9 @@ pub enum SubmitError {
     /// Rows and evaluation key of two owners.
     #[error(transparent)]
     Owner(EvaluationError),
+    /// Files of rows in several forms, each of which has a key of its own.
+    #[error("some of these files hold single rows and some many at a time: submit them apart")]
+    SeveralForms,
     /// The model has another number of outputs than there are files for them.
     #[error("a result of {values} values, for which {files} files of --output are given")]
     Outputs {
@@ -164,19 +169,21 @@ pub async fn submit<B: Broker, S: Store>(
         if let Some(found) = note.found(Timestamp::now()) {
             let (job, model_id, owner_id) = (found.job, found.model_id, found.owner_id);
             let (version, payload) = (ProtocolVersion::default(), None);
-            unit.expect(InFlight { job, model_id, owner_id, version, payload })?;
+            unit.expect(InFlight { job, model_id, owner_id, version, payload }, None)?;
         }
         units.push((unit, Arc::new(Files::new(files, note))));
     }
+    let files: Vec<_> = units.iter().map(|(_, files)| Arc::clone(files)).collect();
+    let form = blocking(move || form_of(&files)).await??;
     let key = match evaluation_key {
-        Some(path) => Some(put_key(&driver, &settings.tenant, path).await?),
+        Some(path) => Some(put_key(&driver, &settings.tenant, path, form).await?),
         None => None,
     };
     driver.listen();
     let tenant = settings.tenant;
     let naming = Naming { tenant, client: name, key_id: key.as_ref().map(|key| key.id), model_id };
     let made_by = key.as_ref().map(|key| key.made_by);
-    let target = Target { model_id, key: key.map(|key| (key.id, key.source)) };
+    let target = Target { model_id, form, key: key.map(|key| (key.id, key.source)) };
     let submission = Submission { driver, naming, target, made_by, events };
     let files: Vec<_> = units.iter().map(|(_, files)| Arc::clone(files)).collect();
     let submitted = Arc::new(submission).run(units, deadline).await?;
@@ -203,6 +210,19 @@ fn client_of(notes: &[NoteFile]) -> Result<Option<&str>, SubmitError> {
     }
 }
 
+/// The form of all files, where they say it.
+fn form_of(files: &[Arc<Files>]) -> Result<Option<FormName>, SubmitError> {
+    let mut forms = files.iter().map(|files| files.form());
+    let Some(first) = forms.next() else { return Ok(None) };
+    let first = first?;
+    for form in forms {
+        if form? != first {
+            return Err(SubmitError::SeveralForms);
+        }
+    }
+    Ok(first)
+}
+
 /// Under whose client key an evaluation key was made; none of a key that names no owner.
 #[derive(Debug, Clone, Copy)]
 struct MadeBy(Option<OwnerId>);
@@ -218,14 +238,16 @@ async fn put_key<B: Broker, S: Store>(
     driver: &Driver<B, S>,
     tenant: &Tenant,
     path: PathBuf,
+    form: Option<FormName>,
 ) -> Result<PutKey, SubmitError> {
-    let source = KeySource::File(path.clone());
+    let source = KeySource::File(path.clone(), form);
     let (read_from, tenant) = (source.clone(), tenant.clone());
     let read = move || {
+        let start = read_start(&path, KEY_START_BYTES).map_err(in_file(&path))?;
         let bytes = Arc::unwrap_or_clone(read_from.read()?);
         // A secret in its place would be in the store.
         require(Content::EvaluationKey, &path, &bytes)?;
-        let made_by = MadeBy(owner_of_evaluation_key(&bytes));
+        let made_by = MadeBy(owner_of_evaluation_key(&start));
         Ok::<_, SubmitError>((Blob::evaluation_key(&tenant, bytes)?, made_by))
     };
     let (key, made_by) = blocking(read).await??;
@@ -297,7 +319,7 @@ impl<B: Broker, S: Store> Submission<B, S> {
             make: Arc::new(move || made_of.read(made_by)),
         };
         let sink = Sink {
-            read: Arc::new(move |outputs| read_as.results(&outputs)),
+            read: Arc::new(move |outputs, _| Ok(read_as.results(&outputs)?)),
             journal: FilesJournal::new(Arc::clone(&files), naming, events, passed),
         };
         let submitted = self.driver.run(&mut unit, &source, &sink).await?;

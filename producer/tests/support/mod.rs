@@ -3,17 +3,20 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cipherscore_artifact::server::open_server;
 use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetch, Subscription};
 use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{
-    Blob, BlobKind, BlobName, BlobReader, BlobStore, JobId, Lease, MemoryStore, ModelId,
+    Blob, BlobKind, BlobName, BlobReader, BlobStore, Digest, FormName, JobId, Lease, MemoryStore,
+    ModelId,
 };
-use cipherscore_compiler::{Bins, CompileOptions, compile, read};
+use cipherscore_compiler::{Bins, CompileOptions, WantedForms, compile, read};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
 use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_concrete::server::ServerArtifact;
@@ -22,7 +25,7 @@ use cipherscore_engine::bulk::evaluator::BulkEvaluator;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{ClientModel, Encryption};
+use cipherscore_producer::model::{ClientModel, Encryption, FormChoice, model_in_form};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -40,20 +43,46 @@ pub(crate) struct Owner {
     pub(crate) keys: KeyFolder,
     pub(crate) folder: TempDir,
     pub(crate) evaluator: Arc<dyn Evaluator>,
+    /// Of the form for single rows, if the model has it.
+    pub(crate) rows_evaluator: Option<Arc<dyn Evaluator>>,
+}
+
+/// A hidden model of `testdata/models`, compiled: `client.zip` and `server.zip`.
+pub(crate) fn compiled(name: &str, forms: WantedForms) -> (Vec<u8>, Vec<u8>) {
+    let model = std::fs::read(testdata(&format!("models/{name}/model.txt"))).unwrap();
+    let options = CompileOptions { bins: Bins::Used, forms, ..CompileOptions::default() };
+    let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
+    (compiled.client_zip, compiled.server_zip)
 }
 
 impl Owner {
-    /// A hidden model of `testdata/models` that was compiled.
-    pub(crate) fn compiled(name: &'static str) -> Self {
-        let model = std::fs::read(testdata(&format!("models/{name}/model.txt"))).unwrap();
-        let options = CompileOptions { bins: Bins::Used, ..CompileOptions::default() };
-        let compiled = compile(&read(&model, None).unwrap(), &options).unwrap();
-        let model = open_client(&compiled.client_zip).unwrap();
+    /// A model with both forms.
+    pub(crate) fn of_both(name: &'static str) -> Self {
+        let (client, server) = compiled(name, WantedForms::Both);
+        let model = open_client(&client).unwrap();
         let folder = TempDir::new().unwrap();
         let keys = make_keys(&*model, &folder.path().join("keys"));
-        let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
+        let forms = open_server(&server, None, NonZeroUsize::MIN).unwrap();
+        let evaluator = |form| Arc::clone(&forms.get(Some(form)).unwrap().evaluator);
+        let rows_evaluator = Some(evaluator(FormName::Rows));
+        Self { name, model, keys, folder, evaluator: evaluator(FormName::Bulk), rows_evaluator }
+    }
+
+    /// With its model in one form.
+    pub(crate) fn encryption_in(&self, form: FormName) -> Arc<dyn Encryption> {
+        let model = model_in_form(Arc::clone(&self.model), FormChoice::Only(form), 1).unwrap();
+        self.keys.encryption(model.it, || Ok(None)).unwrap()
+    }
+
+    /// A hidden model of `testdata/models` that was compiled.
+    pub(crate) fn compiled(name: &'static str) -> Self {
+        let (client, server) = compiled(name, WantedForms::Bulk);
+        let model = open_client(&client).unwrap();
+        let folder = TempDir::new().unwrap();
+        let keys = make_keys(&*model, &folder.path().join("keys"));
+        let server = BulkServerArtifact::open(&server).unwrap();
         let evaluator = Arc::new(BulkEvaluator::new(server).unwrap());
-        Self { name, model, keys, folder, evaluator }
+        Self { name, model, keys, folder, evaluator, rows_evaluator: None }
     }
 
     pub(crate) fn new(name: &'static str) -> Self {
@@ -65,7 +94,7 @@ impl Owner {
         let server = read(format!("imported/{name}.zip"));
         let server = ServerArtifact::open(&server, &recorder).unwrap();
         let evaluator = Arc::new(CircuitEvaluator::new(server).unwrap());
-        Self { name, model, keys, folder, evaluator }
+        Self { name, model, keys, folder, evaluator, rows_evaluator: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -124,6 +153,8 @@ pub(crate) enum Conduct {
     LoseOutputs,
     /// Outputs that are none.
     Nonsense,
+    /// Outputs of single rows that somebody made up: whole, and of no row.
+    MadeUp,
     Refuse(ErrorCode),
     /// Never, and the job stays unsettled.
     Keep,
@@ -154,6 +185,7 @@ impl Worker {
         let bench = Bench {
             services: services.clone(),
             evaluator: Arc::clone(&owner.evaluator),
+            rows_evaluator: owner.rows_evaluator.clone(),
             model_id: owner.model_id(),
             keys: HashMap::new(),
             seen: Arc::clone(&seen),
@@ -184,6 +216,7 @@ pub(crate) async fn serve(services: &Services, owner: &Owner) {
 struct Bench {
     services: Services,
     evaluator: Arc<dyn Evaluator>,
+    rows_evaluator: Option<Arc<dyn Evaluator>>,
     model_id: ModelId,
     keys: HashMap<BlobName, Arc<PreparedKey>>,
     seen: Arc<Mutex<Vec<Job>>>,
@@ -231,6 +264,7 @@ impl Bench {
                 return Outcome::Failed { code, reason: "on request".into() };
             }
             Conduct::Nonsense => Ok(b"nonsense".to_vec()),
+            Conduct::MadeUp => self.evaluate(job).await.map(made_up),
             _ => self.evaluate(job).await,
         };
         let outputs = match outputs {
@@ -260,18 +294,33 @@ impl Bench {
                 read(&name).await.ok_or(ErrorCode::BlobMissing)?
             }
         };
+        let evaluator = match job.terms.form {
+            Some(FormName::Rows) => self.rows_evaluator.clone().ok_or(ErrorCode::WrongShape)?,
+            _ => Arc::clone(&self.evaluator),
+        };
         let mut key = None;
-        if self.evaluator.requirements().needs_key {
+        if evaluator.requirements().needs_key {
             let id = job.key_id.ok_or(ErrorCode::KeyMissing)?;
             let name = BlobName::evaluation_key(&job.tenant, id);
             let bytes = read(&name).await.ok_or(ErrorCode::KeyMissing)?;
-            let prepare = || Arc::new(self.evaluator.prepare(bytes).unwrap());
+            let prepare = || Arc::new(evaluator.prepare(bytes).unwrap());
             key = Some(Arc::clone(self.keys.entry(name).or_insert_with(prepare)));
         }
-        let mut evaluation = Arc::clone(&self.evaluator).begin(key, job.rows).unwrap();
+        let mut evaluation = evaluator.begin(key, job.rows).unwrap();
         evaluation.push(&payload, &|| false).map_err(|_| ErrorCode::WrongShape)?;
         evaluation.finish(&|| false).map_err(|_| ErrorCode::WrongShape)
     }
+}
+
+/// A reply of single rows with other words, under a digest of them: anybody can make it.
+pub(crate) fn made_up(mut reply: Vec<u8>) -> Vec<u8> {
+    const TEXT: &[u8] = b"cipherscore row engine: digests of replies, version 1";
+    let end = reply.len() - 32;
+    reply[64..end].fill(0x5a);
+    let length = u32::try_from(TEXT.len()).unwrap().to_le_bytes();
+    let digest = Digest::of(&[&length[..], TEXT, &reply[..end]].concat());
+    reply[end..].copy_from_slice(&digest.to_bytes());
+    reply
 }
 
 /// Waits until something is so.

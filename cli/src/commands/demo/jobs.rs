@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use cipherscore_artifact::key_file::evaluation_key_of;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::{Blob, EvaluationKeyId, JobId, Lease, ModelId, Store};
 use cipherscore_producer::client::{Answer, Client, JobRequest};
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, Encryption};
+use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, Receipt};
 use indicatif::ProgressBar;
 
 use crate::commands::keygen;
@@ -43,7 +44,8 @@ pub(super) async fn make_keys<B: Broker, S: Store>(
     if let Some(evaluation_key) = keys.evaluation
         && encryption.model().interface().needs_key
     {
-        let blob = Blob::evaluation_key(client.tenant(), evaluation_key)?;
+        let key = evaluation_key_of(&evaluation_key, encryption.model().form())?.to_vec();
+        let blob = Blob::evaluation_key(client.tenant(), key)?;
         key_id = Some(EvaluationKeyId::new(blob.name().id));
         client.ensure_key(&blob, KEY_LEASE).await?;
     }
@@ -51,10 +53,19 @@ pub(super) async fn make_keys<B: Broker, S: Store>(
     Ok(Keys { encryption, key_id, evaluation_key_bytes, make_seconds, store_seconds })
 }
 
-/// Jobs that are under way, each with the number of its first row and how many it has.
+/// A job that is under way.
+#[derive(Clone, Copy)]
+pub(super) struct SentJob {
+    /// Number of its first row.
+    first: usize,
+    rows: u32,
+    receipt: Option<Receipt>,
+}
+
+/// Jobs that are under way.
 pub(super) struct Sent {
     pub(super) started: Instant,
-    pub(super) jobs: HashMap<JobId, (usize, u32)>,
+    pub(super) jobs: HashMap<JobId, SentJob>,
     pub(super) bytes: usize,
     pub(super) encrypt_seconds: f64,
 }
@@ -72,14 +83,17 @@ pub(super) async fn publish<B: Broker, S: Store>(
     for first in (0..rows.len()).step_by(rows_per_job) {
         let chunk = rows.part(first, rows_per_job);
         let started = Instant::now();
-        let payload = tokio::task::block_in_place(|| keys.encryption.encrypt(&chunk))?;
+        let encrypted = tokio::task::block_in_place(|| keys.encryption.encrypt(&chunk))?;
+        let Encrypted { body: payload, receipt } = encrypted;
         sent.encrypt_seconds += started.elapsed().as_secs_f64();
         sent.bytes += payload.len();
         let (id, rows) = (JobId::random(), u32::try_from(chunk.len())?);
-        sent.jobs.insert(id, (first, rows));
+        sent.jobs.insert(id, SentJob { first, rows, receipt });
         let request = JobRequest {
             id,
             model_id,
+            form: keys.encryption.model().form(),
+            planned: None,
             key_id: keys.key_id,
             owner_id: keys.encryption.owner(),
             rows,
@@ -111,7 +125,7 @@ pub(super) async fn receive<B: Broker, S: Store>(
     sent: &Sent,
     bar: ProgressBar,
 ) -> anyhow::Result<Received> {
-    let count: u32 = sent.jobs.values().map(|(_, rows)| rows).sum();
+    let count: u32 = sent.jobs.values().map(|job| job.rows).sum();
     let (key, evaluate) = (Duration::ZERO, Duration::ZERO);
     let (bytes, workers, round_trip_seconds) = (0, Vec::new(), 0.0);
     let scores = vec![Vec::new(); count as usize];
@@ -120,12 +134,12 @@ pub(super) async fn receive<B: Broker, S: Store>(
     for _ in 0..sent.jobs.len() {
         let next = tokio::time::timeout(REPLY_TIMEOUT, replies.next()).await;
         let mut reply = next.context("no reply came in time")??;
-        let (first, rows) = sent.jobs[&reply.job];
+        let SentJob { first, rows, receipt } = sent.jobs[&reply.job];
         let outputs = match reply.take_answer() {
             Answer::Scored(outputs) => outputs,
             other => bail!("a job failed: {other:?}"),
         };
-        let integers = tokio::task::block_in_place(|| encryption.decrypt(&outputs, rows))?;
+        let integers = tokio::task::block_in_place(|| encryption.decrypt(&outputs, rows, receipt))?;
         for (row, integers) in integers.rows().enumerate() {
             received.scores[first + row] = encryption.model().scores(integers)?;
         }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use cipherscore_artifact::content::Content;
-use cipherscore_artifact::files::{FilesError, JobRows};
-use cipherscore_artifact::server::Form;
+use cipherscore_artifact::content::{Content, owner_of_evaluation_key};
+use cipherscore_artifact::files::{FilesError, JobRows, form_of_rows_file};
+use cipherscore_artifact::key_file::{MAX_KEY_FILE_OVERHEAD, evaluation_key_of};
+use cipherscore_artifact::server::{Form, Forms};
+use cipherscore_common::FormName;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{PreparedKey, Stop};
@@ -32,7 +34,7 @@ const NO_KEY: &str = "this model needs an evaluation key: give --evaluation-key"
 ///
 /// Files of Concrete ML's models are in Concrete's own formats: what the real FHEModelClient
 /// serialises goes in, what comes out it can decrypt. Files of compiled models hold many rows each,
-/// as `encrypt` wrote them.
+/// as `encrypt` wrote them, and say in which form.
 ///
 /// A circuit with several inputs or outputs takes a file for each, in the order in which `inspect`
 /// lists them, row after row. An output is a file that may be an input again, as in encrypted
@@ -82,17 +84,19 @@ struct Evaluated {
 impl Evaluate {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
         let zip = read_bounded(&self.server, MAX_ZIP_BYTES)?;
-        let form = open_server(&self.server, &read_server(&self.server, &zip)?)?;
+        let forms = open_server(&self.server, &read_server(&self.server, &zip)?)?;
         drop(zip);
         if let Some(folder) = &self.watch_folder {
-            let watch = Watch::start(folder, &form, json)?;
-            return watch.run(|| self.prepare(&form));
+            let watch = Watch::start(folder, &forms, json)?;
+            return watch.run(|| self.prepare(&forms));
         }
+        // Files of all forms of a model are kept in the same way.
+        let form = &forms.preferred;
         let jobs = form.files.jobs(self.input.len(), self.output.len())?;
 
         let spinner = progress::spinner(json, "preparing the evaluation key");
         let prepare = Instant::now();
-        let key = self.prepare(&form)?;
+        let keys = self.prepare(&forms)?;
         let prepare_seconds = prepare.elapsed().as_secs_f64();
         spinner.finish_and_clear();
 
@@ -114,7 +118,7 @@ impl Evaluate {
             };
             let read = |path: &PathBuf| read_bounded(path, MAX_INPUT_BYTES);
             let files = inputs.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-            let (of_job, results) = evaluate(&form, key.clone(), inputs, files, &look)?;
+            let (of_job, results) = evaluate(&forms, &keys, inputs, files, &look)?;
             outputs.iter().zip(results).try_for_each(|(path, bytes)| write(path, &bytes))?;
             rows += of_job;
             bar.set_position(((job + 1) * steps) as u64);
@@ -129,17 +133,80 @@ impl Evaluate {
         report(json, &evaluated, |evaluated| evaluated.print(form.facts.cost.is_some()))
     }
 
-    /// The key, if one was given.
-    fn prepare(&self, form: &Form) -> anyhow::Result<Option<Arc<PreparedKey>>> {
-        let requirements = form.evaluator.requirements();
+    /// The keys of all forms, of a file that may have one for each.
+    fn prepare(&self, forms: &Forms) -> anyhow::Result<Keys> {
         let Some(path) = &self.evaluation_key else {
-            anyhow::ensure!(!requirements.needs_key, NO_KEY);
-            return Ok(None);
+            let keys = forms.iter().map(|form| {
+                let key = match form.evaluator.requirements().needs_key {
+                    true => Err(NO_KEY.to_owned()),
+                    false => Ok(None),
+                };
+                (form.name, key)
+            });
+            return Keys(keys.collect()).require_any();
         };
-        let key = read_content(path, Content::EvaluationKey, requirements.max_key_bytes)?;
-        let prepared = form.evaluator.prepare(key);
-        Ok(Some(Arc::new(prepared.with_context(|| path.display().to_string())?)))
+        let named = || path.display().to_string();
+        let limits = forms.iter().map(|form| form.evaluator.requirements().max_key_bytes);
+        let limit = limits.sum::<usize>() + MAX_KEY_FILE_OVERHEAD;
+        let file = read_content(path, Content::EvaluationKey, limit)?;
+        let owner = owner_of_evaluation_key(&file);
+        let prepare = |form: &Form, key| -> anyhow::Result<_> {
+            let prepared = form.evaluator.prepare(key).with_context(named)?;
+            Ok(Some(Arc::new(prepared.with_owner(owner))))
+        };
+        let mut keys = Vec::new();
+        for form in forms.iter() {
+            let key = match evaluation_key_of(&file, form.name) {
+                // An owner whose keys are for one form has files in this form only.
+                Err(error) => Err(format!("{}: {error}", named())),
+                // Such a key may be most of the memory there is.
+                Ok(key) if key.len() == file.len() && forms.others.is_empty() => {
+                    return Ok(Keys(vec![(form.name, Ok(prepare(form, file)?))]));
+                }
+                Ok(key) => Ok(prepare(form, key.to_vec())?),
+            };
+            keys.push((form.name, key));
+        }
+        Keys(keys).require_any()
     }
+}
+
+/// The keys of a model, form by form.
+struct Keys(Vec<(Option<FormName>, FormKey)>);
+
+/// A prepared key, nothing where the form needs none, or why there is none.
+type FormKey = Result<Option<Arc<PreparedKey>>, String>;
+
+impl Keys {
+    /// Refuses keys by which nothing can be evaluated.
+    fn require_any(self) -> anyhow::Result<Self> {
+        match self.0.first() {
+            Some((_, Err(first))) if self.0.iter().all(|(_, key)| key.is_err()) => {
+                anyhow::bail!("{first}")
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn of(&self, form: &Form) -> anyhow::Result<Option<Arc<PreparedKey>>> {
+        let found = self.0.iter().find(|(name, _)| *name == form.name);
+        match found.map(|(_, key)| key) {
+            Some(Ok(key)) => Ok(key.clone()),
+            Some(Err(reason)) => anyhow::bail!("{reason}"),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The form of a job's files.
+fn form_of<'a>(forms: &'a Forms, files: &[Vec<u8>]) -> anyhow::Result<&'a Form> {
+    let name = match files {
+        [only] => form_of_rows_file(only),
+        _ => None,
+    };
+    forms
+        .get(name)
+        .with_context(|| format!("the model has no form `{}`", name.map_or("", FormName::as_str)))
 }
 
 impl Evaluated {
@@ -159,13 +226,15 @@ impl Evaluated {
 /// Evaluates the files of one job, which errors name as `inputs`; returns how many rows they hold,
 /// and the contents of its output files.
 fn evaluate(
-    form: &Form,
-    key: Option<Arc<PreparedKey>>,
+    forms: &Forms,
+    keys: &Keys,
     inputs: &[PathBuf],
     files: Vec<Vec<u8>>,
     stop: Stop<'_>,
 ) -> anyhow::Result<(usize, Vec<Vec<u8>>)> {
     let named = || names(inputs);
+    let form = form_of(forms, &files).with_context(named)?;
+    let key = keys.of(form).with_context(named)?;
     let JobRows { rows, owner, body } = form.files.read(&files).map_err(|error| {
         let name = match (&error, inputs.len()) {
             (FilesError::Value { index, .. } | FilesError::Content { index, .. }, count @ 2..) => {

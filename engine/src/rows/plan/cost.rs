@@ -67,7 +67,7 @@ impl RowCost {
     }
 
     /// Time until a row is answered, its bytes' included.
-    pub(super) fn weight(&self) -> f64 {
+    pub fn weight(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
         let bytes = (self.upload_bytes + self.reply_bytes) as f64;
         self.microseconds + bytes / BYTES_PER_MICROSECOND

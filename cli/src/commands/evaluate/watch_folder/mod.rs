@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use anyhow::{Context, bail};
-use cipherscore_artifact::server::Form;
-use cipherscore_engine::evaluator::{EvaluationError, PreparedKey};
+use cipherscore_artifact::server::Forms;
+use cipherscore_engine::evaluator::EvaluationError;
 
 use self::event::Event;
 use self::files::{input_of, open_regular, read_regular, remove, replace};
-use super::evaluate;
+use super::{Keys, evaluate};
 
 /// Held by the process that watches the folder.
 const LOCK: &str = ".lock";
@@ -35,7 +35,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 /// A folder that no other process watches.
 pub(super) struct Watch<'a> {
     folder: &'a Path,
-    form: &'a Form,
+    forms: &'a Forms,
     json: bool,
     stop: Arc<AtomicBool>,
     /// Names that were said to be passed over, and are still there.
@@ -48,7 +48,7 @@ type Found = BTreeMap<String, BTreeSet<usize>>;
 
 impl<'a> Watch<'a> {
     /// Takes the folder, before anything is prepared.
-    pub(super) fn start(folder: &'a Path, form: &'a Form, json: bool) -> anyhow::Result<Self> {
+    pub(super) fn start(folder: &'a Path, forms: &'a Forms, json: bool) -> anyhow::Result<Self> {
         let path = folder.join(LOCK);
         let lock = open_regular(OpenOptions::new().write(true).create(true).truncate(false), &path)
             .with_context(|| path.display().to_string())?;
@@ -63,17 +63,17 @@ impl<'a> Watch<'a> {
         }
         let stop = Arc::default();
         stop_by_signal(Arc::clone(&stop))?;
-        Ok(Self { folder, form, json, stop, passed_over: BTreeSet::new(), _lock: lock })
+        Ok(Self { folder, forms, json, stop, passed_over: BTreeSet::new(), _lock: lock })
     }
 
     /// Evaluates what comes, until a signal.
     pub(super) fn run(
         mut self,
-        prepare: impl FnOnce() -> anyhow::Result<Option<Arc<PreparedKey>>>,
+        prepare: impl FnOnce() -> anyhow::Result<Keys>,
     ) -> anyhow::Result<()> {
         let started = Instant::now();
-        let key = prepare()?;
-        let model_id = self.form.evaluator.requirements().model_id;
+        let keys = prepare()?;
+        let model_id = self.forms.preferred.evaluator.requirements().model_id;
         let prepare_seconds = started.elapsed().as_secs_f64();
         Event::Ready { model_id, prepare_seconds }.tell(self.json)?;
         let (mut evaluated, mut failed, mut pause) = (0, 0, PAUSES.0);
@@ -87,7 +87,7 @@ impl<'a> Watch<'a> {
                 if !self.take(&call, &taken)? {
                     continue;
                 }
-                match self.call(&call, key.clone())? {
+                match self.call(&call, &keys)? {
                     Some(true) => evaluated += 1,
                     Some(false) => failed += 1,
                     None => break,
@@ -113,7 +113,7 @@ impl<'a> Watch<'a> {
     fn left_over(&mut self) -> anyhow::Result<Found> {
         let (mut left, waiting) = (self.found(TAKEN)?, self.found(INPUT)?);
         let mut answered = Vec::new();
-        let inputs = self.form.files.files_of_job().0;
+        let inputs = self.forms.preferred.files.files_of_job().0;
         left.retain(|call, taken| {
             // Whoever puts an input there again, of a call that was taken in part, calls anew.
             let is_replaced = taken.len() < inputs
@@ -130,7 +130,7 @@ impl<'a> Watch<'a> {
 
     /// Calls of which all inputs are there, none of them taken, in the order of their names.
     fn calls(&mut self) -> anyhow::Result<Found> {
-        let inputs = self.form.files.files_of_job().0;
+        let inputs = self.forms.preferred.files.files_of_job().0;
         let found = self.found(INPUT)?.into_iter();
         let complete = found.filter(|(_, present)| present.len() == inputs);
         Ok(complete.map(|(call, _)| (call, BTreeSet::new())).collect())
@@ -138,7 +138,7 @@ impl<'a> Watch<'a> {
 
     /// Inputs with an ending. What only looks like one is passed over.
     fn found(&mut self, ending: &str) -> anyhow::Result<Found> {
-        let (folder, inputs) = (self.folder, self.form.files.files_of_job().0);
+        let (folder, inputs) = (self.folder, self.forms.preferred.files.files_of_job().0);
         let named = || folder.display().to_string();
         let (mut found, mut present) = (Found::new(), BTreeSet::new());
         for entry in fs::read_dir(folder).with_context(named)? {
@@ -175,7 +175,7 @@ impl<'a> Watch<'a> {
 
     /// Takes the inputs of a call that are not taken yet. Whether it could; else it says why not.
     fn take(&mut self, call: &str, taken: &BTreeSet<usize>) -> anyhow::Result<bool> {
-        let inputs = self.form.files.files_of_job().0;
+        let inputs = self.forms.preferred.files.files_of_job().0;
         let (from, to) = (self.paths(call, inputs, INPUT), self.paths(call, inputs, TAKEN));
         let rename = || {
             if taken.is_empty() {
@@ -198,9 +198,9 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether a call has outputs or an error now; neither when it was stopped.
-    fn call(&mut self, call: &str, key: Option<Arc<PreparedKey>>) -> anyhow::Result<Option<bool>> {
+    fn call(&mut self, call: &str, keys: &Keys) -> anyhow::Result<Option<bool>> {
         let started = Instant::now();
-        let is_evaluated = match self.evaluate(call, key) {
+        let is_evaluated = match self.evaluate(call, keys) {
             Ok(rows) => {
                 let seconds = started.elapsed().as_secs_f64();
                 Event::Evaluated { call, rows, seconds }.tell(self.json)?;
@@ -228,8 +228,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Evaluates the inputs that were taken and writes the outputs; returns how many rows they hold.
-    fn evaluate(&self, call: &str, key: Option<Arc<PreparedKey>>) -> anyhow::Result<usize> {
-        let (inputs, outputs) = self.form.files.files_of_job();
+    fn evaluate(&self, call: &str, keys: &Keys) -> anyhow::Result<usize> {
+        let (inputs, outputs) = self.forms.preferred.files.files_of_job();
         let taken = self.paths(call, inputs, TAKEN);
         // Errors name the files as the caller does.
         let named = self.paths(call, inputs, INPUT);
@@ -237,7 +237,7 @@ impl<'a> Watch<'a> {
             read_regular(path).with_context(|| named.display().to_string())
         };
         let files = taken.iter().zip(&named).map(read).collect::<anyhow::Result<Vec<_>>>()?;
-        let (rows, results) = evaluate(self.form, key, &named, files, &|| self.is_stopped())?;
+        let (rows, results) = evaluate(self.forms, keys, &named, files, &|| self.is_stopped())?;
         let outputs = self.paths(call, outputs, OUTPUT);
         outputs.iter().zip(results).try_for_each(|(path, bytes)| replace(path, &bytes))?;
         Ok(rows)
@@ -254,20 +254,20 @@ impl<'a> Watch<'a> {
 
     fn is_answered(&self, call: &str) -> bool {
         let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let outputs = self.paths(call, self.form.files.files_of_job().1, OUTPUT);
+        let outputs = self.paths(call, self.forms.preferred.files.files_of_job().1, OUTPUT);
         outputs.iter().all(is_there) || is_there(&self.folder.join(format!("{call}{ERROR}")))
     }
 
     /// Removes outputs and error of a call of that name.
     fn remove_outcome(&self, call: &str) -> anyhow::Result<()> {
-        let mut paths = self.paths(call, self.form.files.files_of_job().1, OUTPUT);
+        let mut paths = self.paths(call, self.forms.preferred.files.files_of_job().1, OUTPUT);
         paths.push(self.folder.join(format!("{call}{ERROR}")));
         paths.iter().try_for_each(|path| remove(path))
     }
 
     /// Removes inputs that were taken, of a call that is answered, or says why it cannot.
     fn remove_taken(&mut self, call: &str) -> anyhow::Result<()> {
-        for path in self.paths(call, self.form.files.files_of_job().0, TAKEN) {
+        for path in self.paths(call, self.forms.preferred.files.files_of_job().0, TAKEN) {
             if let Err(error) = remove(&path) {
                 return self.pass_over(path.file_name().unwrap_or_default(), format!("{error:#}"));
             }
