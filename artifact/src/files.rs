@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_file_of_rows_is_a_job_and_its_outputs_another() {
         let form = FileForm::Rows;
-        let owner = Some(OwnerId::from_bytes([9; 16]));
+        let owner = OwnerId::from_bytes([9; 16]);
         let file = write_rows_file(3, owner, b"ciphertexts").unwrap();
         let expected = JobRows { rows: 3, owner, body: b"ciphertexts".to_vec() };
         assert_eq!(form.read(&[&file]).unwrap(), expected);

@@ -197,7 +197,8 @@ impl<B: Broker, S: Store> Client<B, S> {
         let (payload, stored) = self.place(request.payload).await?;
         let (job, model_id, owner_id) = (request.id, request.model_id, request.owner_id);
         let version = self.shared.versions.current();
-        let in_flight = InFlight { job, model_id, owner_id, version, payload: stored };
+        let in_flight =
+            InFlight { job, model_id, owner_id, version: Some(version), payload: stored };
         let mut message = Job {
             version,
             id: job,
