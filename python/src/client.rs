@@ -146,7 +146,7 @@ impl Client {
         let encrypted = work::run(py, move |stop| {
             let encryption = shared.keys()?.encryption;
             let file = encrypt(&*encryption, &rows, &|| stop.load(Ordering::Relaxed));
-            file.map_err(Failure::as_class(Class::Rows))
+            file.map_err(|error| Failure::of_rows(&error))
         })?;
         Ok(PyBytes::new(py, &encrypted))
     }

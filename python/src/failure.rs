@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use cipherscore_artifact::model::EncryptionError;
 use cipherscore_producer::client::ClientError;
 use cipherscore_producer::key_folder::KeyFolderError;
 use cipherscore_producer::stream::StreamError;
@@ -20,6 +21,8 @@ pub(crate) enum Class {
     Keys,
     /// Rows or ciphertexts that a model cannot take.
     Rows,
+    /// Rows with a value that a linear model was not compiled for.
+    Range,
     /// Broker, store or workers.
     Fleet,
     /// A model that no worker has ever had.
@@ -34,6 +37,7 @@ impl Class {
             Self::Artifact => "ArtifactError",
             Self::Keys => "KeysError",
             Self::Rows => "RowsError",
+            Self::Range => "RangeError",
             Self::Fleet => "FleetError",
             Self::NotServed => "NotServedError",
         }
@@ -55,6 +59,15 @@ impl Failure {
     /// An error and what led to it.
     pub(crate) fn of(class: Class, error: &(dyn Error + 'static)) -> Self {
         Self::new(class, causes(error))
+    }
+
+    /// An error about rows.
+    pub(crate) fn of_rows(error: &EncryptionError) -> Self {
+        let class = match error {
+            EncryptionError::OutOfRange(_) => Class::Range,
+            _ => Class::Rows,
+        };
+        Self::of(class, error)
     }
 
     /// For `map_err`.
@@ -95,7 +108,7 @@ impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
         match error {
             StreamError::Keys(error) => error.into(),
-            StreamError::Encryption(error) => Self::of(Class::Rows, &error),
+            StreamError::Encryption(error) => Self::of_rows(&error),
             StreamError::Client(error @ ClientError::NoQueue { .. }) => {
                 Self::of(Class::NotServed, &error)
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::bulk::artifact::BulkClientArtifact;
 use cipherscore_engine::bulk::client::{BulkClient, BulkClientError, ReplyShape};
-use cipherscore_engine::bulk::client_model::Inputs;
+use cipherscore_engine::bulk::client_model::{BulkRowError, Inputs};
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
 use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
@@ -72,7 +72,7 @@ impl ClientModel for BulkModel {
         let rows: Vec<_> = rows.rows().collect();
         let first_row = usize::try_from(first_row).unwrap_or(usize::MAX);
         let encoded = self.artifact.model.inputs.encode(&rows, first_row);
-        Ok(encoded.map(drop).map_err(EngineError::from)?)
+        encoded.map(drop).map_err(refused_row)
     }
 
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
@@ -126,6 +126,13 @@ fn wrong_key(error: KeyError) -> EngineError {
     WrongKey(error).into()
 }
 
+fn refused_row(error: BulkRowError) -> EncryptionError {
+    match error {
+        BulkRowError::OutOfRange { .. } => EncryptionError::OutOfRange(error.into()),
+        _ => EncryptionError::Engine(error.into()),
+    }
+}
+
 /// A length that memory has no room for is more than any limit.
 fn bytes(length: Option<usize>) -> u64 {
     length.map_or(u64::MAX, |length| length as u64)
@@ -157,7 +164,7 @@ impl Encryption for BulkEncryption {
     ) -> Result<Vec<u8>, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
         let artifact = &self.model.artifact;
-        let encoded = artifact.model.inputs.encode(&values, 0).map_err(EngineError::from)?;
+        let encoded = artifact.model.inputs.encode(&values, 0).map_err(refused_row)?;
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
         let columns = artifact.specs.columns;
         match self.client.encrypt_unless(rows.len(), columns, fill, stop) {
