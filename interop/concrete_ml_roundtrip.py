@@ -291,9 +291,10 @@ def compare(cli: Cipherscore, cases: List[Case], options: argparse.Namespace) ->
 
 
 def default_folders() -> List[Path]:
-    """All reference cases with expected values; `via_mlir` has none, it must be refused."""
+    """All reference cases with expected values that Concrete ML 1.9 opens."""
     reference = REPOSITORY / "testdata" / "concrete"
-    return sorted(path.parent for path in reference.glob("*/expected.json"))
+    folders = sorted(path.parent for path in reference.glob("*/expected.json"))
+    return [folder for folder in folders if not folder.name.endswith(("_1_7", "_1_8"))]
 
 
 def parse_options() -> argparse.Namespace:
@@ -303,7 +304,7 @@ def parse_options() -> argparse.Namespace:
         "folder",
         nargs="*",
         type=Path,
-        help="case folders (default: all of testdata/concrete but via_mlir)",
+        help="case folders (default: all of testdata/concrete of this version)",
     )
     parser.add_argument(
         "--cipherscore",

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_file_of_rows_is_a_job_and_its_outputs_another() {
         let form = FileForm::Rows;
-        let owner = Some(OwnerId::from_bytes([9; 16]));
+        let owner = OwnerId::from_bytes([9; 16]);
         let file = write_rows_file(3, owner, b"ciphertexts").unwrap();
         let expected = JobRows { rows: 3, owner, body: b"ciphertexts".to_vec() };
         assert_eq!(form.read(&[&file]).unwrap(), expected);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn rows_say_their_form() {
-        let owner = Some(OwnerId::from_bytes([9; 16]));
+        let owner = OwnerId::from_bytes([9; 16]);
         let form = |body: &[u8]| form_of_rows_file(&write_rows_file(3, owner, body).unwrap());
         assert_eq!(form(b"CSROWUPL and more"), Some(FormName::Rows));
         assert_eq!((form(b"CSROWUP"), form(b"anything")), (None, None));

@@ -135,7 +135,8 @@ impl<'a> KeyFile<'a> {
         if header[..8] != keys.magic() || header[8..12] != VERSION.to_le_bytes() {
             return Err(KeyFileError::Format);
         }
-        let owner = OwnerId::from_bytes(*header[12..].first_chunk().expect("it is longer"));
+        let owner = *header[12..].first_chunk().expect("it is longer");
+        let owner = OwnerId::from_bytes(owner).ok_or(KeyFileError::Format)?;
         let count = u32::from_le_bytes(*header.last_chunk().expect("it is longer")) as usize;
         if !(1..=FormName::ALL.len()).contains(&count) {
             return Err(KeyFileError::Sections);
@@ -220,14 +221,14 @@ pub fn evaluation_keys_of(file: &[u8]) -> Result<Vec<NamedKey<'_>>, KeyFileError
 /// Whose a file of evaluation keys says that it is, by its first bytes.
 pub(crate) fn owner_of_evaluation_keys(start: &[u8]) -> Option<OwnerId> {
     let rest = start.strip_prefix(&EVALUATION_KEYS_MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
-    rest.first_chunk().copied().map(OwnerId::from_bytes)
+    rest.first_chunk().copied().and_then(OwnerId::from_bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OWNER: OwnerId = OwnerId::from_bytes(*b"sixteen bytes id");
+    const OWNER: OwnerId = OwnerId::from_bytes(*b"sixteen bytes id").unwrap();
 
     fn file() -> Vec<u8> {
         write(Keys::Secrets, OWNER, &[(FormName::Bulk, b"bulk!"), (FormName::Rows, b"rows")])
@@ -321,7 +322,7 @@ mod tests {
     #[test]
     fn keys_in_each_others_sections_or_of_another_owner_are_refused() {
         let (bulk, rows) = (public(OWNER), [&ROW_KEY_MAGIC[..], b"rows"].concat());
-        let other = OwnerId::from_bytes([9; 16]);
+        let other = OwnerId::from_bytes([9; 16]).unwrap();
         for (owner, bulk, section) in [
             (other, &bulk, Some(OWNER)),
             (OWNER, &public(other), Some(other)),

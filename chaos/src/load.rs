@@ -220,7 +220,7 @@ impl Load {
             job: id,
             model_id: owner.model_id,
             owner_id: owner.encryption.owner(),
-            version: ProtocolVersion::V2,
+            version: Some(ProtocolVersion::V2),
             payload: None,
         });
         let job = Job {

@@ -44,7 +44,7 @@ fn payload() -> impl Strategy<Value = Payload> {
 }
 
 fn owner() -> impl Strategy<Value = Option<OwnerId>> {
-    of(any::<[u8; 16]>().prop_map(OwnerId::from_bytes))
+    any::<[u8; 16]>().prop_map(OwnerId::from_bytes)
 }
 
 /// A version, and what jobs say in it.

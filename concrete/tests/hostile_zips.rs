@@ -115,11 +115,16 @@ fn zips_of_older_versions() {
             "\"concrete-python\": \"2.8.1\"",
         )
     };
-    let message = open_server(&old("decision_tree_regressor"));
-    assert!(
-        message.contains("concrete-python 2.8.1") && message.contains("1.8 or newer"),
-        "{message}"
-    );
+    let real =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/concrete/decision_tree_regressor_1_7");
+    let real = std::fs::read(std::path::Path::new(real).join("server.zip")).unwrap();
+    for zip in [old("decision_tree_regressor"), real] {
+        let message = open_server(&zip);
+        assert!(
+            message.contains("concrete-python 2.8.1") && message.contains("1.8 or newer"),
+            "{message}"
+        );
+    }
     ServerArtifact::open(&old("decision_tree_classifier"), &never).unwrap();
 
     let zip = Archive::read(&case("decision_tree_classifier").read("server.mlir.zip")).unwrap();

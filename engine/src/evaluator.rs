@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn rows_and_key_are_of_one_owner_or_of_none() {
-        let [one, other] = [1, 2].map(|byte| Some(OwnerId::from_bytes([byte; 16])));
+        let [one, other] = [1, 2].map(|byte| OwnerId::from_bytes([byte; 16]));
         let key = |owner| PreparedKey::new(KeysetId::of(b"keyset"), 8, 7u64).of_owner(owner);
         for owner in [one, other, None] {
             assert_eq!(key(owner).require_owner(owner), Ok(()));

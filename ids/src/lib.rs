@@ -23,7 +23,7 @@ pub enum InvalidId {
     #[error("not an id of 64 lower-case hexadecimal digits")]
     Digest,
     /// Not the id of a data owner.
-    #[error("not an owner id of 32 lower-case hexadecimal digits")]
+    #[error("not an owner id of 32 lower-case hexadecimal digits, or all of them 0")]
     Owner,
     /// Not the id of a job.
     #[error("not a job id: a UUID in lower case, with hyphens")]

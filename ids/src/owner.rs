@@ -15,9 +15,13 @@ const BYTES: usize = 16;
 pub struct OwnerId([u8; BYTES]);
 
 impl OwnerId {
-    /// The id that is these bytes: fresh ones of a cryptographic generator, or those of a file.
-    pub const fn from_bytes(bytes: [u8; BYTES]) -> Self {
-        Self(bytes)
+    /// The id that is these bytes: fresh ones of a cryptographic generator, or those of a file. None of
+    /// zeros: a generator that gives them is broken, and two keys that it made are not told apart.
+    pub const fn from_bytes(bytes: [u8; BYTES]) -> Option<Self> {
+        match u128::from_ne_bytes(bytes) {
+            0 => None,
+            _ => Some(Self(bytes)),
+        }
     }
 
     /// As files hold it.
@@ -36,7 +40,7 @@ impl FromStr for OwnerId {
         }
         let mut bytes = [0; BYTES];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidId::Owner)?;
-        Ok(Self(bytes))
+        Self::from_bytes(bytes).ok_or(InvalidId::Owner)
     }
 }
 
@@ -64,9 +68,12 @@ mod tests {
         let id: OwnerId = text.parse().unwrap();
         assert_eq!((id.to_string().as_str(), id.to_bytes()[15]), (text, 15));
         assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{text}\""));
-        for wrong in ["", "00", &text.to_uppercase(), &format!("{text}0"), &text.replace('0', "*")]
-        {
+        let zeros = "0".repeat(32);
+        let wrong =
+            ["", "00", &zeros, &text.to_uppercase(), &format!("{text}0"), &text.replace('0', "*")];
+        for wrong in wrong {
             assert_eq!(wrong.parse::<OwnerId>(), Err(InvalidId::Owner), "{wrong}");
         }
+        assert_eq!(OwnerId::from_bytes([0; 16]), None);
     }
 }

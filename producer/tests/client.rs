@@ -68,6 +68,21 @@ fn model() -> ModelId {
     "a".repeat(64).parse().unwrap()
 }
 
+fn scored(job: JobId, model_id: ModelId, outputs: Payload) -> Reply {
+    Reply {
+        version: ProtocolVersion::V2,
+        job,
+        correlation_id: None,
+        model_id: Some(model_id),
+        owner_id: None,
+        manifest_id: None,
+        worker: "w".into(),
+        timings: Timings::default(),
+        trace: None,
+        outcome: Outcome::Scored(outputs),
+    }
+}
+
 impl Fixture {
     async fn new() -> Self {
         let (broker, store) = (Unsure::default(), MemoryStore::default());
@@ -105,19 +120,29 @@ impl Fixture {
     }
 
     async fn reply_with(&self, job: JobId, model_id: ModelId, outputs: Payload) {
-        let reply = Reply {
-            version: ProtocolVersion::V2,
-            job,
-            correlation_id: None,
-            model_id: Some(model_id),
-            owner_id: None,
-            manifest_id: None,
-            worker: "w".into(),
-            timings: Timings::default(),
-            trace: None,
-            outcome: Outcome::Scored(outputs),
-        };
+        self.publish(&scored(job, model_id, outputs)).await;
+    }
+
+    async fn reply_in(
+        &self,
+        version: ProtocolVersion,
+        job: JobId,
+        owner_id: Option<OwnerId>,
+        outputs: &[u8],
+    ) {
+        let outputs = Payload::Inline(outputs.to_vec());
+        self.publish(&Reply { version, owner_id, ..scored(job, model(), outputs) }).await;
+    }
+
+    async fn publish(&self, reply: &Reply) {
         self.broker.broker.publish(&reply.to_message(&self.queue)).await.unwrap();
+    }
+
+    /// The next answer is these bytes, and no other.
+    async fn expect_outputs(&self) {
+        let received = self.client.replies().next().await.unwrap();
+        assert_eq!(received.answer, Answer::Scored(b"outputs".to_vec()));
+        received.ack().await;
     }
 
     async fn waiting_replies(&self) -> u32 {
@@ -198,48 +223,56 @@ async fn what_nobody_waits_for_leaves_the_store() {
     received.ack().await;
 }
 
-/// Of rows of another owner, or of nobody's; a reply of version 1 cannot say whose.
+/// Of rows of another owner, of nobody's, or in version 1, which does not say whose.
 #[tokio::test]
 async fn outputs_of_another_owner_are_not_handed_out() {
     let fixture = Fixture::new().await;
-    let [ours, others] = [1, 2].map(|byte| Some(OwnerId::from_bytes([byte; 16])));
-    let request = |owner_id| JobRequest {
+    let [ours, others] = [1, 2].map(|byte| OwnerId::from_bytes([byte; 16]));
+    let (v1, v2) = (ProtocolVersion::V1, ProtocolVersion::V2);
+    let request = JobRequest {
         form: None,
         planned: None,
         id: JobId::random(),
         model_id: model(),
         key_id: None,
-        owner_id,
+        owner_id: ours,
         rows: 1,
         deadline: None,
         correlation_id: None,
         payload: b"rows".to_vec(),
     };
-    let mut replies = fixture.client.replies();
-    for (version, owner_id) in [(ProtocolVersion::V2, ours), (ProtocolVersion::V1, None)] {
-        let job = fixture.client.submit(request(ours)).await.unwrap().job;
-        let reply = |version, owner_id, outputs: &[u8]| Reply {
-            version,
-            job,
-            correlation_id: None,
-            model_id: Some(model()),
-            owner_id,
-            manifest_id: None,
-            worker: "w".into(),
-            timings: Timings::default(),
-            trace: None,
-            outcome: Outcome::Scored(Payload::Inline(outputs.to_vec())),
-        };
-        let foreign = [others, None].map(|owner| reply(ProtocolVersion::V2, owner, b"foreign"));
-        for reply in foreign.iter().chain([&reply(version, owner_id, b"outputs")]) {
-            fixture.broker.broker.publish(&reply.to_message(&fixture.queue)).await.unwrap();
-        }
-        let received = replies.next().await.unwrap();
-        assert_eq!(received.answer, Answer::Scored(b"outputs".to_vec()));
-        received.ack().await;
+    let job = fixture.client.submit(request).await.unwrap();
+    assert_eq!(job.version, Some(v2));
+    for (version, owner) in [(v2, others), (v2, None), (v1, None)] {
+        fixture.reply_in(version, job.job, owner, b"foreign").await;
     }
-    let of_owner = |event: &&Event| matches!(event, Event::ReplyMalformed { reason } if reason.contains("another owner"));
-    assert_eq!(fixture.told.lock().unwrap().iter().filter(of_owner).count(), 4);
+    fixture.reply_in(v2, job.job, ours, b"outputs").await;
+    fixture.expect_outputs().await;
+    let of = |what: &str| {
+        let said = |event: &&Event| matches!(event, Event::ReplyMalformed { reason } if reason.ends_with(what));
+        fixture.told.lock().unwrap().iter().filter(said).count()
+    };
+    assert_eq!((of("another owner"), of("another version of the protocol")), (2, 1));
+}
+
+/// A client that writes version 1, because a worker speaks nothing else, or an earlier process that did.
+#[tokio::test]
+async fn outputs_of_version_1_answer_jobs_of_version_1() {
+    let fixture = Fixture::new().await;
+    let owner_id = OwnerId::from_bytes([1; 16]);
+    for version in [Some(ProtocolVersion::V1), None] {
+        let (job, model_id) = (JobId::random(), model());
+        fixture.client.expect(InFlight { job, model_id, owner_id, version, payload: None });
+        fixture.reply_in(ProtocolVersion::V1, job, None, b"outputs").await;
+        fixture.expect_outputs().await;
+    }
+    // Published again under its id by a process that writes version 2.
+    let (job, model_id) = (JobId::random(), model());
+    for version in [None, Some(ProtocolVersion::V2)] {
+        fixture.client.expect(InFlight { job, model_id, owner_id, version, payload: None });
+    }
+    fixture.reply_in(ProtocolVersion::V1, job, None, b"outputs").await;
+    fixture.expect_outputs().await;
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn rows_of_another_owner_than_the_key_are_not_sent() {
     let worker = Worker::start(&services, &owner, |_, _: &_| Conduct::Answer).await;
     let key = [&b"CSBULKPK\x02\0\0\0"[..], &[0; 16], &[1; 16], b"words"].concat();
     std::fs::write(owner.path("evaluation.key"), key).unwrap();
-    for rows_owner in [None, Some(OwnerId::from_bytes([2; 16]))] {
+    for rows_owner in [None, OwnerId::from_bytes([2; 16])] {
         let mut request = request(&owner, 1);
         request.evaluation_key = Some(owner.path("evaluation.key"));
         let rows = write_rows_file(1, rows_owner, b"rows").unwrap();

@@ -16,6 +16,7 @@ from .errors import (
     FleetError,
     KeysError,
     NotServedError,
+    RangeError,
     RowsError,
     UnsupportedModelError,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Job",
     "KeysError",
     "NotServedError",
+    "RangeError",
     "RowsError",
     "UnsupportedModelError",
     "as_completed",

@@ -7,6 +7,7 @@ __all__ = [
     "FleetError",
     "KeysError",
     "NotServedError",
+    "RangeError",
     "RowsError",
     "UnsupportedModelError",
 ]
@@ -34,6 +35,10 @@ class KeysError(CipherscoreError):
 
 class RowsError(CipherscoreError, ValueError):
     """Rows or ciphertexts that a model cannot take."""
+
+
+class RangeError(RowsError):
+    """Rows with a value outside of the range that a linear model was compiled for."""
 
 
 class FleetError(CipherscoreError, ConnectionError):

@@ -51,7 +51,7 @@ from ._rows import is_frame
 from ._scorer import Scorer, environment_fleet
 from .compiler import Bins, Ranges
 from .deployment import FHEModelClient
-from .errors import CompileError, NotServedError, RowsError
+from .errors import CompileError, NotServedError, RangeError
 from .fleet import Fleet
 
 __all__ = ["EncryptedClassifier", "EncryptedRegressor"]
@@ -203,11 +203,9 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
             rows = np.clip(rows, *self._limits)
         try:
             return self._evaluate(rows)
-        except RowsError as error:
-            if "outside of the range" not in str(error):
-                raise
+        except RangeError as error:
             # Of the rows of another fold, say: whoever sees NaN as a score looks here.
-            raise RowsError(
+            raise RangeError(
                 f"{error}, by default that of the rows of fit and a tenth of its width. outside='clip' "
                 "takes the end of the range instead, and ranges={feature: (low, high)} says another"
             ) from None

@@ -340,7 +340,7 @@ pub(crate) fn in_form(
     Ok(chosen.map_err(Failure::as_class(Class::Artifact))?.it)
 }
 
-/// What an error that is not about rows is about.
+/// What an error of encryption or decryption is about.
 pub(crate) fn class_of(error: &EncryptionError) -> Class {
     match error {
         EncryptionError::OtherOwner { .. }
@@ -349,6 +349,7 @@ pub(crate) fn class_of(error: &EncryptionError) -> Class {
         | EncryptionError::UsedUp
         | EncryptionError::UnknownUpload => Class::Keys,
         EncryptionError::NoForm { .. } => Class::Artifact,
+        EncryptionError::OutOfRange(_) => Class::Range,
         _ => Class::Rows,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use cipherscore_artifact::model::EncryptionError;
 use cipherscore_producer::client::ClientError;
 use cipherscore_producer::key_folder::KeyFolderError;
 use cipherscore_producer::stream::StreamError;
@@ -22,6 +23,8 @@ pub(crate) enum Class {
     Keys,
     /// Rows or ciphertexts that a model cannot take.
     Rows,
+    /// Rows with a value that a linear model was not compiled for.
+    Range,
     /// Broker, store or workers.
     Fleet,
     /// A model that no worker has ever had.
@@ -36,6 +39,7 @@ impl Class {
             Self::Artifact => "ArtifactError",
             Self::Keys => "KeysError",
             Self::Rows => "RowsError",
+            Self::Range => "RangeError",
             Self::Fleet => "FleetError",
             Self::NotServed => "NotServedError",
         }

@@ -10,7 +10,7 @@ from sklearn import ensemble, linear_model, tree
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cipherscore import ArtifactError, CompileError, KeysError, RowsError
+from cipherscore import ArtifactError, CompileError, KeysError, RangeError, RowsError
 from cipherscore.deployment import FHEModelClient, FHEModelDev, FHEModelServer
 
 # Rounding is bounded relative to what a raw output can be; probabilities move by less.
@@ -148,7 +148,7 @@ def test_ranges_stand_for_calibration(folder, rows):
     ranges = {f"f{feature}": (0.0, 1.0) for feature in range(6)}
     found = scored(folder, model, features, ranges=ranges)
     np.testing.assert_allclose(found, model.predict(features), rtol=0, atol=MAX_ERROR)
-    with pytest.raises(RowsError, match="outside of the range"):
+    with pytest.raises(RangeError, match="f0 of row 0 is"):
         FHEModelClient(folder).quantize_encrypt_serialize(features + 2)
 
 

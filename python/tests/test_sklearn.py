@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cipherscore import CompileError, RowsError, UnsupportedModelError
+from cipherscore import CompileError, RangeError, UnsupportedModelError
 from cipherscore.deployment import FHEModelClient, FHEModelServer
 from cipherscore.sklearn import EncryptedClassifier, EncryptedRegressor
 
@@ -138,7 +138,7 @@ def test_a_frozen_estimator_is_compiled_only():
 def test_values_outside_of_ranges():
     rows, target = load_diabetes(return_X_y=True)
     model = EncryptedRegressor(linear_model.Ridge()).fit(rows, target)
-    with pytest.raises(RowsError, match="outside of the range"):
+    with pytest.raises(RangeError, match="outside='clip'"):
         model.predict(rows * 3)
     # Rows of one fold lie outside of what another one saw; a score that is NaN comes with why.
     with pytest.warns(UserWarning, match=r"outside='clip' .* ranges=") as warned:

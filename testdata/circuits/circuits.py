@@ -12,6 +12,7 @@ in, and those that come out without encryption.
 import os
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -25,6 +26,7 @@ from generate import refuse_machine_paths, rewrite_zip, write_json
 from torch import nn
 
 from concrete import fhe
+from concrete.ml.pandas import _development
 from concrete.ml.torch.compile import compile_torch_model
 
 #: Concrete ML's own settings where they matter for the circuit.
@@ -92,6 +94,21 @@ def of_function(function: Callable, inputs: List[Tuple], **settings: Any) -> Tup
     return circuit, inputs[:8], [o if isinstance(o, tuple) else (o,) for o in outputs]
 
 
+def data_frames() -> Tuple[Any, List, List]:
+    """Compile the join of `concrete.ml.pandas` as that package does, and as it ships it."""
+    join = _development.PANDAS_OPS_TO_CIRCUIT_CONFIG["left_right_join"]
+    circuit = join["to_compile"].compile(
+        join["get_inputset"](),
+        composable=True,
+        configuration=fhe.Configuration(compress_evaluation_keys=True),
+    )
+    with zipfile.ZipFile(_development.SERVER_PATH) as shipped:
+        assert shipped.read("circuit.mlir").decode() == str(circuit.mlir), "another circuit"
+    # A value so far, a value to add where keys are equal, and both keys.
+    inputs = [(0, 9, 4, 4), (0, 9, 4, 5), (7, 0, 1, 1), (7, 15, 15, 1), (0, 15, 15, 15)]
+    return circuit, inputs, [(circuit.graph(*values),) for values in inputs]
+
+
 def pairs(low: int, high: int, shapes: List[Tuple[int, ...]]) -> List[Tuple]:
     """Integers of some arguments, the smallest and the largest among them."""
     generator = numpy.random.default_rng(0)
@@ -127,6 +144,7 @@ CASES: Dict[str, Callable[[], Tuple[Any, List, List]]] = {
     ),
     "mono": lambda: of_function(two_widths, pairs(0, 15, [(3,)]), parameter_selection_strategy="mono"),
     "two_keyswitches": lambda: of_function(two_keyswitches, pairs(0, 7, [(2,)])),
+    "data_frames": data_frames,
     "composable": lambda: of_function(two_widths, pairs(0, 7, [(2,)]), composable=True),
 }
 

@@ -75,6 +75,8 @@ class Case:
     golden: bool = False
     #: Save only the uncompiled form, Concrete ML's default, under the names that it gives.
     via_mlir: bool = False
+    #: Save only the compiled form, of a version whose keys are not read.
+    refused: bool = False
     #: Rows to train on, classes in proportion; none for three quarters of all.
     train_size: Optional[int] = None
 
@@ -282,6 +284,44 @@ CASES = [
         via_mlir=True,
     ),
 ]
+
+# Models of older versions of Concrete ML, by the version.
+OLDER = {
+    "1.8.0": [
+        Case("linear_svr_1_8", models.LinearSVR, dict(n_bits=6, random_state=0), DIABETES),
+        Case(
+            "decision_tree_classifier_1_8",
+            models.DecisionTreeClassifier,
+            dict(n_bits=4, max_depth=2, random_state=0),
+            IRIS,
+            TREE_ROWS,
+        ),
+    ],
+    "1.7.0": [
+        Case(
+            "logistic_regression_1_7",
+            models.LogisticRegression,
+            dict(n_bits=6, random_state=0),
+            IRIS,
+        ),
+        Case(
+            "neural_net_classifier_1_7",
+            models.NeuralNetClassifier,
+            network(bits=2, accumulator_bits=5, learning_rate=0.05),
+            synthetic_classes(4, 2),
+            NETWORK_ROWS,
+        ),
+        # Its bootstrap keys have several levels.
+        Case(
+            "decision_tree_regressor_1_7",
+            models.DecisionTreeRegressor,
+            dict(n_bits={"op_inputs": 5, "op_leaves": 3}, max_depth=3, random_state=0),
+            DIABETES,
+            TREE_ROWS,
+            refused=True,
+        ),
+    ],
+}
 
 # Ensembles of the size that people use. They take minutes to evaluate, so tests look at their
 # circuits only; benchmarks evaluate them.

@@ -11,6 +11,8 @@ is right when it reproduces these numbers.
     python generate.py --output DIR       # somewhere else
     python generate.py --ensembles        # the large ones, into ../ensembles
 
+With an older version installed it makes the cases of that version, which `cases.OLDER` has.
+
 Before a case is kept, its zips (as rewritten here, see `rewrite_zip`) are run through the real
 `FHEModelClient` and `FHEModelServer`, so that the expected values are those of the encrypted path
 too, and every file is searched for paths of the generating machine.
@@ -35,7 +37,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import modules
 import numpy
 import torch
-from cases import CASES, ENSEMBLES, Case, TorchCase
+from cases import CASES, ENSEMBLES, OLDER, Case, TorchCase
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 
@@ -50,6 +52,9 @@ CONCRETE_ML_VERSION = "1.9.0"
 
 # Of no use to anyone who evaluates a circuit, and full of paths of the generating machine.
 DROPPED_MEMBERS = {"compilation_feedback.json", "staticlib.a"}
+
+# Servers of older versions ask for it; there only its places in code are emptied.
+FEEDBACK = "compilation_feedback.json"
 
 # Zip files cannot hold an earlier time; a fixed one keeps equal content equal.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -205,11 +210,22 @@ def blank_run_paths(elf: bytes) -> bytes:
     return bytes(blanked)
 
 
+def empty_feedback(content: bytes) -> bytes:
+    """Take the places in Python's code out of what the compiler says of a circuit."""
+    feedback = json.loads(content)
+    for circuit in feedback["circuitFeedbacks"]:
+        circuit.update(memoryUsagePerLoc={}, statistics=[])
+    return json.dumps(feedback).encode()
+
+
 def rewrite_zip(source: Path, target: Path) -> None:
     """Copy a zip without what tells about the generating machine, in a fixed order and time."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in sorted(set(old.namelist()) - DROPPED_MEMBERS):
+        kept = {FEEDBACK} if version("concrete-ml") in OLDER else set()
+        for name in sorted(set(old.namelist()) - (DROPPED_MEMBERS - kept)):
             content = old.read(name)
+            if name == FEEDBACK:
+                content = empty_feedback(content)
             if name == "sharedlib.so":
                 content = blank_run_paths(content)
             info = zipfile.ZipInfo(name, ZIP_TIME)
@@ -336,13 +352,25 @@ def train_model(case: Case, train: numpy.ndarray, targets: numpy.ndarray) -> Tup
     return model, n_bits
 
 
-def save(model: Any, folder: Path, mode: str, both_forms: bool) -> None:
-    """Save a compiled model: compiled as `server.zip`, and uncompiled, which is Concrete ML's default,
-    as `server.mlir.zip`; or only uncompiled, as `server.zip`. The client.zip is the same of both."""
-    forms = {"server.zip": False, "server.mlir.zip": True} if both_forms else {"server.zip": True}
+#: Of each form's name, whether it is Concrete ML's default, which is not compiled.
+BOTH_FORMS = {"server.zip": False, "server.mlir.zip": True}
+ONLY_DEFAULT = {"server.zip": True}
+ONLY_COMPILED = {"server.zip": False}
+
+
+def add_specs(server: Path, client: Path) -> None:
+    """Give a `server.zip` the specs of the `client.zip`, which older versions leave out by default."""
+    with zipfile.ZipFile(server, "a") as archive, zipfile.ZipFile(client) as source:
+        if "client.specs.json" not in archive.namelist():
+            archive.writestr("client.specs.json", source.read("client.specs.json"))
+
+
+def save(model: Any, folder: Path, mode: str, forms: Dict[str, bool]) -> None:
+    """Save a compiled model in each form. The client.zip is the same of all."""
     for name, via_mlir in forms.items():
         with tempfile.TemporaryDirectory() as saved:
             FHEModelDev(saved, model).save(mode=mode, via_mlir=via_mlir)
+            add_specs(Path(saved) / "server.zip", Path(saved) / "client.zip")
             rewrite_zip(Path(saved) / "server.zip", folder / name)
             rewrite_zip(Path(saved) / "client.zip", folder / "client.zip")
 
@@ -359,8 +387,9 @@ def generate(case: Case, folder: Path) -> None:
     # The circuit's integers are as wide as the values seen at compilation: show it the rows that
     # lie out of range too, whose sums may need a bit more than those of the training set.
     model.compile(shaped(case, numpy.vstack([train, rows])))
-    save(model, folder, "inference", both_forms=not case.via_mlir)
-    if not case.via_mlir:
+    forms = ONLY_DEFAULT if case.via_mlir else ONLY_COMPILED if case.refused else BOTH_FORMS
+    save(model, folder, "inference", forms)
+    if forms == BOTH_FORMS:
         shape = circuit_output_shape(folder / "client.zip")
         expected = expected_values(case, model, n_bits, rows, shape)
         write_rows(folder / "rows.csv", names, rows)
@@ -389,10 +418,11 @@ def main() -> None:
     parser.add_argument("--ensembles", action="store_true", help="the large ensembles instead")
     options = parser.parse_args()
     here = Path(__file__).resolve().parent
-    cases, kept = (ENSEMBLES, here.parent / "ensembles") if options.ensembles else (CASES, here)
     found = version("concrete-ml")
-    if found != CONCRETE_ML_VERSION:
+    if found not in (CONCRETE_ML_VERSION, *OLDER):
         sys.exit(f"this needs concrete-ml=={CONCRETE_ML_VERSION}, found {found}")
+    cases, kept = (ENSEMBLES, here.parent / "ensembles") if options.ensembles else (CASES, here)
+    cases = OLDER.get(found, cases)
     by_name = {case.name: case for case in cases}
     unknown = set(options.case) - set(by_name)
     if unknown:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy
-from generate import refuse_machine_paths, save, write_json, write_rows
+from generate import BOTH_FORMS, refuse_machine_paths, save, write_json, write_rows
 from sklearn import datasets
 
 from concrete import fhe
@@ -145,7 +145,7 @@ def generate(function: Function, folder: Path, demand: bool) -> None:
     for name, value in dict(batch_size=function.batch_size, **function.attributes).items():
         setattr(model, name, value)
     model.fit(rows, labels.astype(int), fhe="disable")
-    save(model, folder, "training", both_forms=True)
+    save(model, folder, "training", BOTH_FORMS)
     generator = numpy.random.default_rng(1)
     weights = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, rows.shape[1], 1)), 4)
     bias = numpy.round(generator.uniform(*PARAMETERS_RANGE, (1, 1, 1)), 4)

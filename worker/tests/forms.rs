@@ -106,7 +106,7 @@ impl Owner {
         let row_ring = RowRing::new(&parameters.keys).unwrap();
         let row_secret = RowSecretKey::generate(&parameters.keys).unwrap();
         let row_key = row_secret.evaluation_key(&row_ring).unwrap();
-        let row_owner = OwnerId::from_bytes([name; 16]);
+        let row_owner = OwnerId::from_bytes([name; 16]).unwrap();
         Self {
             bulk_owner: secret.owner(),
             bulk: BulkClient::new(ring, &secret).unwrap(),

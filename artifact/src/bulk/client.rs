@@ -14,7 +14,7 @@ use cipherscore_engine::evaluator::Stop;
 use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 
-use super::shared::{self, bytes};
+use super::shared::{self, bytes, refused_row};
 use crate::key_file::{KeyFile, KeyFileError, SECRETS_MAGIC};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
@@ -189,7 +189,7 @@ impl Encryption for BulkEncryption {
     ) -> Result<Encrypted, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
         let artifact = &self.model.artifact;
-        let encoded = artifact.model.inputs.encode(&values, 0).map_err(EngineError::from)?;
+        let encoded = artifact.model.inputs.encode(&values, 0).map_err(refused_row)?;
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
         let columns = artifact.specs.columns;
         match self.client.encrypt_unless(rows.len(), columns, fill, stop) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::bulk::client_model::BulkClientModel;
 use cipherscore_engine::evaluator::Stop;
-use cipherscore_engine::rlwe::sampling::entropy;
+use cipherscore_engine::rlwe::sampling::{EntropyError, entropy};
 use cipherscore_engine::rows::artifact::RowSpecs;
 use cipherscore_engine::rows::client::{ReplyCounts, RowClient, RowClientError, UploadDigest};
 use cipherscore_engine::rows::parameters::InvalidRowParameters;
@@ -162,7 +162,8 @@ impl ClientModel for RowModel {
     }
 
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError> {
-        let owner = OwnerId::from_bytes(*entropy().map_err(EngineError::from)?);
+        let owner = *entropy().map_err(EngineError::from)?;
+        let owner = OwnerId::from_bytes(owner).ok_or(EngineError::from(EntropyError::ZEROS))?;
         let (secret, key) = self.new_key()?;
         made();
         let bytes = secret.to_bytes();
@@ -203,7 +204,7 @@ impl RowEncryption {
     /// The bits of each row.
     fn bits(&self, rows: &Matrix<f64>) -> Result<Vec<Vec<bool>>, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
-        let encoded = self.model.model.inputs.encode(&values, 0).map_err(EngineError::from)?;
+        let encoded = self.model.model.inputs.encode(&values, 0).map_err(shared::refused_row)?;
         let columns = self.model.specs.parameters.columns;
         let mut bits = vec![Vec::new(); values.len()];
         let mut values = vec![0; values.len()];

@@ -1,9 +1,9 @@
 //! What the forms of a compiled model have in common: its features, columns and scores.
 
-use cipherscore_engine::bulk::client_model::{BulkClientModel, Inputs};
+use cipherscore_engine::bulk::client_model::{BulkClientModel, BulkRowError, Inputs};
 
 use crate::matrix::Matrix;
-use crate::model::{EncryptionError, EngineError, Features, InputFeature, Interface};
+use crate::model::{EncryptionError, Features, InputFeature, Interface};
 
 /// What a model takes and gives. Each form adds its keys.
 pub(super) fn interface(model: &BulkClientModel) -> Interface {
@@ -35,7 +35,15 @@ pub(super) fn check(
     let rows: Vec<_> = rows.rows().collect();
     let first_row = usize::try_from(first_row).unwrap_or(usize::MAX);
     let encoded = model.inputs.encode(&rows, first_row);
-    Ok(encoded.map(drop).map_err(EngineError::from)?)
+    encoded.map(drop).map_err(refused_row)
+}
+
+/// A row that does not become columns.
+pub(super) fn refused_row(error: BulkRowError) -> EncryptionError {
+    match error {
+        BulkRowError::OutOfRange { .. } => EncryptionError::OutOfRange(error.into()),
+        _ => EncryptionError::Engine(error.into()),
+    }
 }
 
 /// A length that memory has no room for is more than any limit.

@@ -47,6 +47,9 @@ pub enum EncryptionError {
         /// Why not.
         source: EngineError,
     },
+    /// A value that a linear model was not compiled for.
+    #[error(transparent)]
+    OutOfRange(EngineError),
     /// A file of rows.
     #[error(transparent)]
     RowsFile(#[from] RowsFileError),

@@ -53,7 +53,8 @@ pub fn read_rows_file(file: &[u8]) -> Result<RowsFile<'_>, RowsFileError> {
     match *magic {
         MAGIC => {
             let (owner, body) = rest.split_first_chunk().ok_or(RowsFileError::Format)?;
-            Ok(RowsFile { rows, owner: Some(OwnerId::from_bytes(*owner)), body })
+            let owner = OwnerId::from_bytes(*owner).ok_or(RowsFileError::Format)?;
+            Ok(RowsFile { rows, owner: Some(owner), body })
         }
         MAGIC_WITHOUT_OWNER => Ok(RowsFile { rows, owner: None, body: rest }),
         _ => Err(RowsFileError::Format),
@@ -69,7 +70,7 @@ mod tests {
         let file = write_rows_file(258, None, b"rows").unwrap();
         assert_eq!(file, b"CSROWS\0\x01\x02\x01\0\0rows");
         assert_eq!(read_rows_file(&file), Ok(RowsFile { rows: 258, owner: None, body: b"rows" }));
-        let owner = Some(OwnerId::from_bytes(*b"sixteen bytes id"));
+        let owner = OwnerId::from_bytes(*b"sixteen bytes id");
         let file = write_rows_file(258, owner, b"rows").unwrap();
         assert_eq!(file, b"CSROWS\0\x02\x02\x01\0\0sixteen bytes idrows");
         assert_eq!(read_rows_file(&file), Ok(RowsFile { rows: 258, owner, body: b"rows" }));
@@ -81,6 +82,7 @@ mod tests {
             &b""[..],
             b"CSROWS\0\x02\x02\x01\0\0",
             b"CSROWS\0\x02\x02\x01\0\0fifteen bytes i",
+            b"CSROWS\0\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0rows",
             b"CSROWS\0\x03\x02\x01\0\0sixteen bytes idrows",
             b"CSROWS\0\x01\x02\x01\0",
         ] {

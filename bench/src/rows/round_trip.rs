@@ -63,7 +63,8 @@ impl Event {
         let ring = RowRing::new(&parameters.keys)?;
         let secret = RowSecretKey::generate(&parameters.keys)?;
         let key = secret.evaluation_key(&ring)?;
-        let (model, owner) = (artifact.model_id, OwnerId::from_bytes([1; 16]));
+        let owner = OwnerId::from_bytes([1; 16]).context("an owner id")?;
+        let model = artifact.model_id;
         let client = RowClient::new(ring, parameters, model, owner, &secret)?;
         let program = rows.program.into_program();
         Ok(Self { model, server_zip, program, client, owner, key })

@@ -125,7 +125,7 @@ impl Subject {
         let ring = RowRing::new(&parameters.keys)?;
         let secret = RowSecretKey::generate(&parameters.keys)?;
         let key = secret.evaluation_key(&ring)?;
-        let owner = OwnerId::from_bytes([1; 16]);
+        let owner = OwnerId::from_bytes([1; 16]).context("an owner id")?;
         let client = RowClient::new(ring, parameters.clone(), model_id(shape), owner, &secret)?;
         Ok(Self { shape, client, key, parameters, program })
     }

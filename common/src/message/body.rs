@@ -155,8 +155,7 @@ pub(super) fn read_payload(body: &[u8]) -> Result<OwnedPayload, BodyError> {
                     return Err(BodyError::DigestKind(digest_kind));
                 }
             };
-            let owner = (owner != [0; OWNER_BYTES]).then_some(OwnerId::from_bytes(owner));
-            Ok(OwnedPayload { owner, payload })
+            Ok(OwnedPayload { owner: OwnerId::from_bytes(owner), payload })
         }
     }
 }

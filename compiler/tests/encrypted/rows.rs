@@ -69,7 +69,7 @@ fn decrypted(server: &RowServerArtifact, bits: &[Vec<bool>]) -> Vec<Vec<i64>> {
     let ring = RowRing::new(&parameters.keys).unwrap();
     let secret = RowSecretKey::generate(&parameters.keys).unwrap();
     let key = evaluator.prepare(secret.evaluation_key(&ring).unwrap()).unwrap();
-    let owner = OwnerId::from_bytes([7; 16]);
+    let owner = OwnerId::from_bytes([7; 16]).unwrap();
     let centre = parameters.value_centre();
     let client = RowClient::new(ring, parameters, server.model_id, owner, &secret).unwrap();
     let mut counts = ReplyCounts::default();

@@ -33,13 +33,14 @@ pub(super) fn has_owner(header: &[u8], magic: [u8; 8]) -> Option<bool> {
     }
 }
 
-/// The owner id, where there is one, and what follows it; none where that is too short.
+/// The owner id, where there is one, and what follows it; none where that is too short, or an owner id
+/// of zeros.
 pub(super) fn split_owner(rest: &[u8], has_owner: bool) -> Option<(Option<OwnerId>, &[u8])> {
     match has_owner {
         false => Some((None, rest)),
         true => {
             let (owner, rest) = rest.split_first_chunk()?;
-            Some((Some(OwnerId::from_bytes(*owner)), rest))
+            Some((Some(OwnerId::from_bytes(*owner)?), rest))
         }
     }
 }
@@ -65,8 +66,8 @@ mod tests {
         assert_eq!((&bytes[16..32], &bytes[32..]), (&[7; 16][..], &without_owner()[16..]));
         let read = SecretKey::from_bytes(&bytes, &PARAMETERS).unwrap();
         assert_eq!(read.owner(), owned_secret(&PARAMETERS).owner());
-        for short in [&bytes[..16], &bytes[..31]] {
-            let read = SecretKey::from_bytes(short, &PARAMETERS).map(|_| ());
+        for wrong in [&bytes[..16], &bytes[..31], &of_nobody(&bytes, 16)] {
+            let read = SecretKey::from_bytes(wrong, &PARAMETERS).map(|_| ());
             assert_eq!(read, Err(KeyError::Format("secret key")));
         }
         let read = SecretKey::from_bytes(&bytes[..4127], &PARAMETERS).map(|_| ());
@@ -78,10 +79,17 @@ mod tests {
         assert_eq!(bytes.len(), PublicKey::serialised_len(&PARAMETERS));
         let key = PublicKey::read(&bytes, &PARAMETERS).unwrap();
         assert_eq!(key.owner(), owned_secret(&PARAMETERS).owner());
-        for short in [&bytes[..28], &bytes[..43]] {
-            let read = PublicKey::read(short, &PARAMETERS).map(|_| ());
+        for wrong in [&bytes[..28], &bytes[..43], &of_nobody(&bytes, 28)] {
+            let read = PublicKey::read(wrong, &PARAMETERS).map(|_| ());
             assert_eq!(read, Err(KeyError::Format("public key")));
         }
+    }
+
+    /// A key whose owner id, which begins there, is zeros.
+    fn of_nobody(key: &[u8], at: usize) -> Vec<u8> {
+        let mut key = key.to_vec();
+        key[at..at + 16].fill(0);
+        key
     }
 
     /// The client key of version 1.

@@ -75,8 +75,8 @@ impl SecretKey {
     /// Draws a fresh one, and an owner id with it; it serves any number of primes.
     pub fn generate(parameters: &Parameters) -> Result<Self, EntropyError> {
         // From the system's generator, and not from that of the secret: everybody sees it.
-        let owner = Some(OwnerId::from_bytes(*entropy()?));
-        Ok(Self { owner, ..Self::draw(parameters, &Noise::fresh()?) })
+        let owner = OwnerId::from_bytes(*entropy()?).ok_or(EntropyError::ZEROS)?;
+        Ok(Self { owner: Some(owner), ..Self::draw(parameters, &Noise::fresh()?) })
     }
 
     /// Draws one that names no owner.

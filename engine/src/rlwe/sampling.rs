@@ -22,6 +22,11 @@ const DRAWN: usize = 256;
 #[error("no randomness from the operating system: {0}")]
 pub struct EntropyError(getrandom::Error);
 
+impl EntropyError {
+    /// Nothing but zeros where an id was drawn.
+    pub const ZEROS: Self = Self(getrandom::Error::UNEXPECTED);
+}
+
 /// Fresh random bytes of the operating system.
 pub fn entropy<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, EntropyError> {
     let mut bytes = Zeroizing::new([0; BYTES]);

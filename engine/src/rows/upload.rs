@@ -94,12 +94,13 @@ impl UploadHeader {
     }
 
     /// Whether `bytes` are the header of an upload of these rows, this model and this key, of any
-    /// owner, with seeds of any source.
+    /// owner with an id, with seeds of any source.
     pub fn check(&self, bytes: &[u8; UPLOAD_HEADER_BYTES]) -> Result<(), UploadError> {
         let expected = self.to_bytes();
         let differs = |range: std::ops::Range<usize>| bytes[range.clone()] != expected[range];
+        let nobody = bytes[16..32].iter().all(|byte| *byte == 0);
         let sources = [SeedSource::Fresh as u8, SeedSource::Ahead as u8];
-        if differs(0..10) || differs(11..12) || !sources.contains(&bytes[10]) {
+        if differs(0..10) || differs(11..12) || nobody || !sources.contains(&bytes[10]) {
             return Err(UploadError::Format);
         }
         let parts = [(12..16, "number of rows"), (32..64, "model")];
@@ -172,7 +173,7 @@ mod tests {
         let header = UploadHeader {
             seeds: SeedSource::Fresh,
             rows: 3,
-            owner: OwnerId::from_bytes([1; 16]),
+            owner: OwnerId::from_bytes([1; 16]).unwrap(),
             model: ModelId::of(b"a model"),
             key: RowKeyId([5; DIGEST_BYTES]),
         };
@@ -190,6 +191,9 @@ mod tests {
         let mut other = bytes;
         other[10] = 2;
         assert_eq!(header.check(&other), Err(UploadError::Format));
+        let mut of_nobody = bytes;
+        of_nobody[16..32].fill(0);
+        assert_eq!(header.check(&of_nobody), Err(UploadError::Format));
         assert_eq!(changed(12), Err(UploadError::Other("number of rows")));
         assert_eq!(changed(20), Ok(()));
         assert_eq!(changed(40), Err(UploadError::Other("model")));

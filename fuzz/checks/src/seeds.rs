@@ -222,7 +222,7 @@ fn of_messages(seeds: &mut Seeds) {
         all.into_iter().flat_map(|one| payloads.iter().map(move |all| (one, all)))
     {
         let terms = JobTerms {
-            owner_id: Some(OwnerId::from_bytes([9; 16])),
+            owner_id: OwnerId::from_bytes([9; 16]),
             form: Some(FormName::Rows),
             planned: Some(Duration::from_micros(4_400)),
             deadline_class: Some(DeadlineClass::Interactive),

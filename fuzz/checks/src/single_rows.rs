@@ -143,7 +143,8 @@ fn model() -> &'static SmallModel {
         let secret = secret_bytes(&parameters, &coefficients);
         let secret = RowSecretKey::from_bytes(&secret, keys).expect("a secret key");
         let key = secret.evaluation_key(&ring).expect("of this ring");
-        let (model, owner) = (ModelId::of(b"small"), OwnerId::from_bytes([1; 16]));
+        let owner = OwnerId::from_bytes([1; 16]).expect("not zeros");
+        let model = ModelId::of(b"small");
         let evaluator =
             RowEvaluator::new(model, parameters.clone(), tree(parameters.value_centre()));
         let evaluator = evaluator.expect("our own program");

@@ -17,8 +17,9 @@ pub struct InFlight {
     pub model_id: ModelId,
     /// Whose its rows are, which its reply must say too; none where that is not known.
     pub owner_id: Option<OwnerId>,
-    /// In which it was written; of a job of an earlier process the newest.
-    pub version: ProtocolVersion,
+    /// In which it was written, in which its outputs come too; none where that is not known, as of a
+    /// job of an earlier process.
+    pub version: Option<ProtocolVersion>,
     /// Its payload in the store, if it is there: removed when the reply is settled.
     pub payload: Option<Digest>,
 }
@@ -50,7 +51,9 @@ impl Expected {
         let entry = jobs.entry(job.job).or_insert(Entry { job, handed_out: None });
         let payload = entry.job.payload.or(job.payload);
         let owner_id = entry.job.owner_id.or(job.owner_id);
-        entry.job = InFlight { payload, owner_id, ..job };
+        // Written twice, in two versions, it may be answered in either.
+        let version = job.version.filter(|_| entry.job.version == job.version);
+        entry.job = InFlight { payload, owner_id, version, ..job };
     }
 
     /// Waits no more. Returns what came again meanwhile.

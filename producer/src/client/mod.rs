@@ -216,7 +216,8 @@ impl<B: Broker, S: Store> Client<B, S> {
         if form == Some(FormName::Rows) && version == ProtocolVersion::V1 {
             return Err(ClientError::OldWorkers { model_id });
         }
-        let in_flight = InFlight { job, model_id, owner_id, version, payload: stored };
+        let in_flight =
+            InFlight { job, model_id, owner_id, version: Some(version), payload: stored };
         let mut message = Job {
             version,
             id: job,

@@ -138,7 +138,7 @@ impl<B: Broker, S: Store> Client<B, S> {
         // From here on the job counts as handed out, until this is dropped.
         let mut received = Received {
             job: reply.job,
-            version: job.version,
+            version: job.version.unwrap_or_default(),
             worker: reply.worker.clone(),
             timings: reply.timings,
             answer: Answer::Lost { reason: String::new() },
@@ -210,13 +210,17 @@ impl<B: Broker, S: Store> Client<B, S> {
 }
 
 /// What of a reply is not that of its job: outputs of another model, or of another owner's rows, may
-/// decrypt to plausible scores. A reply of version 1 does not say whose rows they were.
+/// decrypt to plausible scores. One of version 1 does not say whose rows they were, and is believed
+/// where the job did not say it either: a worker that speaks version 1 only has no outputs for a job
+/// of version 2.
 fn foreign(reply: &Reply, job: &InFlight) -> Option<&'static str> {
     let scored = matches!(reply.outcome, Outcome::Scored(_));
+    let is_other_version = job.version.is_some_and(|version| version != reply.version);
     let is_other_owner = job.owner_id.is_some() && reply.owner_id != job.owner_id;
     match (reply.model_id, reply.version) {
         (Some(model), _) if model != job.model_id => Some("model"),
         (None, _) if scored => Some("model"),
+        _ if scored && is_other_version => Some("version of the protocol"),
         (_, ProtocolVersion::V2) if scored && is_other_owner => Some("owner"),
         _ => None,
     }
@@ -231,7 +235,7 @@ async fn settle(settlement: Settlement, disposition: Disposition) {
 pub struct Received<B: Broker, S: Store> {
     /// Which job.
     pub job: JobId,
-    /// In which version of the protocol it was written.
+    /// In which version of the protocol it was written; the newest where that is not known.
     pub(crate) version: ProtocolVersion,
     /// Which worker answered.
     pub worker: String,

@@ -131,8 +131,7 @@ impl World {
 
 /// A job that an earlier process published.
 fn earlier_job(job: JobId, model_id: ModelId) -> InFlight {
-    let version = ProtocolVersion::V2;
-    InFlight { job, model_id, owner_id: None, version, payload: None }
+    InFlight { job, model_id, owner_id: None, version: None, payload: None }
 }
 
 fn failed(code: ErrorCode) -> Outcome {

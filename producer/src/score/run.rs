@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use cipherscore_common::Store;
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::ProtocolVersion;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -214,10 +213,10 @@ fn earlier_unit<B: Broker, S: Store>(
     republish: bool,
 ) -> Result<Unit<B, S>, ScoreError> {
     let model_id = scoring.ledger.header().model_id;
-    let (owner_id, version) = (scoring.encryption.owner(), ProtocolVersion::default());
+    let owner_id = scoring.encryption.owner();
     let unit = scoring.unit();
     for Unanswered { job, payload, receipt, .. } in jobs.iter().copied() {
-        unit.expect(InFlight { job, model_id, owner_id, version, payload }, receipt)?;
+        unit.expect(InFlight { job, model_id, owner_id, version: None, payload }, receipt)?;
         unit.accept(job);
     }
     if let Some(last) = jobs.last().filter(|job| job.confirmed && !republish) {

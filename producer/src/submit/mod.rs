@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use cipherscore_artifact::content::{Content, OtherContent, owner_of_evaluation_key};
 use cipherscore_common::broker::Broker;
-use cipherscore_common::message::{ProtocolVersion, Timestamp};
+use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::{InvalidReplyQueue, ReplyQueue};
 use cipherscore_common::{
     Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerId, Store, StoreError, Tenant,
@@ -168,8 +168,8 @@ pub async fn submit<B: Broker, S: Store>(
         let unit = driver.unit::<FilesJournal>();
         if let Some(found) = note.found(Timestamp::now()) {
             let (job, model_id, owner_id) = (found.job, found.model_id, found.owner_id);
-            let (version, payload) = (ProtocolVersion::default(), None);
-            unit.expect(InFlight { job, model_id, owner_id, version, payload }, None)?;
+            let flight = InFlight { job, model_id, owner_id, version: None, payload: None };
+            unit.expect(flight, None)?;
         }
         units.push((unit, Arc::new(Files::new(files, note))));
     }

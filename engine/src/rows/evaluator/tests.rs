@@ -29,7 +29,7 @@ fn sides(shape: &Shape, kernel: Kernel) -> Sides {
     let evaluator =
         Arc::new(evaluator.with_kernel(kernel).with_threads(NonZeroUsize::new(2).unwrap()));
     let key = evaluator.prepare(secret.evaluation_key(&ring).unwrap()).unwrap();
-    let owner = OwnerId::from_bytes([4; 16]);
+    let owner = OwnerId::from_bytes([4; 16]).unwrap();
     let client = RowClient::new(ring, parameters, model_id(), owner, &secret).unwrap();
     Sides { evaluator, client, key: Arc::new(key), program }
 }

@@ -33,7 +33,8 @@ pub(crate) const EXECUTION: ExecutionId = ExecutionId([6; 16]);
 pub(crate) fn client(parameters: &RowParameters, secret: &RowSecretKey) -> RowClient {
     let ring = RowRing::new(&parameters.keys).unwrap();
     let model = ModelId::of(b"a model");
-    RowClient::new(ring, parameters.clone(), model, OwnerId::from_bytes([4; 16]), secret).unwrap()
+    RowClient::new(ring, parameters.clone(), model, OwnerId::from_bytes([4; 16]).unwrap(), secret)
+        .unwrap()
 }
 
 impl Sides {
