@@ -218,14 +218,6 @@ impl Evaluation for Latched {
     }
 }
 
-/// How it is known whose an evaluation key is.
-enum KeyOwner {
-    /// By the owner id that the key has, if it has one.
-    Says(Option<OwnerId>),
-    /// The engine compares the key itself with what uploads say.
-    NamedByUploads,
-}
-
 /// An evaluation key as one kind of evaluator prepared it. Only that kind can look inside.
 pub struct PreparedKey {
     keyset_id: KeysetId,
@@ -234,21 +226,29 @@ pub struct PreparedKey {
     key: Arc<dyn Any + Send + Sync>,
 }
 
+/// Whose a key is, as far as its bytes say.
+enum KeyOwner {
+    /// Of this data owner; none of one that names no owner.
+    Named(Option<OwnerId>),
+    /// Its evaluator finds out: rows name the client key itself.
+    SaidByRows,
+}
+
 impl PreparedKey {
     /// Wraps a key of the given memory in bytes, made for [`Requirements::keyset_id`].
     pub fn new<K: Any + Send + Sync>(keyset_id: KeysetId, bytes: usize, key: K) -> Self {
-        Self { keyset_id, bytes, owner: KeyOwner::Says(None), key: Arc::new(key) }
+        Self { keyset_id, bytes, owner: KeyOwner::Named(None), key: Arc::new(key) }
     }
 
     /// Of this data owner, where the key says whose it is.
     pub fn of_owner(self, owner: Option<OwnerId>) -> Self {
-        Self { owner: KeyOwner::Says(owner), ..self }
+        Self { owner: KeyOwner::Named(owner), ..self }
     }
 
-    /// Of an engine whose uploads name the key that they are for, by a digest of its secret, and are
-    /// refused under any other: who says to have encrypted them need not be compared.
-    pub fn named_by_uploads(self) -> Self {
-        Self { owner: KeyOwner::NamedByUploads, ..self }
+    /// Of the client key that rows name themselves, in what the evaluator reads: it refuses those of
+    /// another one.
+    pub fn named_by_rows(self) -> Self {
+        Self { owner: KeyOwner::SaidByRows, ..self }
     }
 
     /// Of this data owner, where it is known whose file the key was in.
@@ -262,8 +262,8 @@ impl PreparedKey {
     /// Refuses rows that say another owner than the key does: see [`require_one_owner`].
     pub fn require_owner(&self, rows: Option<OwnerId>) -> Result<(), EvaluationError> {
         match self.owner {
-            KeyOwner::Says(owner) => require_one_owner(rows, owner),
-            KeyOwner::NamedByUploads => Ok(()),
+            KeyOwner::Named(owner) => require_one_owner(rows, owner),
+            KeyOwner::SaidByRows => Ok(()),
         }
     }
 
@@ -356,8 +356,8 @@ mod tests {
             assert_eq!(refused, EvaluationError::OtherOwner { rows, key: of_key });
         }
         for rows in [one, other, None] {
-            assert_eq!(key(None).named_by_uploads().require_owner(rows), Ok(()));
-            let in_file = key(None).named_by_uploads().with_owner(one);
+            assert_eq!(key(None).named_by_rows().require_owner(rows), Ok(()));
+            let in_file = key(None).named_by_rows().with_owner(one);
             assert_eq!(in_file.require_owner(rows).is_ok(), rows == one);
             assert_eq!(key(one).with_owner(None).require_owner(rows).is_ok(), rows == one);
         }

@@ -234,7 +234,8 @@ impl Evaluator for RowEvaluator {
         let key = RowEvaluationKey::read(&serialised, &self.machine.ring);
         let key = key.map_err(|error| EvaluationError::NotConformant(error.to_string()))?;
         let bytes = prepared_len(&self.parameters().keys);
-        Ok(PreparedKey::new(self.keyset_id(), bytes, key).named_by_uploads())
+        // It has no owner id, but that of its secret, which uploads have too.
+        Ok(PreparedKey::new(self.keyset_id(), bytes, key).named_by_rows())
     }
 
     fn start(
