@@ -210,6 +210,9 @@ async fn jobs_are_evaluated_in_the_form_that_they_name() {
     let (broker, store) = (MemoryBroker::default(), MemoryStore::default());
     let mut tester = Tester::new(broker.clone(), store.clone(), "forms").await;
     let worker = worker(&broker, store, &[both, only_rows, linear_zip]).await;
+    for id in [model, rows_model, linear.id] {
+        tester.wait_for_worker(id).await;
+    }
     let [owner, other] = [1, 2].map(|name| Owner::new(model, name));
     for key in [&owner.bulk_key, &owner.row_key, &other.row_key] {
         put(&tester, key).await;

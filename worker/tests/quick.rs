@@ -114,6 +114,9 @@ async fn quick_jobs_are_answered_meanwhile(slots: usize) {
     let unknown = add(b"unknown", None, Some(&gate));
     let quick = add(b"quick", Some(Duration::from_millis(20)), None);
     let worker = worker.start().await.unwrap();
+    for model in [seconds, unknown, quick] {
+        tester.wait_for_worker(model).await;
+    }
 
     let mut publish = Vec::new();
     // One more than there are slots, of those whose time is not known, and that say what is not so.

@@ -9,7 +9,7 @@ use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetc
 use cipherscore_common::message::{
     ErrorCode, Job, JobTerms, Message, Outcome, Payload, ProtocolVersion, Reply,
 };
-use cipherscore_common::topology::{DEAD, Declare, Lane, ReplyQueue, Topology};
+use cipherscore_common::topology::{DEAD, Declare, Lane, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, EvaluationKeyId, JobId, MemoryStore, ModelId, Store, Tenant,
 };
@@ -231,6 +231,18 @@ impl<B: Broker, S: Store> Tester<B, S> {
 
     pub(crate) async fn publish(&self, job: &Job) {
         self.broker.publish(&job.to_message()).await.unwrap();
+    }
+
+    /// Waits until a worker takes from the queue of a model.
+    pub(crate) async fn wait_for_worker(&self, model: ModelId) {
+        let queue = job_queue(model, Lane::Normal);
+        let taken = async {
+            while self.broker.queue_state(&queue).await.unwrap().is_none_or(|it| it.consumers == 0)
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken).await.expect("no worker takes jobs of a model");
     }
 
     /// The next reply, acknowledged.
