@@ -1,5 +1,6 @@
 //! Development tasks; `cargo xtask` lists them.
 
+mod aarch64;
 mod fuzz;
 mod generate;
 mod glossary;
@@ -31,6 +32,9 @@ usage: cargo xtask TASK
                      print the figures: --jobs N --minutes M --seed S, --help for all
   fuzz [TARGET] [--seconds N]
                      every fuzz target, or one, for N seconds each (60); needs cargo-fuzz
+  aarch64            build the program for 64-bit ARM, run it under emulation and compare its integers
+                     with this machine's; as root on x86-64 Debian, in a root of its own in
+                     target/aarch64
   services COMMAND   run a command beside a private RabbitMQ and Redis, whose URLs it finds in
                      CIPHERSCORE_BROKER__URL and CIPHERSCORE_STORE__URL (workers), and in
                      CIPHERSCORE_BROKER_URL and CIPHERSCORE_REDIS_URL (the other commands)";
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "test" => test(rest),
         Some((task, rest)) if task == "python" => python::test(&root(), rest),
         Some((task, [])) if task == "check" => check(),
+        Some((task, [])) if task == "aarch64" => aarch64::aarch64(&root()),
         Some((task, rest)) if task == "fuzz" => fuzz::fuzz(&root(), rest),
         Some((task, rest)) if task == "generate" => generate::generate(&root(), rest),
         Some((task, rest)) if task == "chaos" => chaos(rest),
