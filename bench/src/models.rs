@@ -62,7 +62,8 @@ impl Model {
         let keys = client.make_keys(&|| ())?;
         let encryption = Arc::clone(&client).with_key(&keys.client)?;
         let rows = (0_u8..).take(ROWS);
-        let rows = rows.map(|row| encryption.encrypt(&Matrix::new(1, vec![row.into()])));
+        let rows =
+            rows.map(|row| anyhow::Ok(encryption.encrypt(&Matrix::new(1, vec![row.into()]))?.body));
         let rows = rows.collect::<Result<_, _>>()?;
         let id = client.model_id().context("no model id")?;
         Ok(Self { id, server_zip: zips.server, key: None, key_bytes: 0, rows })

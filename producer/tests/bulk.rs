@@ -1,10 +1,6 @@
 //! Many rows: what the way through the queue costs beside encryption and evaluation, and that
 //! nothing of it stays.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -25,7 +21,8 @@ use cipherscore_producer::model::{
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
-use support::{LINEAR, Owner, Services};
+
+use crate::support::{LINEAR, Owner, Services};
 
 const ROWS: usize = 50_000;
 const FEATURES: usize = 30;

@@ -1,9 +1,5 @@
 //! Models with tables through the queue, one of each family: integers `==`, scores near.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -11,7 +7,8 @@ use cipherscore_producer::events::Events;
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
-use support::{Conduct, Owner, Services, Worker, testdata};
+
+use crate::support::{Conduct, Owner, Services, Worker, testdata};
 
 /// Rows of each model: some have a second of bootstraps in each.
 const ROWS: usize = 2;

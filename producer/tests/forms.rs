@@ -1,9 +1,5 @@
 //! Models with several forms: which one rows take, keys of both in one file each, files of single rows.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +14,8 @@ use cipherscore_producer::model::{
     ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form, model_in_form,
     read_rows_file, write_rows_file,
 };
-use support::{Owner, compiled, made_up, make_keys};
+
+use crate::support::{Owner, compiled, made_up, make_keys};
 
 const MODEL: &str = "lgb_binary";
 

@@ -1,7 +1,5 @@
 //! Artifacts of every kind by one seam, and their keys in one kind of folder.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::path::Path;
 use std::sync::Arc;
 

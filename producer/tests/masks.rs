@@ -1,9 +1,5 @@
 //! No mask is used twice: whatever is encrypted has seeds and, in a job, an id of its own.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +16,8 @@ use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, Encryption
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
-use support::{Conduct, Owner, Services, Worker, ids, testdata, until};
+
+use crate::support::{Conduct, Owner, Services, Worker, ids, testdata, until};
 
 /// Of which an upload is more than a message takes.
 const MODEL: &str = "lgb_forest";

@@ -1,10 +1,6 @@
 //! Ledgers that a run has to go on from, however its last moments were. None may make it wait
 //! for what never comes.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +14,8 @@ use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use serde_json::{Value, json};
-use support::{Conduct, LINEAR, Owner, Services, Worker, until};
+
+use crate::support::{Conduct, LINEAR, Owner, Services, Worker, until};
 
 /// Of two rows each.
 const JOBS: usize = 4;

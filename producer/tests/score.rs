@@ -1,9 +1,5 @@
 //! Files through the queue: broker and store in this process, the real evaluator behind them.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +11,8 @@ use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreError, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
-use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, make_keys, serve, until};
+
+use crate::support::{Conduct, LINEAR, Owner, Services, TREE, Worker, make_keys, serve, until};
 
 /// The committed rows are eight; with three rows to a job, the last job is shorter.
 const TIMES: usize = 4;
@@ -180,7 +177,7 @@ async fn unanswered_jobs_can_be_published_again() {
     let (owner, services) = (Owner::new(LINEAR), Services::default());
     let input = owner.input(TIMES);
     let first = interrupt(&services, &owner, &input, 2).await;
-    let older = support::ids(&first.seen());
+    let older = crate::support::ids(&first.seen());
     first.stop().await;
     let conduct = move |_, job: &Job| match older.contains(&job.id) {
         true => Conduct::Keep,
@@ -250,7 +247,7 @@ async fn what_passes_is_tried_again_as_a_new_job() {
         assert_eq!(integers(&owner.path("scores.csv")), all(owner.expected(TIMES)), "{conduct:?}");
         assert_eq!((report.rows_failed, report.jobs_published_again), (0, 1), "{conduct:?}");
         let seen = worker.seen();
-        let mut ids = support::ids(&seen);
+        let mut ids = crate::support::ids(&seen);
         ids.sort();
         ids.dedup();
         assert_eq!((ids.len(), seen.len()), (JOBS + 1, JOBS + 1), "no id twice");

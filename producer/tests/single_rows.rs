@@ -1,9 +1,5 @@
 //! Single rows through the queue: one form for each job, receipts that outlive a process, bad replies.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +16,8 @@ use cipherscore_producer::score::{RowsPerJob, ScoreError, ScoreReport, ScoreRequ
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
 use cipherscore_producer::submit::{JobFiles, SubmitRequest, submit};
-use support::{Conduct, Owner, Services, Worker, until};
+
+use crate::support::{Conduct, Owner, Services, Worker, until};
 
 const MODEL: &str = "lgb_binary";
 /// Far more than a run takes, and an end to one that hangs.
@@ -99,7 +96,7 @@ async fn a_run_that_was_interrupted_reads_replies_with_its_receipts() {
         report = run(&services, &owner, FormName::Rows, "scores", 2) => panic!("{report:?}"),
         () = until(|| keeping.seen().len() == 2) => {}
     }
-    let published = support::ids(&keeping.seen());
+    let published = crate::support::ids(&keeping.seen());
     keeping.stop().await;
     let ledger = std::fs::read_to_string(owner.path("scores.ledger/jobs.jsonl")).unwrap();
     assert_eq!(ledger.matches("\"receipt\"").count(), 2, "{ledger}");
@@ -111,7 +108,7 @@ async fn a_run_that_was_interrupted_reads_replies_with_its_receipts() {
     let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
     let report = run(&services, &owner, FormName::Rows, "scores", 2).await.unwrap();
     assert_eq!(report.rows_scored, 2);
-    let seen = support::ids(&worker.seen());
+    let seen = crate::support::ids(&worker.seen());
     assert!(seen.iter().all(|job| published.contains(job)), "nothing was encrypted again");
 }
 

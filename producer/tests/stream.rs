@@ -1,9 +1,5 @@
 //! Rows in memory: call after call through one stream, what is tried again, and what is taken back.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +15,8 @@ use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, Encryption
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
-use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, serve, until};
+
+use crate::support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, serve, until};
 
 type Connections =
     Stream<cipherscore_common::broker::MemoryBroker, cipherscore_common::MemoryStore>;

@@ -1,10 +1,6 @@
 //! Files that another program encrypted: what is tried again, what is gone on with, and what is
 //! said of files without a result.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +12,8 @@ use cipherscore_producer::model::write_rows_file;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::submit::{JobFiles, SubmitError, SubmitRequest, Submitted, submit};
-use support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, until};
+
+use crate::support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, until};
 
 /// Rows of the owner's input, each as the file of one job.
 fn request(owner: &Owner, rows: usize) -> SubmitRequest {

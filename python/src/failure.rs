@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use cipherscore_artifact::model::EncryptionError;
 use cipherscore_producer::client::ClientError;
 use cipherscore_producer::key_folder::KeyFolderError;
 use cipherscore_producer::stream::StreamError;

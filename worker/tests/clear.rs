@@ -1,17 +1,14 @@
 //! A worker with a model of the clear engine, which encrypts nothing: it comes by the door of all
 //! engines, and the worker does not know the difference.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use cipherscore_artifact::clear::{ClearFeature, ClearModel, NOTICE};
 use cipherscore_artifact::client_zip::open_client;
 use cipherscore_artifact::matrix::Matrix;
 use cipherscore_common::JobId;
 use cipherscore_common::message::{ErrorCode, Job, JobTerms, Payload, ProtocolVersion};
 use cipherscore_common::topology::Lane;
-use support::{InProcess, Services};
+
+use crate::support::{InProcess, Services};
 
 const ROWS: u32 = 20_000;
 

@@ -1,7 +1,5 @@
 //! The annotated configuration file is what it says: every key, with its default.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 

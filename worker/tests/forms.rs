@@ -1,9 +1,5 @@
 //! A model with two forms: each job is evaluated by the form that it names.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroUsize;
 
 use cipherscore_common::broker::MemoryBroker;
@@ -32,7 +28,8 @@ use cipherscore_engine::rows::ring::RowRing;
 use cipherscore_engine::rows::secret::RowSecretKey;
 use cipherscore_worker::WorkerHandle;
 use cipherscore_worker::config::WorkerConfig;
-use support::{Example, Tester, open_worker};
+
+use crate::support::{Example, Tester, open_worker};
 
 const BULK: Parameters = Parameters {
     packing: Packing::Slots,
@@ -189,7 +186,7 @@ async fn worker(
     }
     let change = |config: &mut WorkerConfig| {
         config.models.folder = Some(folder.path().to_owned());
-        config.models.reload_interval = support::PATIENCE * 60;
+        config.models.reload_interval = crate::support::PATIENCE * 60;
         config.worker.threads = NonZeroUsize::new(2);
     };
     open_worker(broker, store, change).await.start().await.unwrap()

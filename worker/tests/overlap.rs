@@ -1,10 +1,6 @@
 //! The next chunk of a job is fetched while the present one is evaluated, and no byte is used out
 //! of its order.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +16,8 @@ use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use cipherscore_ids::{KeysetId, ModelId};
-use support::{PATIENCE, Tester, open_worker};
+
+use crate::support::{PATIENCE, Tester, open_worker};
 
 const CHUNKS: u64 = 4;
 

@@ -1,9 +1,5 @@
 //! Jobs that are planned to be over soon do not wait for those that take long.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod support;
-
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -16,7 +12,8 @@ use cipherscore_engine::evaluator::{
 };
 use cipherscore_ids::KeysetId;
 use cipherscore_worker::config::WorkerConfig;
-use support::{PATIENCE, Tester, open_worker};
+
+use crate::support::{PATIENCE, Tester, open_worker};
 
 /// What evaluations have begun, and whether those that take long may end.
 #[derive(Default)]

@@ -1,10 +1,5 @@
 //! What becomes of a job, with a real RabbitMQ and a real Redis.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod outcomes;
-mod support;
-
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,8 +10,10 @@ use cipherscore_common::topology::{Lane, job_queue};
 use cipherscore_common::{Blob, BlobName, RedisConfig, RedisStore};
 use cipherscore_testbed::{RabbitMq, Redis, User};
 use cipherscore_worker::Tenants;
-use outcomes::bulk::{Bulk, Damage};
-use support::{Example, Services, Tester};
+
+use crate::outcomes;
+use crate::outcomes::bulk::{Bulk, Damage};
+use crate::support::{Example, Services, Tester};
 
 /// Both services, private to this test program.
 struct Real {
@@ -143,7 +140,7 @@ async fn forged(services: &Real, linear: &Example) {
     let by_user = |config: &mut cipherscore_worker::config::WorkerConfig| {
         config.worker.tenants = Tenants::ByUser;
     };
-    let mut worker = support::start_worker(&worker_broker, services.store(), by_user).await;
+    let mut worker = crate::support::start_worker(&worker_broker, services.store(), by_user).await;
     let mut alice = Tester::new(services.broker_as("alice"), services.store(), "alice").await;
     let mut bob = Tester::new(services.broker_as("bob"), services.store(), "bob").await;
     alice.expect_scores(linear, &[0]).await;
@@ -182,7 +179,7 @@ async fn store_away(services: &Real, tree: &Example, linear: &Example) {
         let reply = tester.reply().await;
         let number = jobs.iter().position(|job| job.id == reply.job).unwrap();
         let scores = linear.decrypt(&tester.outputs(&reply).await, 1);
-        support::assert_same_scores(&scores, &linear.clear(&[number]));
+        crate::support::assert_same_scores(&scores, &linear.clear(&[number]));
         answered.push(number);
     }
     answered.sort_unstable();
@@ -220,7 +217,7 @@ async fn broker_away(services: &Real, tree: &Example) {
     let reply = tester.reply().await;
     assert_eq!(reply.job, job.id);
     let scores = tree.decrypt(&tester.outputs(&reply).await, job.rows);
-    support::assert_same_scores(&scores, &tree.clear(&rows));
+    crate::support::assert_same_scores(&scores, &tree.clear(&rows));
     // It is delivered again, once the worker consumes again, and the mark of what is done answers
     // that.
     let (broker, queue) = (services.broker(), job_queue(tree.id, Lane::Normal));
@@ -233,7 +230,7 @@ async fn broker_away(services: &Real, tree: &Example) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(support::PATIENCE, settled).await.unwrap();
+    tokio::time::timeout(crate::support::PATIENCE, settled).await.unwrap();
     assert!(tester.reply_within(Duration::from_secs(1)).await.is_none());
     worker.drain();
     worker.ended().await;

@@ -1,11 +1,6 @@
 //! A worker that is watched: `/metrics`, `/livez` and `/readyz`, and everything in `deploy/` and
 //! `docs/` that names what they say.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-mod exposition;
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -14,9 +9,10 @@ use std::time::Instant;
 use cipherscore_common::broker::Broker as _;
 use cipherscore_common::message::{ErrorCode, Timestamp, headers};
 use cipherscore_common::{Digest, ModelId};
-use exposition::{Exposition, get};
 use serde_json::Value;
-use support::{Example, InProcess, PATIENCE, Services, Tester};
+
+use crate::exposition::{Exposition, get};
+use crate::support::{Example, InProcess, PATIENCE, Services, Tester};
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

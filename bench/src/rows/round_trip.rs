@@ -171,7 +171,7 @@ impl Steps {
 
 #[tokio::main]
 pub(super) async fn measure(amount: &Amount, table: &mut Table) -> anyhow::Result<()> {
-    let worker = program(WORKER)?;
+    let worker = program(WORKER, "")?;
     eprintln!("{NAME}: starting RabbitMQ and Redis");
     let (rabbitmq, redis) = (RabbitMq::start()?, Redis::start()?);
     let starter = Starter::new(worker, rabbitmq.url(), redis.url());

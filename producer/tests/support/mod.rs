@@ -1,7 +1,5 @@
 //! A worker in miniature: honest answers by the real evaluator, and dishonest ones on request.
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
-
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

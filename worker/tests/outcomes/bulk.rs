@@ -18,6 +18,7 @@ use cipherscore_engine::bulk::ring::Ring;
 use cipherscore_engine::bulk::secret::SecretKey;
 
 use super::{settled, stop};
+
 use crate::support::{Services, Tester, open_worker};
 
 /// Two for each tree: an upload of 3.3 MB.

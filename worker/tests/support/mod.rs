@@ -1,7 +1,5 @@
 //! A data owner with keys, a broker, a store, and what a test asks of them.
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
