@@ -122,6 +122,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "cipherscore-bench",
         uses: &[
+            "cipherscore-artifact",
             "cipherscore-common",
             "cipherscore-compiler",
             "cipherscore-concrete",
