@@ -190,10 +190,11 @@ mod tests {
     #[test]
     fn rows_say_their_form() {
         let owner = OwnerId::from_bytes([9; 16]);
-        let form = |body: &[u8]| form_of_rows_file(&write_rows_file(3, owner, body).unwrap());
-        assert_eq!(form(b"CSROWUPL and more"), Some(FormName::Rows));
-        assert_eq!((form(b"CSROWUP"), form(b"anything")), (None, None));
-        assert_eq!(form_of_rows_file(b"CSROWUPL"), None);
+        let form =
+            |body: &str| form_of_rows_file(&write_rows_file(3, owner, body.as_bytes()).unwrap());
+        assert_eq!(form("CSROWUPL and more"), Some(FormName::Rows));
+        assert_eq!((form("CSROWUP"), form("anything")), (None, None));
+        assert_eq!(form_of_rows_file("CSROWUPL".as_bytes()), None);
     }
 
     #[test]

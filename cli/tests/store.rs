@@ -116,7 +116,8 @@ fn a_model_is_imported_first() {
     let refused = fixture.refusal(&["models", "push", text(&case("client.zip"))]);
     assert!(refused.contains("holds no circuit"), "{refused}");
 
-    let made = fixture.json(&["import", text(&raw), "--output", text(&imported)]);
+    let default = case("server.mlir.zip");
+    let made = fixture.json(&["import", text(&default), "--output", text(&imported)]);
     for state in ["stored", "already-there"] {
         let pushed = fixture.json(&["models", "push", text(&imported)]);
         assert_eq!((&pushed["state"], &pushed["id"]), (&state.into(), &made["model_id"]));
