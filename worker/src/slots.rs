@@ -45,6 +45,18 @@ pub(crate) struct Slot {
     taken: Taken,
 }
 
+impl Slot {
+    /// Whether who needs this could have had it. To a quick job the slot of a long one is no loss: there
+    /// is the reserved one.
+    pub(crate) fn suits(&self, need: Need) -> bool {
+        match self.taken {
+            Taken::Ordinary { is_long: true } => need != Need::Quick,
+            Taken::Reserved => need != Need::Ordinary,
+            Taken::Ordinary { is_long: false } | Taken::All => true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Ordinary { is_long: bool },
