@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::MemoryBroker;
 use cipherscore_common::message::{JobTerms, Outcome};
+use cipherscore_common::topology::Lane;
 use cipherscore_common::{MemoryStore, ModelId};
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
@@ -139,11 +140,16 @@ async fn quick_jobs_are_answered_meanwhile(slots: usize) {
     let mut rows = tester.keyless_job(quick, b"rows".to_vec());
     rows.rows = 3;
     tester.publish(&rows).await;
+    // Nor is what has to be read from the store, however urgent.
+    let mut stored = tester.keyless_job(quick, b"row".to_vec());
+    stored.lane = Lane::High;
+    tester.store_payload(&mut stored).await;
+    tester.publish(&stored).await;
     let job = tester.keyless_job(quick, b"row".to_vec());
     tester.publish(&job).await;
     assert_eq!(tester.reply().await.job, job.id);
     gate.open();
-    for _ in 0..=publish.len() {
+    for _ in 0..publish.len() + 2 {
         assert!(matches!(tester.reply().await.outcome, Outcome::Scored(_)));
     }
     drop(worker);
