@@ -54,6 +54,11 @@ impl ModelForms {
         self.preferred.evaluator.requirements().model_id
     }
 
+    /// Whether a single row is quick, in one of the forms.
+    pub(crate) fn have_quick_rows(&self) -> bool {
+        self.iter().any(|form| form.is_quick(1))
+    }
+
     /// Whether rows take less time than a message to the broker and back, whichever the form.
     pub(crate) fn are_quick(&self) -> bool {
         self.iter().all(|form| form.evaluator.requirements().is_quick)
