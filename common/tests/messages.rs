@@ -49,6 +49,7 @@ fn messages_are_the_golden_ones_and_read_back() {
     for (name, job) in jobs() {
         let message = job.to_message();
         is_golden(name, &message);
+        assert_eq!(message.has_payload(), matches!(job.payload, Payload::Inline(_)), "{name}");
         assert_eq!(Job::from_message(&message), Ok(job), "{name}");
     }
     for (name, reply) in replies() {

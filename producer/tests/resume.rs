@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use cipherscore_common::JobId;
 use cipherscore_common::message::ErrorCode;
@@ -15,12 +14,10 @@ use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
 use serde_json::{Value, json};
 
-use crate::support::{Conduct, LINEAR, Owner, Services, Worker, until};
+use crate::support::{Conduct, LINEAR, Owner, PATIENCE, Services, Worker, until};
 
 /// Of two rows each.
 const JOBS: usize = 4;
-/// Far more than a run takes, and an end to one that hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn run(services: &Services, owner: &Owner, input: &Path, events: Events) -> ScoreReport {
     let request = ScoreRequest {

@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cipherscore_common::{BlobStore, FormName, MarkStore};
 use cipherscore_engine::rows::client::MAX_BAD_REPLIES;
@@ -17,11 +16,9 @@ use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
 use cipherscore_producer::submit::{JobFiles, SubmitRequest, submit};
 
-use crate::support::{Conduct, Owner, Services, Worker, until};
+use crate::support::{Conduct, Owner, PATIENCE, Services, Worker, until};
 
 const MODEL: &str = "lgb_binary";
-/// Far more than a run takes, and an end to one that hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn rows(owner: &Owner, count: usize) -> Matrix<f64> {
     let width = owner.model.interface().features.count();

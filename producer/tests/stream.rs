@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{BlobName, BlobStore, MarkStore, OwnerId};
@@ -16,7 +16,7 @@ use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::stream::{Stream, StreamError, Target};
 
-use crate::support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, serve, until};
+use crate::support::{Conduct, LINEAR, Owner, PATIENCE, Services, TREE, Worker, ids, serve, until};
 
 type Connections =
     Stream<cipherscore_common::broker::MemoryBroker, cipherscore_common::MemoryStore>;
@@ -217,10 +217,12 @@ async fn a_call_that_nobody_waits_for_encrypts_no_further_row() {
         () = until(|| encrypted() > 20) => {}
     }
     // Rows that were begun are done; the flag is looked at before others.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let then = encrypted();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(encrypted(), then);
+    let (mut then, started) = (0, Instant::now());
+    while then != encrypted() {
+        assert!(started.elapsed() < PATIENCE, "it goes on");
+        then = encrypted();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     assert!(worker.seen().is_empty());
     assert_eq!(score(&stream, &owner, 1, 99).await.unwrap(), owner.expected(1));
 }

@@ -7,12 +7,12 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::message::{ErrorCode, Payload, StoredPayload};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, Store, StoreError};
 use cipherscore_engine::evaluator::{Evaluation, EvaluationError, PreparedKey};
-use rayon::ThreadPool;
 use tracing::debug;
 
 use crate::compute::compute;
 use crate::failure::Failure;
 use crate::shared::Shared;
+use crate::slots::Slot;
 use crate::stop::Stop;
 use crate::validate::ValidJob;
 
@@ -22,8 +22,8 @@ pub(crate) struct Work<'a> {
     pub(crate) job: &'a ValidJob,
     /// What ends it early.
     pub(crate) stop: &'a Stop,
-    /// Where it is computed.
-    pub(crate) pool: &'a ThreadPool,
+    /// Says on which threads it is computed, at each step anew.
+    pub(crate) slot: &'a Slot,
 }
 
 /// Evaluates a job: in one go when its rows are here, chunk by chunk when they are in the store.
@@ -32,7 +32,7 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
     work: Work<'_>,
     key: Option<Arc<PreparedKey>>,
 ) -> Result<Vec<u8>, Failure> {
-    let Work { job, stop, pool } = work;
+    let Work { job, stop, slot } = work;
     let started = Instant::now();
     let outputs = match &job.payload {
         Payload::Inline(bytes) => {
@@ -40,7 +40,7 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
             let stop = stepping(shared, stop);
             // The bytes stay with the job; a megabyte is copied in less than a millisecond.
             let bytes = bytes.clone();
-            compute(pool, &shared.progress, move || {
+            compute(shared.pools.of(slot), &shared.progress, move || {
                 let mut evaluation = evaluator.begin(key, rows)?;
                 evaluation.push(&bytes, &stop)?;
                 evaluation.finish(&stop)
@@ -79,7 +79,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
     stored: &StoredPayload,
     key: Option<Arc<PreparedKey>>,
 ) -> Result<Outputs, Failure> {
-    let Work { job, stop, pool } = work;
+    let Work { job, stop, slot } = work;
     let name = BlobName { tenant: job.tenant.clone(), kind: BlobKind::Job, id: stored.sha256 };
     let mut reader =
         BlobReader::open(&shared.store, &name).await.map_err(|error| missing(shared, &error))?;
@@ -89,6 +89,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
         return Err(Failure::refused(ErrorCode::WrongDigest, reason));
     }
     let (evaluator, rows) = (job.form.evaluator.clone(), job.rows);
+    let pool = shared.pools.of(slot);
     let begun = compute(pool, &shared.progress, move || evaluator.begin(key, rows));
     // The next chunk is on its way while the present one is evaluated, and no further one.
     let (begun, mut next) = tokio::join!(begun, reader.next_chunk());
@@ -111,7 +112,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
         };
     }
     let asked = stepping(shared, stop);
-    compute(pool, &shared.progress, move || evaluation.finish(&asked)).await
+    compute(shared.pools.of(slot), &shared.progress, move || evaluation.finish(&asked)).await
 }
 
 /// Why a chunk was not evaluated; none when it does not have its digest.
@@ -125,7 +126,7 @@ async fn push<B: Broker, S: Store>(
     (chunk, digest): (Vec<u8>, Digest),
 ) -> Result<Result<Box<dyn Evaluation>, Refused>, Failure> {
     let asked = stepping(shared, work.stop);
-    compute(work.pool, &shared.progress, move || {
+    compute(shared.pools.of(work.slot), &shared.progress, move || {
         // Before a byte of it is used: the digest of the whole comes with the last chunk only.
         if Digest::of(&chunk) != digest {
             return Err(None);

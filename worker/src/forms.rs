@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_artifact::server::{Form, Forms};
-use cipherscore_common::message::MAX_INLINE_BYTES;
 use cipherscore_common::{FormName, ModelId};
 use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
 
@@ -22,13 +21,11 @@ pub(crate) struct ModelForm {
 }
 
 impl ModelForm {
-    /// Whether a job of so many rows is planned to be over soon, and has its rows in the message: what
-    /// is read from the store holds a slot for as long as that takes. What its producer says about time
-    /// counts for nothing.
+    /// Whether so many rows in a message are planned to be over soon: what is read from the store holds
+    /// a slot for as long as that takes. What the producer says about time counts for nothing.
     pub(crate) fn is_quick(&self, rows: u32) -> bool {
-        let JobFootprint { max_input_bytes, planned, .. } = self.evaluator.footprint(rows);
-        let fits = max_input_bytes <= MAX_INLINE_BYTES as u64;
-        fits && planned.is_some_and(|planned| planned < QUICK)
+        let JobFootprint { planned, .. } = self.evaluator.footprint(rows);
+        planned.is_some_and(|planned| planned < QUICK)
     }
 }
 
@@ -55,6 +52,11 @@ impl ModelForms {
 
     pub(crate) fn model_id(&self) -> ModelId {
         self.preferred.evaluator.requirements().model_id
+    }
+
+    /// Whether a single row is quick, in one of the forms.
+    pub(crate) fn have_quick_rows(&self) -> bool {
+        self.iter().any(|form| form.is_quick(1))
     }
 
     /// Whether rows take less time than a message to the broker and back, whichever the form.

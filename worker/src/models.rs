@@ -42,14 +42,15 @@ impl Models {
         self.by_id.get(&id)
     }
 
-    /// Whether what evaluates a job plans to be done with it soon. Only for the order: what is not
-    /// understood here is refused when its turn comes.
+    /// Whether a job has its rows in the message, and what evaluates it plans to be done with it soon.
+    /// Only for the order: what is not understood here is refused when its turn comes.
     pub(crate) fn is_quick(&self, message: &Message) -> bool {
         let (Some(id), Some(rows), Ok(form)) = (message.model_id(), message.rows(), message.form())
         else {
             return false;
         };
-        self.get(id).and_then(|forms| forms.get(form)).is_some_and(|form| form.is_quick(rows))
+        let form = self.get(id).and_then(|forms| forms.get(form));
+        form.is_some_and(|form| form.is_quick(rows)) && message.has_payload()
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = ModelId> {

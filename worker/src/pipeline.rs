@@ -64,7 +64,7 @@ pub(crate) async fn run<B: Broker, S: Store>(
         shared.begins(&message, &job);
         // 4. and 5.
         let mut times = Timings::default();
-        let work = Work { job: &job, stop: &stop, pool: shared.pools.of(&slot) };
+        let work = Work { job: &job, stop: &stop, slot: &slot };
         let outputs = outputs(shared, work, &mut times).await;
         forgive(shared, &job.name()).await;
         let slot = Some(slot).filter(|_| shared.rules.is_suspicious(job.returned));

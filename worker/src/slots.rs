@@ -3,7 +3,8 @@
 //! Beside the ordinary slots there is a reserved one, with a thread of its own, for jobs that are
 //! planned to be over soon. It is one more, not one of them: while nobody needs it, it costs nothing,
 //! and long jobs lose no thread to it. A quick job takes an ordinary slot, and with it all threads,
-//! only while no long job has one: on the threads of a long job it would wait for it.
+//! only while no long job has one: on the threads of a long job it would wait for it. If a long one
+//! begins before it computes, it computes on the reserved thread, whichever slot it has.
 
 use std::sync::Arc;
 
@@ -42,6 +43,18 @@ struct State {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     taken: Taken,
+}
+
+impl Slot {
+    /// Whether who needs this could have had it. To a quick job the slot of a long one is no loss: there
+    /// is the reserved one.
+    pub(crate) fn suits(&self, need: Need) -> bool {
+        match self.taken {
+            Taken::Ordinary { is_long: true } => need != Need::Quick,
+            Taken::Reserved => need != Need::Ordinary,
+            Taken::Ordinary { is_long: false } | Taken::All => true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,10 +166,12 @@ impl Pools {
         self.ordinary.current_num_threads()
     }
 
-    /// The threads of a slot.
+    /// Where a job with this slot computes what it begins now: a quick one beside a long one on the
+    /// reserved thread, since the others are the long one's.
     pub(crate) fn of(&self, slot: &Slot) -> &ThreadPool {
         match slot.taken {
             Taken::Reserved => &self.reserved,
+            Taken::Ordinary { is_long: false } if slot.slots.lock().long > 0 => &self.reserved,
             Taken::Ordinary { .. } | Taken::All => &self.ordinary,
         }
     }
@@ -193,6 +208,18 @@ mod tests {
         assert!(slots.take(Need::Ordinary).is_some());
         drop(long);
         assert_eq!(taken(slots.take(Need::Quick)), ordinary);
+    }
+
+    #[test]
+    fn a_quick_job_beside_a_long_one_computes_on_the_reserved_thread_whichever_slot_it_has() {
+        let (slots, pools) = (Arc::new(Slots::new(2)), Pools::start(1).unwrap());
+        let is_reserved = |slot: &Slot| std::ptr::eq(pools.of(slot), &pools.reserved);
+        let quick = slots.take(Need::Quick).unwrap();
+        assert!(!is_reserved(&quick));
+        let long = slots.take(Need::Ordinary).unwrap();
+        assert_eq!((is_reserved(&quick), is_reserved(&long)), (true, false));
+        drop(long);
+        assert!(!is_reserved(&quick));
     }
 
     #[test]

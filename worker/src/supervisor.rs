@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::forms::ModelForms;
 use crate::in_flight::Name;
 use crate::outbox;
 use crate::pipeline;
@@ -211,13 +212,16 @@ impl<B: Broker, S: Store> Supervisor<B, S> {
     }
 
     /// The queues of a model. Where jobs are short, the way to the broker and back counts; of the
-    /// others few are taken, so that other workers get their share.
+    /// others few are taken, so that other workers get their share: one for each slot, the reserved one
+    /// among them where a row may have it, and those that wait.
     fn queues(&self, id: ModelId) -> [QueuePrefetch; 2] {
         let slots = u16::try_from(self.shared.slots.all()).unwrap_or(u16::MAX);
-        let are_quick = self.shared.models().get(id).is_some_and(|forms| forms.are_quick());
-        let prefetch = match are_quick {
+        let forms = self.shared.models().get(id).cloned();
+        let is = |what: fn(&ModelForms) -> bool| forms.as_deref().is_some_and(what);
+        let reserved = u16::from(is(ModelForms::have_quick_rows));
+        let prefetch = match is(ModelForms::are_quick) {
             true => self.consumption.linear_prefetch,
-            false => slots.saturating_add(self.consumption.window),
+            false => slots.saturating_add(reserved).saturating_add(self.consumption.window),
         };
         Lane::ALL
             .map(|lane| QueuePrefetch { queue: job_queue(id, lane), prefetch: prefetch.max(1) })

@@ -10,7 +10,7 @@ use cipherscore_common::topology::Lane;
 use crate::slots::{Need, Slot, Slots};
 use crate::validate::Rules;
 
-/// How often a delivery is overtaken before it goes first.
+/// How often a delivery is overtaken, for a slot that it could have had, before it goes first.
 const MOST_OVERTAKEN: u32 = 16;
 /// Bodies that wait, in bytes, from which on nothing more is taken.
 const MAX_WAITING_BYTES: usize = 64 << 20;
@@ -78,7 +78,9 @@ impl Window {
             (None, None) => return None,
             (None, Some(other)) => (self.next(is_here, |need| need == other)?, slots.take(other)?),
         };
-        self.waiting[..index].iter_mut().for_each(|earlier| earlier.overtaken += 1);
+        for earlier in &mut self.waiting[..index] {
+            earlier.overtaken += u32::from(slot.suits(earlier.need));
+        }
         let delivery = self.waiting.remove(index).delivery;
         self.bytes -= delivery.message.body.len();
         Some((delivery, slot))
@@ -204,9 +206,17 @@ mod tests {
             drop(reserved);
             assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "late");
         }
-        // Whatever quick jobs wait, the slot of a long one goes to the next long one.
-        window.push(delivery("urgent", Lane::High, None, 0), true, &rules());
+        // The reserved slot was never one for a long job, so that nobody has overtaken it: what is
+        // urgent goes before it, among long jobs too.
+        window.push(delivery("urgent", Lane::High, None, 0), false, &rules());
         drop(first);
+        assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "urgent");
+        // An ordinary slot is, and whatever quick jobs wait, it has one in the end.
+        for _ in 1..MOST_OVERTAKEN {
+            window.push(delivery("quick", Lane::High, None, 0), true, &rules());
+            assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "quick");
+        }
+        window.push(delivery("quick", Lane::High, None, 0), true, &rules());
         assert_eq!(name(&window.take(&slots, &is_here).unwrap().0), "longer");
     }
 

@@ -1,5 +1,6 @@
 //! A worker in this process: put together, started, stopped.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -35,12 +36,18 @@ pub struct WorkerHandle<B, S> {
     drain: CancellationToken,
     /// Whether it ended in order.
     ended: JoinHandle<bool>,
+    health_address: Option<SocketAddr>,
 }
 
 impl<B: Broker, S: Store> WorkerHandle<B, S> {
     /// How it describes itself at this moment.
     pub fn presence(&self) -> Presence {
         self.shared.presence()
+    }
+
+    /// Where `/livez` and `/readyz` are, if they are: also which port the system chose for port 0.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health_address
     }
 
     /// How many evaluation keys it has fetched from the store.
@@ -125,11 +132,14 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
         require_models(&config, &shared.models())?;
         let changed = Arc::new(Notify::new());
         let mut beside = JoinSet::new();
+        let mut health_address = None;
         if let Some(address) = config.health.listen {
             let listener = TcpListener::bind(address).await.with_context(|| {
                 format!("health.listen: {address} cannot be used; set another, or \"\" for none")
             })?;
-            info!(address = %listener.local_addr()?, "/livez and /readyz");
+            let address = listener.local_addr()?;
+            health_address = Some(address);
+            info!(%address, "/livez and /readyz");
             let shared = shared.clone();
             beside.spawn(async move {
                 if let Err(error) = health::serve(listener, shared).await {
@@ -163,7 +173,7 @@ impl<B: Broker + Clone, S: Store> Worker<B, S> {
             }
             in_order
         });
-        Ok(WorkerHandle { shared, drain, ended })
+        Ok(WorkerHandle { shared, drain, ended, health_address })
     }
 }
 

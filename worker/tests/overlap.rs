@@ -16,16 +16,18 @@ use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
 };
 use cipherscore_ids::{KeysetId, ModelId};
+use tokio::sync::watch;
 
 use crate::support::{PATIENCE, Tester, open_worker};
 
 const CHUNKS: u64 = 4;
 
-/// A store that counts the chunks that are asked for.
+/// A store that counts the chunks that are asked for, and does not answer about a job while it is held.
 #[derive(Clone, Default)]
-struct Counting {
+pub(crate) struct Counting {
     store: MemoryStore,
     asked: Arc<AtomicU64>,
+    pub(crate) held: Arc<watch::Sender<Option<JobId>>>,
 }
 
 mod contract {
@@ -74,6 +76,7 @@ impl BlobStore for Counting {
 
 impl MarkStore for Counting {
     async fn marks(&self, tenant: &Tenant, job: JobId) -> Result<Marks, StoreError> {
+        self.held.subscribe().wait_for(|held| *held != Some(job)).await.unwrap();
         self.store.marks(tenant, job).await
     }
 

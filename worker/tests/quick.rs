@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::MemoryBroker;
 use cipherscore_common::message::{JobTerms, Outcome};
+use cipherscore_common::topology::Lane;
 use cipherscore_common::{MemoryStore, ModelId};
 use cipherscore_engine::evaluator::{
     Evaluation, EvaluationError, Evaluator, JobFootprint, PreparedKey, Requirements, Stop,
@@ -13,6 +14,7 @@ use cipherscore_engine::evaluator::{
 use cipherscore_ids::KeysetId;
 use cipherscore_worker::config::WorkerConfig;
 
+use crate::overlap::Counting;
 use crate::support::{PATIENCE, Tester, open_worker};
 
 /// What evaluations have begun, and whether those that take long may end.
@@ -134,15 +136,22 @@ async fn quick_jobs_are_answered_meanwhile(slots: usize) {
         assert!(matches!(reply.outcome, Outcome::Scored(_)), "{reply:?}");
     }
     assert_eq!(gate.begun(), slots, "a long job has the slot of quick ones");
-    // Three rows take 60 ms: no quick job.
-    let mut rows = tester.keyless_job(quick, b"rows".to_vec());
-    rows.rows = 3;
-    tester.publish(&rows).await;
+    // Three rows take 60 ms: no quick job. However many wait here, there is room for a quick one.
+    for _ in 0..2 * slots {
+        let mut rows = tester.keyless_job(quick, b"rows".to_vec());
+        rows.rows = 3;
+        tester.publish(&rows).await;
+    }
+    // Nor is what has to be read from the store, however urgent.
+    let mut stored = tester.keyless_job(quick, b"row".to_vec());
+    stored.lane = Lane::High;
+    tester.store_payload(&mut stored).await;
+    tester.publish(&stored).await;
     let job = tester.keyless_job(quick, b"row".to_vec());
     tester.publish(&job).await;
     assert_eq!(tester.reply().await.job, job.id);
     gate.open();
-    for _ in 0..=publish.len() {
+    for _ in 0..publish.len() + 2 * slots + 1 {
         assert!(matches!(tester.reply().await.outcome, Outcome::Scored(_)));
     }
     drop(worker);
@@ -156,4 +165,43 @@ async fn a_quick_job_does_not_wait_for_long_ones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_quick_job_does_not_wait_for_the_only_slot_and_thread() {
     quick_jobs_are_answered_meanwhile(1).await;
+}
+
+/// It waits for the store with an ordinary slot when the long one begins, on the only thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_quick_job_does_not_wait_for_a_long_one_that_began_after_it() {
+    let (broker, store) = (MemoryBroker::default(), Counting::default());
+    let mut tester = Tester::new(broker.clone(), store.clone(), "ann").await;
+    let change = |config: &mut WorkerConfig| {
+        config.worker.threads = NonZeroUsize::new(1);
+        config.worker.slots = NonZeroUsize::new(2);
+    };
+    let mut worker = open_worker(&broker, store.clone(), change).await;
+    let gate = Arc::new(Gate::default());
+    let mut add = |name, planned, gate: Option<&Arc<Gate>>| {
+        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned() }))
+    };
+    let long = add(b"seconds", Some(Duration::from_secs(30)), Some(&gate));
+    let quick = add(b"quick", Some(Duration::from_millis(20)), None);
+    let worker = worker.start().await.unwrap();
+    for model in [long, quick] {
+        tester.wait_for_worker(model).await;
+    }
+
+    let job = tester.keyless_job(quick, b"row".to_vec());
+    store.held.send_replace(Some(job.id));
+    tester.publish(&job).await;
+    let asks = async {
+        while store.held.receiver_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asks).await.expect("the quick job does not ask the store");
+    tester.publish(&tester.keyless_job(long, b"row".to_vec())).await;
+    tokio::task::block_in_place(|| gate.wait_for(1));
+    store.held.send_replace(None);
+    assert_eq!(tester.reply().await.job, job.id, "a quick job waits for a long one");
+    gate.open();
+    assert!(matches!(tester.reply().await.outcome, Outcome::Scored(_)));
+    drop(worker);
 }

@@ -2,7 +2,7 @@
 //! `docs/` that names what they say.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,9 +14,8 @@ use serde_json::Value;
 use crate::exposition::{Exposition, get};
 use crate::support::{Example, InProcess, PATIENCE, Services, Tester};
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+/// A port that the system chooses: the handle of the worker says which.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 async fn metrics(address: SocketAddr) -> Exposition {
     let (status, head, body) = get(address, "/metrics");
@@ -36,8 +35,8 @@ async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A worker that has evaluated, refused, and been asked for models that it never had.
 async fn used_worker() -> (Exposition, Example) {
     let services = InProcess::default();
-    let address = free_address();
-    let _worker = services.start_worker(|config| config.health.listen = Some(address)).await;
+    let worker = services.start_worker(|config| config.health.listen = Some(ANY_PORT)).await;
+    let address = worker.health_address().unwrap();
     let mut tester = services.tester("tenant").await;
     let tree = Example::tree();
     wait_until("never ready", || get(address, "/readyz").0 == 200).await;
@@ -56,6 +55,13 @@ async fn used_worker() -> (Exposition, Example) {
     tester.expect_failure(&late, ErrorCode::DeadlineExceeded).await;
     let seen = || get(address, "/metrics").2.contains("cipherscore_job_queue_consumers{");
     wait_until("queues are not looked at", seen).await;
+    // A reply is here before its worker has heard that, and the last job is settled after that.
+    let settled = || {
+        let (_, _, text) = get(address, "/metrics");
+        let step = [("step", "settle")];
+        Exposition::parse(&text).value("cipherscore_step_seconds_count", &step) >= 54.0
+    };
+    wait_until("not every job is settled", settled).await;
     (metrics(address).await, tree)
 }
 
@@ -191,12 +197,12 @@ async fn histograms_add_up_and_labels_are_from_closed_sets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ready_is_said() {
     let (services, empty) = (InProcess::default(), tempfile::tempdir().unwrap());
-    let address = free_address();
     let change = |config: &mut cipherscore_worker::config::WorkerConfig| {
-        config.health.listen = Some(address);
+        config.health.listen = Some(ANY_PORT);
         config.models.folder = Some(empty.path().to_owned());
     };
-    let _worker = services.start_worker(change).await;
+    let worker = services.start_worker(change).await;
+    let address = worker.health_address().unwrap();
     let ready = || serde_json::from_str::<Value>(&get(address, "/readyz").2).unwrap();
     wait_until("it does not consume", || ready()["missing"] == serde_json::json!(["models"])).await;
     let (status, head, _) = get(address, "/readyz");

@@ -160,6 +160,16 @@ pub(super) fn read_payload(body: &[u8]) -> Result<OwnedPayload, BodyError> {
     }
 }
 
+/// Whether the payload is in the body, and not in the store. No byte of it is copied.
+pub(super) fn has_payload(body: &[u8]) -> bool {
+    split_version(body).is_ok_and(|(version, rest)| match version {
+        ProtocolVersion::V1 => matches!(decode(rest), Ok(PayloadV1::Inline(_))),
+        ProtocolVersion::V2 => {
+            matches!(decode(rest), Ok(PayloadV2 { form: FormV2::Inline(_), .. }))
+        }
+    })
+}
+
 /// Writes the body of a reply without outputs: why there are none, for people.
 pub(super) fn write_reason(version: ProtocolVersion, reason: &str) -> Vec<u8> {
     let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::body::{
-    OwnedPayload, read_payload, read_reason, read_version, write_payload, write_reason,
+    OwnedPayload, has_payload, read_payload, read_reason, read_version, write_payload, write_reason,
 };
 use super::{
     BodyError, ErrorCode, Job, JobTerms, MAX_CORRELATION_BYTES, Outcome, ProtocolVersion, Reply,
@@ -214,6 +214,11 @@ impl Message {
     /// How often workers gave it back before it was published again.
     pub fn returned_before(&self) -> u32 {
         self.integer(headers::RETURNED).ok().flatten().unwrap_or_default()
+    }
+
+    /// Whether its payload is in it, and not in the store.
+    pub fn has_payload(&self) -> bool {
+        has_payload(&self.body)
     }
 
     /// The model that this message names.

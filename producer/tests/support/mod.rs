@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cipherscore_artifact::server::open_server;
 use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetch, Subscription};
@@ -26,6 +26,9 @@ use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, Encryption, FormChoice, model_in_form};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+
+/// How long a test waits for what must come. Machines that run tests are slow at times.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const LINEAR: &str = "linear_regression";
 pub(crate) const TREE: &str = "decision_tree_classifier";
@@ -323,13 +326,11 @@ pub(crate) fn made_up(mut reply: Vec<u8>) -> Vec<u8> {
 
 /// Waits until something is so.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if is_so() {
-            return;
-        }
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "it never became so");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("it never became so");
 }
 
 /// Ids of jobs.

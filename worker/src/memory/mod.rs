@@ -133,6 +133,8 @@ impl Memory {
                     return admission;
                 }
                 let _turn = self.turn.lock().await;
+                // Nobody has passed this one yet, even if the one before it gave up.
+                self.lock().overtaken = 0;
                 loop {
                     let mut freed = std::pin::pin!(self.freed.notified());
                     freed.as_mut().enable();
@@ -141,7 +143,6 @@ impl Memory {
                         break;
                     }
                     if let Some(admission) = self.try_admit(&demand) {
-                        self.lock().overtaken = 0;
                         return admission;
                     }
                     freed.await;
@@ -215,9 +216,13 @@ impl Memory {
                 (demand.job_bytes, Some(name.clone()))
             }
             Some(KeyDemand { name, prepared_bytes, serialised_bytes }) => {
-                let own = state.keep_share(&name.tenant, self.max_keys_per_tenant)?;
                 let job_bytes = demand.job_bytes.max(*serialised_bytes);
                 let all = prepared_bytes + job_bytes;
+                // Else the tenant's own key would go, and nobody come in its place.
+                if !state.has_room(all, self.limit_bytes, None) {
+                    return None;
+                }
+                let own = state.keep_share(&name.tenant, self.max_keys_per_tenant)?;
                 let others = state.make_room(all, self.limit_bytes, None)?;
                 evicted = others.with_key(own);
                 self.counts.misses.inc();

@@ -12,7 +12,7 @@ use super::{Demand, KeyCell, KeyDemand, KeyName};
 pub(super) struct State {
     pub(super) used_bytes: u64,
     pub(super) keys: HashMap<KeyName, Entry>,
-    /// What models keep for their next job.
+    /// What models keep for their next job, least recently used first.
     idle: Vec<Idle>,
     /// Counts admissions, to know which key was used last.
     pub(super) clock: u64,
@@ -61,6 +61,15 @@ impl Drop for Evicted {
 }
 
 impl State {
+    /// Whether so many bytes fit when all goes that can.
+    pub(super) fn has_room(&mut self, bytes: u64, limit: u64, but: Option<&KeyName>) -> bool {
+        self.forget_models();
+        let keys = self.keys.iter().filter(|(name, entry)| entry.users == 0 && Some(*name) != but);
+        let keys = keys.map(|(_, entry)| entry.bytes);
+        let reclaimable = keys.chain(self.idle.iter().map(|idle| idle.bytes)).sum::<u64>();
+        self.used_bytes - reclaimable + bytes <= limit
+    }
+
     /// Takes out what models keep, then idle keys, until so many bytes fit; nothing, if they cannot.
     pub(super) fn make_room(
         &mut self,
@@ -68,28 +77,24 @@ impl State {
         limit: u64,
         but: Option<&KeyName>,
     ) -> Option<Evicted> {
-        self.forget_models();
+        if !self.has_room(bytes, limit, but) {
+            return None;
+        }
         let mut idle: Vec<_> = self
             .keys
             .iter()
             .filter(|(name, entry)| entry.users == 0 && Some(*name) != but)
-            .map(|(name, entry)| (entry.last_used, entry.bytes, name.clone()))
+            .map(|(name, entry)| (entry.last_used, name.clone()))
             .collect();
-        let kept = self.idle.iter().map(|idle| idle.bytes);
-        let reclaimable = idle.iter().map(|(_, bytes, _)| *bytes).chain(kept).sum::<u64>();
-        if self.used_bytes - reclaimable + bytes > limit {
-            return None;
-        }
-        idle.sort_unstable_by_key(|(last_used, ..)| *last_used);
+        idle.sort_unstable_by_key(|(last_used, _)| *last_used);
         let mut evicted = Evicted::default();
         // Allocated again in less time than a key is fetched.
-        while self.used_bytes + bytes > limit
-            && let Some(Idle { evaluator, bytes }) = self.idle.pop()
-        {
+        while self.used_bytes + bytes > limit && !self.idle.is_empty() {
+            let Idle { evaluator, bytes } = self.idle.remove(0);
             self.used_bytes -= bytes;
             evicted.idle.extend(evaluator.upgrade());
         }
-        for (_, _, name) in idle {
+        for (_, name) in idle {
             if self.used_bytes + bytes <= limit {
                 break;
             }

@@ -111,23 +111,45 @@ async fn quick_jobs_pass_one_that_waits_but_not_for_ever() {
         tokio::spawn(async move { memory.admit(demand("b", 1), &Stop::new(None)).await.unwrap() })
     };
     let waiting = wait(&memory);
-    while memory.turn.try_lock().is_ok() {
-        tokio::task::yield_now().await;
-    }
+    has_its_turn(&memory).await;
     let quick = Demand { key: None, job_bytes: 1, is_quick: true };
+    let large = Demand { job_bytes: 30, ..quick.clone() };
+    assert!(admit(&memory, large).await.is_none(), "there is no room");
+    assert_eq!(used(&memory).1, 130, "there is room for what is small");
     for _ in 0..MOST_OVERTAKEN {
         assert!(admit(&memory, quick.clone()).await.is_some());
     }
     assert!(admit(&memory, quick.clone()).await.is_none(), "it was passed often enough");
-    let large = Demand { job_bytes: 30, ..quick.clone() };
-    assert!(admit(&memory, large).await.is_none(), "there is no room");
-    drop(first);
-    let second = waiting.await.unwrap();
-    // The next one that waits may be passed again.
+    // The next one that waits may be passed again, even if this one gives up.
+    waiting.abort();
+    assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
     let waiting = wait(&memory);
-    drop(second);
+    has_its_turn(&memory).await;
+    assert!(admit(&memory, quick).await.is_some(), "another one was passed");
+    assert!(!waiting.is_finished());
+    drop(first);
     drop(waiting.await.unwrap());
-    assert!(admit(&memory, quick).await.is_some());
+}
+
+/// Waits until somebody waits for room.
+async fn has_its_turn(memory: &Memory) {
+    while memory.turn.try_lock().is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_its_key_until_there_is_room_for_another() {
+    let memory = Arc::new(Memory::new(270, 1));
+    fetched(&admit(&memory, demand("a", 1)).await.unwrap());
+    let busy = Demand { key: None, job_bytes: 150, is_quick: false };
+    let busy = admit(&memory, busy).await.unwrap();
+    // 150 of 270 are used beside it, and the other one takes 130.
+    assert!(admit(&memory, demand("a", 2)).await.is_none(), "there is room");
+    assert!(memory.holds("a", name("a", 1).id), "its key is gone, for nothing");
+    drop(busy);
+    fetched(&admit(&memory, demand("a", 2)).await.unwrap());
+    assert!(!memory.holds("a", name("a", 1).id), "it has more than its share");
 }
 
 /// An evaluator that keeps memory, and nothing else.
@@ -191,4 +213,18 @@ async fn what_models_keep_is_counted_and_gives_its_place_first() {
     let all = Demand { key: None, job_bytes: 70, is_quick: false };
     let _all = admit(&memory, all).await.unwrap();
     assert_eq!(used(&memory), (200, 270));
+}
+
+#[tokio::test]
+async fn what_was_kept_first_goes_first() {
+    let memory = Arc::new(Memory::new(20, 10));
+    let keeps = [8, 8].map(|bytes| Arc::new(Keeps(AtomicUsize::new(bytes))));
+    let small = Demand { key: None, job_bytes: 1, is_quick: false };
+    for evaluator in &keeps {
+        let evaluator: Arc<dyn Evaluator> = evaluator.clone();
+        drop(admit(&memory, small.clone()).await.unwrap().of(&evaluator));
+    }
+    let job = admit(&memory, Demand { job_bytes: 10, ..small }).await.unwrap();
+    assert_eq!(keeps.each_ref().map(|one| one.idle_bytes()), [0, 8]);
+    drop(job);
 }

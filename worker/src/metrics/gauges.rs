@@ -41,7 +41,7 @@ pub(crate) struct Moment {
     pub(crate) is_consuming: bool,
     pub(crate) does_store_answer: bool,
     pub(crate) memory_limit_bytes: u64,
-    /// By keys and running jobs.
+    /// By keys, running jobs, and what models keep for their next job.
     pub(crate) memory_used_bytes: u64,
     pub(crate) key_bytes: u64,
     pub(crate) keys: u64,
@@ -114,14 +114,14 @@ impl Gauges {
                 r,
                 Unit::Bytes,
                 "memory_limit",
-                "Memory for keys and running jobs",
+                "Memory for keys, running jobs and what models keep for their next job",
                 plain(),
             ),
             memory_used: add_in(
                 r,
                 Unit::Bytes,
                 "memory_used",
-                "Memory of keys and running jobs, as admitted",
+                "Memory of keys, running jobs as admitted, and what models keep for their next job",
                 plain(),
             ),
             key_cache: add_in(r, Unit::Bytes, "key_cache", "Memory of prepared keys", plain()),

@@ -62,7 +62,7 @@ impl JobMetrics {
                 r,
                 Unit::Seconds,
                 "step",
-                "What is done of a job beside evaluating it, step by step",
+                "Steps of a job beside its key, its evaluation and storing its outputs",
                 Family::new_with_constructor(short as _),
             ),
         }

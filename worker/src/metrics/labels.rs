@@ -54,7 +54,7 @@ pub(crate) struct FormLabels {
     pub(crate) form: &'static str,
 }
 
-/// What a worker does of a job beside evaluating it.
+/// Steps of a job, beside its key, its evaluation, storing large outputs, and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Reads the message and checks it.
