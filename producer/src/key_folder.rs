@@ -23,7 +23,7 @@ use crate::client_zip::{FunctionEncryption, FunctionModel};
 use crate::files::{Access, write_atomically};
 use crate::key_log::{self, KeyLogError, KeyLogInFolder};
 use crate::key_rotation;
-use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
+use crate::model::{ClientModel, Encryption, EncryptionError, EngineError, NewKeys};
 
 const CLIENT_KEY: &str = "client.key";
 const EVALUATION_KEY: &str = "evaluation.key";
@@ -71,6 +71,9 @@ pub enum KeyFolderError {
     /// What a key has been through.
     #[error(transparent)]
     Log(#[from] KeyLogError),
+    /// What the key in use has been through is not known, or cannot be kept: nothing is decrypted by it.
+    #[error(transparent)]
+    NoLog(EngineError),
     /// The evaluation key has no section of the form that is needed.
     #[error("{path}: {source}")]
     Section {

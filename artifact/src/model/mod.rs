@@ -137,7 +137,7 @@ impl EncryptionError {
     /// Whether nothing may be done about it that a worker could see: were the same rows sent again after
     /// a bad reply, a worker that makes up replies would learn what came of it.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp | Self::KeyLog(_))
+        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp)
     }
 }
 
