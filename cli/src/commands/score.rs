@@ -39,7 +39,8 @@ const COUNTED_ROWS: usize = 1 << 14;
 /// kept in OUTPUT.ledger: after Ctrl-C or a crash the same command goes on, and publishes no job
 /// again that is done. The output appears at the end, in the order of the input; rows without
 /// scores are empty lines in it, and OUTPUT.failed.csv says why. Run the command again to try
-/// them again. When all rows have scores the ledger goes: the same command then scores all of them
+/// them again, except for those of which a reply was bad: to try these as well, which tells the worker
+/// that it was, score to another OUTPUT. When all rows have scores the ledger goes: the same command then scores all of them
 /// anew and replaces OUTPUT. The broker removes the run's empty reply queue after a week.
 ///
 /// Exit code: 0 all rows have scores, 2 some have none, 1 an error, 130 interrupted.

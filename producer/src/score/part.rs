@@ -19,6 +19,10 @@ use crate::driver::{
 use crate::matrix::Matrix;
 use crate::model::Encryption;
 
+/// What is done about a part that failed for good.
+const NOT_AGAIN: &str = "The same command does not try these rows again, as the worker would see that \
+                         its reply was bad; to try them all the same, score to another --output";
+
 /// Rows of a part. Shared with the task that encrypts them.
 pub(super) type Rows = Arc<Matrix<f64>>;
 
@@ -147,8 +151,10 @@ impl Journal for PartJournal {
         let (ledger, part, job) = (Arc::clone(&self.ledger), self.part, heard.job);
         let note = move || match end {
             Ok(results) => ledger.finish(job, part, &results).map(Ok),
-            Err(NoResults { reason, .. }) => {
-                ledger.fail(job, part, &reason).map(|()| Err(Failure { job, reason }))
+            Err(NoResults { reason, is_final }) => {
+                let reason = if is_final { format!("{reason}. {NOT_AGAIN}") } else { reason };
+                let failed = ledger.fail(job, part, &reason, is_final);
+                failed.map(|()| Err(Failure { job, reason }))
             }
         };
         Ok(blocking(note).await??)
