@@ -14,7 +14,9 @@ use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{Chosen, ClientModel, Encrypted, Encryption, model_in_form};
+use cipherscore_producer::model::{
+    Chosen, ClientModel, Encrypted, Encryption, FormChoice, model_in_form,
+};
 use cipherscore_producer::rows::{RowError, RowReader, ScoreColumns, ScoreWriter};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -133,7 +135,9 @@ impl Predict {
         drop(zip);
         let expected_rows = self.check_rows(&*client)?;
         let mut rows = self.open_rows(&*client)?;
-        if expected_rows.is_none() {
+        // Who writes a row and waits for its scores gets them, where nothing is to be decided.
+        let is_to_decide = self.form.form == FormChoice::Auto && client.forms().len() > 1;
+        if expected_rows.is_none() && is_to_decide {
             rows.look_ahead().with_context(|| self.input.display().to_string())?;
         }
         let known_rows = expected_rows.unwrap_or(rows.ahead.len() as u64);
