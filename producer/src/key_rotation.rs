@@ -102,6 +102,7 @@ impl KeyFolder {
             move_file(&ready.join(name), &folder(name))?;
         }
         remove_folder(&ready)?;
+        self.close();
         Ok(Some(retired.unwrap_or_else(|| self.path().to_owned())))
     }
 

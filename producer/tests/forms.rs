@@ -8,7 +8,7 @@ use cipherscore_artifact::server::{Forms, open_server};
 use cipherscore_common::{EvaluationKeyId, FormName};
 use cipherscore_compiler::WantedForms;
 use cipherscore_producer::client_zip::open_client;
-use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
     ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form, model_in_form,
@@ -238,6 +238,24 @@ fn replies_in_files_are_those_to_what_the_folder_has_encrypted() {
         assert!(matches!(decrypt(wrong), Err(EncryptionError::Engine(_))));
     }
     assert_eq!(bad_replies(&owner.path("keys")), 0);
+}
+
+/// Another process replaces the keys of the folder while this one has the old secret.
+#[test]
+fn keys_that_are_replaced_are_not_used_with_the_secret_before_them() {
+    let owner = Owner::of_both(MODEL);
+    owner.encryption();
+    let new = owner.model.make_keys(&|| ()).unwrap();
+    KeyFolder::new(owner.path("keys")).rotate(&new, None).unwrap();
+    let form = Some(FormName::Rows);
+    let digests = owner.keys.digests(form).map(drop);
+    let key = owner.keys.evaluation_key(form).map(drop);
+    for refused in [digests, key, owner.keys.evaluation_key_file().map(drop)] {
+        assert!(matches!(refused, Err(KeyFolderError::Replaced(_))), "{refused:?}");
+    }
+    // Who opens the new secret has its keys.
+    owner.encryption();
+    assert_eq!(owner.keys.evaluation_key_file().unwrap(), new.evaluation.unwrap());
 }
 
 /// A reply that somebody made up.
