@@ -349,7 +349,7 @@ pub(crate) fn class_of(error: &EncryptionError) -> Class {
         | EncryptionError::Burned { .. }
         | EncryptionError::UsedUp
         | EncryptionError::UnknownUpload => Class::Keys,
-        EncryptionError::NoForm { .. } => Class::Artifact,
+        EncryptionError::NoForm { .. } | EncryptionError::OneForm(_) => Class::Artifact,
         EncryptionError::OutOfRange(_) => Class::Range,
         _ => Class::Rows,
     }

@@ -52,6 +52,10 @@ impl ClientModel for ModelOfBoth {
         self.bulk.form()
     }
 
+    fn may_have_forms(&self) -> bool {
+        true
+    }
+
     fn forms(&self) -> Vec<Arc<dyn ClientModel>> {
         let bulk: Arc<dyn ClientModel> = Arc::<BulkModel>::clone(&self.bulk);
         vec![bulk, Arc::<RowModel>::clone(&self.rows)]

@@ -123,6 +123,10 @@ impl ClientModel for RowModel {
         Some(FormName::Rows)
     }
 
+    fn may_have_forms(&self) -> bool {
+        true
+    }
+
     fn cost(&self, rows: u64) -> Option<FormCost> {
         let cost = RowCost::of(&self.specs.parameters);
         let bytes = cost.upload_bytes.saturating_add(cost.reply_bytes).saturating_mul(rows);

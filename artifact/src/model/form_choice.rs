@@ -117,7 +117,10 @@ fn choose<T: ?Sized>(
         let has = model_of(&whole).form();
         return match choice {
             FormChoice::Only(form) if has != Some(form) => {
-                Err(EncryptionError::NoForm { wanted: form, has })
+                Err(match model_of(&whole).may_have_forms() {
+                    true => EncryptionError::NoForm { wanted: form, has },
+                    false => EncryptionError::OneForm(form),
+                })
             }
             _ => Ok(Chosen { it: whole, why: None }),
         };
