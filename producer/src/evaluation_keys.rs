@@ -36,7 +36,7 @@ impl KeySource {
     fn require(&self, id: EvaluationKeyId, found: EvaluationKeyId) -> Result<(), KeyFolderError> {
         let path = match self {
             Self::Folder(folder, _) => folder.path(),
-            Self::File(path, _) => path,
+            Self::File(path, _) => path.as_path(),
             // Nobody else has it.
             Self::Bytes(_) => return Ok(()),
         };

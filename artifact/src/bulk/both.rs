@@ -154,8 +154,11 @@ impl Encryption for EncryptionOfBoth {
 
     fn forms(&self) -> Vec<Arc<dyn Encryption>> {
         let bulk: Arc<dyn Encryption> = Arc::<BulkEncryption>::clone(&self.bulk);
-        let rows = self.rows.as_ref().map(|rows| Arc::<RowEncryption>::clone(rows) as _);
-        std::iter::once(bulk).chain(rows).collect()
+        let mut forms = vec![bulk];
+        if let Some(rows) = &self.rows {
+            forms.push(Arc::<RowEncryption>::clone(rows));
+        }
+        forms
     }
 
     fn owner(&self) -> Option<OwnerId> {
