@@ -32,6 +32,20 @@ pub enum KeySource {
 }
 
 impl KeySource {
+    /// Refuses a key that is not the one that jobs name: the file may be another since then.
+    fn require(&self, id: EvaluationKeyId, found: EvaluationKeyId) -> Result<(), KeyFolderError> {
+        let path = match self {
+            Self::Folder(folder, _) => folder.path(),
+            Self::File(path, _) => path.as_path(),
+            // Nobody else has it.
+            Self::Bytes(_) => return Ok(()),
+        };
+        match id == found {
+            true => Ok(()),
+            false => Err(KeyFolderError::Replaced(path.to_owned())),
+        }
+    }
+
     /// The serialised key.
     pub fn read(&self) -> Result<Arc<Vec<u8>>, KeyFolderError> {
         match self {
@@ -100,18 +114,36 @@ impl<B: Broker, S: Store> EvaluationKeys<B, S> {
         if done {
             return Ok(());
         }
-        let (source, tenant) = (source.clone(), self.client.tenant().clone());
+        let (id, source, tenant) = (*id, source.clone(), self.client.tenant().clone());
         // Many megabytes are read and digested.
         let read = move || {
             let bytes = Arc::unwrap_or_clone(source.read()?);
-            Ok::<_, KeyFolderError>(Blob::evaluation_key(&tenant, bytes))
+            let blob = Blob::evaluation_key(&tenant, bytes);
+            if let Ok(blob) = &blob {
+                source.require(id, EvaluationKeyId::new(blob.name().id))?;
+            }
+            Ok::<_, KeyFolderError>(blob)
         };
         let blob = blocking(read).await???;
         match step {
             KeyStep::Replace(_) => self.client.replace_key(&blob, self.lease).await?,
             _ => self.client.ensure_key(&blob, self.lease).await.map(drop)?,
         }
-        put.insert(*id, Instant::now());
+        put.insert(id, Instant::now());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_is_not_the_key_that_jobs_name() {
+        let [one, other] = [b"one", b"two"].map(|key| EvaluationKeyId::of(key));
+        let source = KeySource::File("evaluation.key".into(), None);
+        assert!(source.require(one, one).is_ok());
+        let said = source.require(one, other).map_err(|error| error.to_string());
+        assert!(said.is_err_and(|said| said.contains("were replaced")));
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use age::secrecy::SecretString;
 use cipherscore_artifact::key_file::{KeyFileError, evaluation_key_of, evaluation_keys_of};
 use cipherscore_ids::{Digest, EvaluationKeyId, FormName, OwnerId};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -23,7 +24,7 @@ use crate::client_zip::{FunctionEncryption, FunctionModel};
 use crate::files::{Access, write_atomically};
 use crate::key_log::{self, KeyLogError, KeyLogInFolder};
 use crate::key_rotation;
-use crate::model::{ClientModel, Encryption, EncryptionError, NewKeys};
+use crate::model::{ClientModel, Encryption, EncryptionError, EngineError, NewKeys};
 
 const CLIENT_KEY: &str = "client.key";
 const EVALUATION_KEY: &str = "evaluation.key";
@@ -71,6 +72,15 @@ pub enum KeyFolderError {
     /// What a key has been through.
     #[error(transparent)]
     Log(#[from] KeyLogError),
+    /// Another process put other keys in the place of those in use.
+    #[error(
+        "the keys of {0} were replaced since they were opened: repeat this with those that are there \
+         now, or with the folder in which the old ones are kept"
+    )]
+    Replaced(PathBuf),
+    /// What the key in use has been through is not known, or cannot be kept: nothing is decrypted by it.
+    #[error(transparent)]
+    NoLog(EngineError),
     /// The evaluation key has no section of the form that is needed.
     #[error("{path}: {source}")]
     Section {
@@ -133,6 +143,8 @@ struct Index {
 #[derive(Debug, Clone)]
 pub struct KeyFolder {
     path: PathBuf,
+    /// The client key that was opened last: what is read after it must belong to it.
+    opened: Arc<Mutex<Option<Digest>>>,
 }
 
 impl KeyFolder {
@@ -142,7 +154,7 @@ impl KeyFolder {
 
     /// Names a folder; nothing is read or written yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), opened: Arc::default() }
     }
 
     /// Where `evaluation.key` is.
@@ -209,6 +221,7 @@ impl KeyFolder {
         if key_rotation::is_interrupted(&self.path) {
             return Err(KeyFolderError::Rotating(self.path.clone()));
         }
+        self.close();
         create_private_folder(&self.path).map_err(|source| self.io(&self.path, source))?;
         // Until the new index is written, the folder counts as incomplete.
         self.remove(INDEX)?;
@@ -267,7 +280,7 @@ impl KeyFolder {
         passphrase: impl FnOnce() -> io::Result<Option<SecretString>>,
         open: impl FnOnce(&[u8]) -> Result<T, EncryptionError>,
     ) -> Result<T, KeyFolderError> {
-        let expected = self.index()?.client_key_sha256;
+        let expected = self.read_index()?.client_key_sha256;
         let path = self.path.join(CLIENT_KEY);
         let stored = self.read_client_key(&path)?;
         require_digest(&path, &stored, expected)?;
@@ -280,7 +293,15 @@ impl KeyFolder {
                     .map_err(|reason| KeyFolderError::Passphrase { path: path.clone(), reason })?
             }
         };
-        open(&plain).map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })
+        let opened = open(&plain)
+            .map_err(|source| KeyFolderError::Key { path, source: Box::new(source) })?;
+        *self.opened.lock() = Some(expected);
+        Ok(opened)
+    }
+
+    /// Whoever has replaced the keys goes on with others.
+    pub(crate) fn close(&self) {
+        *self.opened.lock() = None;
     }
 
     /// Reads the evaluation key of a form and checks the digest of its file.
@@ -338,7 +359,18 @@ impl KeyFolder {
         seal().map_err(|source| self.io(&self.path.join(CLIENT_KEY), source))
     }
 
+    /// The index of the keys that were opened, if any were.
     fn index(&self) -> Result<Index, KeyFolderError> {
+        let index = self.read_index()?;
+        match *self.opened.lock() {
+            Some(opened) if opened != index.client_key_sha256 => {
+                Err(KeyFolderError::Replaced(self.path.clone()))
+            }
+            _ => Ok(index),
+        }
+    }
+
+    fn read_index(&self) -> Result<Index, KeyFolderError> {
         let path = self.path.join(INDEX);
         let json = std::fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if key_rotation::is_interrupted(&self.path) => {

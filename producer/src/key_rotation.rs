@@ -9,6 +9,9 @@
 //! 3. `.rotation-ready`: `.rotation-old` gets its name, and the new files their place, `keys.json`
 //!    last.
 //!
+//! Where `.rotation-old` has lost its new keys, the old ones go back. Each step is behind the lock of
+//! the folder, and begins with another look at the state: another process may have been there.
+//!
 //! While the folder has no `keys.json`, it is refused by whoever reads keys.
 
 use std::io;
@@ -25,9 +28,12 @@ const NEW: &str = ".rotation-new";
 const OLD: &str = ".rotation-old";
 const READY: &str = ".rotation-ready";
 
-/// Whether a folder without `keys.json` has some in a rotation that was interrupted.
+/// Whether a rotation was interrupted: there are new keys to be put in place, or old ones without a
+/// name.
 pub(crate) fn is_interrupted(folder: &Path) -> bool {
-    KeyFolder::new(folder.join(NEW)).is_complete() || folder.join(READY).exists()
+    KeyFolder::new(folder.join(NEW)).is_complete()
+        || folder.join(READY).exists()
+        || folder.join(OLD).exists()
 }
 
 impl KeyFolder {
@@ -38,7 +44,11 @@ impl KeyFolder {
             return Ok(None);
         }
         let _lock = self.log().lock()?;
-        self.finish().map(Some)
+        // Another process may have done it meanwhile: what is there now is what it made.
+        match is_interrupted(self.path()) {
+            true => self.finish(),
+            false => Ok(None),
+        }
     }
 
     /// Puts new keys in the place of those that are there, which it keeps. Returns where they are: a
@@ -48,38 +58,86 @@ impl KeyFolder {
         keys: &NewKeys,
         passphrase: Option<SecretString>,
     ) -> Result<PathBuf, KeyFolderError> {
+        if !self.path().is_dir() {
+            return Err(KeyFolderError::Missing(self.path().to_owned()));
+        }
+        let _lock = self.log().lock()?;
+        if is_interrupted(self.path()) {
+            return Err(KeyFolderError::Rotating(self.path().to_owned()));
+        }
         // There must be some.
         self.digests(None)?;
-        let _lock = self.log().lock()?;
         let new = self.path().join(NEW);
         remove_folder(&new)?;
         KeyFolder::new(&new).store(keys, passphrase)?;
-        self.finish()
+        Ok(self.finish()?.unwrap_or_else(|| self.path().to_owned()))
     }
 
-    fn finish(&self) -> Result<PathBuf, KeyFolderError> {
+    /// From whatever state, behind the lock. Returns where the old keys are; none where there are no
+    /// new ones.
+    fn finish(&self) -> Result<Option<PathBuf>, KeyFolderError> {
         let folder = |name: &str| self.path().join(name);
         let (new, old, ready) = (folder(NEW), folder(OLD), folder(READY));
         if !ready.exists() {
+            if KeyFolder::new(&old).is_complete() && self.is_complete() {
+                // Of a rotation before: this one keeps its own.
+                self.retire(&old)?;
+            }
+            if !KeyFolder::new(&new).is_complete() {
+                self.give_back(&old)?;
+                return Ok(None);
+            }
             create_private_folder(&old).map_err(in_file(&old))?;
             // The index goes first: from then on nobody takes a part of the keys for all of them.
             for name in KeyFolder::FILES {
-                move_file(&folder(name), &old.join(name))?;
+                move_to_free(&folder(name), &old.join(name))?;
             }
             rename(&new, &ready)?;
         }
         let mut retired = None;
         if old.exists() {
-            let time = format_rfc3339_seconds(SystemTime::now()).to_string();
-            let place = folder(&format!("retired-{}", time.replace(':', "-")));
-            rename(&old, &place)?;
-            retired = Some(place);
+            retired = Some(self.retire(&old)?);
         }
         for name in KeyFolder::FILES.iter().rev() {
             move_file(&ready.join(name), &folder(name))?;
         }
         remove_folder(&ready)?;
-        Ok(retired.unwrap_or_else(|| self.path().to_owned()))
+        self.close();
+        Ok(Some(retired.unwrap_or_else(|| self.path().to_owned())))
+    }
+
+    /// Gives old keys a name that is free.
+    fn retire(&self, old: &Path) -> Result<PathBuf, KeyFolderError> {
+        let time = format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "-");
+        let mut place = self.path().join(format!("retired-{time}"));
+        // A second has room for several.
+        for number in 2_u32.. {
+            if !place.exists() {
+                break;
+            }
+            place = self.path().join(format!("retired-{time}-{number}"));
+        }
+        rename(old, &place)?;
+        Ok(place)
+    }
+
+    /// Puts old keys back whose new ones are gone.
+    fn give_back(&self, old: &Path) -> Result<(), KeyFolderError> {
+        if !old.exists() {
+            return Ok(());
+        }
+        for name in KeyFolder::FILES.iter().rev() {
+            move_to_free(&old.join(name), &self.path().join(name))?;
+        }
+        std::fs::remove_dir(old).map_err(in_file(old))
+    }
+}
+
+/// As [`move_file`], and never over a file that is there.
+fn move_to_free(from: &Path, to: &Path) -> Result<(), KeyFolderError> {
+    match from.exists() && to.exists() {
+        true => Err(in_file(to)(io::ErrorKind::AlreadyExists.into())),
+        false => move_file(from, to),
     }
 }
 
@@ -213,5 +271,74 @@ mod tests {
         assert_eq!(keys_of.finish_rotation().unwrap(), None);
         keys_of.rotate(&keys(2), None).unwrap();
         assert_eq!(number(&keys_of), 2);
+    }
+
+    /// Numbers of all keys that a folder has, those in use first.
+    fn all_numbers(folder: &Path) -> Vec<u8> {
+        let retired = names(folder).into_iter().filter(|name| name.starts_with("retired"));
+        let folders = std::iter::once(folder.to_owned()).chain(retired.map(|it| folder.join(it)));
+        folders.map(|folder| number(&KeyFolder::new(folder))).collect()
+    }
+
+    #[test]
+    fn rotations_side_by_side_lose_no_keys() {
+        let (folder, keys_of) = folder_with_keys();
+        std::thread::scope(|scope| {
+            for number in 2..=5 {
+                let keys_of = &keys_of;
+                scope.spawn(move || keys_of.rotate(&keys(number), None).unwrap());
+            }
+        });
+        let mut found = all_numbers(folder.path());
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3, 4, 5]);
+        assert!(!is_interrupted(folder.path()));
+    }
+
+    #[test]
+    fn repairs_side_by_side_lose_no_keys() {
+        let (folder, keys_of) = folder_with_keys();
+        KeyFolder::new(folder.path().join(NEW)).store(&keys(2), None).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| keys_of.finish_rotation().unwrap());
+            }
+        });
+        assert_eq!(all_numbers(folder.path()), [2, 1]);
+        // Who waited for the lock finds nothing to do.
+        assert_eq!(keys_of.finish().unwrap(), None);
+        assert_eq!(all_numbers(folder.path()), [2, 1]);
+    }
+
+    #[test]
+    fn an_interrupted_rotation_is_ended_before_the_next() {
+        let (folder, keys_of) = folder_with_keys();
+        KeyFolder::new(folder.path().join(NEW)).store(&keys(2), None).unwrap();
+        let rotated = keys_of.rotate(&keys(3), None);
+        assert!(matches!(rotated, Err(KeyFolderError::Rotating(_))));
+        keys_of.finish_rotation().unwrap();
+        assert_eq!(all_numbers(folder.path()), [2, 1]);
+    }
+
+    #[test]
+    fn old_keys_whose_new_ones_are_gone_are_in_use_again() {
+        let (folder, keys_of) = folder_with_keys();
+        let old = folder.path().join(OLD);
+        std::fs::create_dir(&old).unwrap();
+        for name in KeyFolder::FILES {
+            move_file(&folder.path().join(name), &old.join(name)).unwrap();
+        }
+        assert!(matches!(keys_of.digests(None), Err(KeyFolderError::Rotating(_))));
+        assert_eq!(keys_of.finish_rotation().unwrap(), None);
+        assert_eq!(all_numbers(folder.path()), [1]);
+        assert!(!old.exists());
+    }
+
+    #[test]
+    fn old_keys_without_a_name_get_one_beside_those_in_use() {
+        let (folder, keys_of) = folder_with_keys();
+        KeyFolder::new(folder.path().join(OLD)).store(&keys(3), None).unwrap();
+        assert_eq!(keys_of.finish_rotation().unwrap(), None);
+        assert_eq!(all_numbers(folder.path()), [1, 3]);
     }
 }

@@ -8,7 +8,7 @@ use cipherscore_artifact::server::{Forms, open_server};
 use cipherscore_common::{EvaluationKeyId, FormName};
 use cipherscore_compiler::WantedForms;
 use cipherscore_producer::client_zip::open_client;
-use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
     ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form, model_in_form,
@@ -136,6 +136,31 @@ fn keys_of_both_forms_are_one_file_each_with_ids_of_their_own() {
     assert!(!text.contains("sections"), "{text}");
 }
 
+/// Keys that were made before the model had a second form.
+#[test]
+fn keys_of_the_bulk_form_alone_are_for_it_whatever_else_the_model_has() {
+    let old = open_client(&compiled(MODEL, WantedForms::Bulk).0).unwrap();
+    let keys = old.make_keys(&|| ()).unwrap();
+    let owner = Owner::of_both(MODEL);
+    let opened = || Arc::clone(&owner.model).with_key(&keys.client).unwrap();
+    for choice in [FormChoice::Auto, FormChoice::Only(FormName::Bulk)] {
+        let found = encryption_in_form(opened(), choice, 1).unwrap().it;
+        assert_eq!(found.model().form(), Some(FormName::Bulk));
+        found.encrypt(&rows(&*owner.model, 1)).unwrap();
+    }
+    assert_eq!(opened().owner(), keys.owner);
+    let said = |refused: Result<(), EncryptionError>| refused.unwrap_err().to_string();
+    let only = FormChoice::Only(FormName::Rows);
+    let chosen = said(encryption_in_form(opened(), only, 1).map(drop));
+    let of_rows = model_in_form(Arc::clone(&owner.model), only, 1).unwrap().it;
+    let alone = said(of_rows.with_key(&keys.client).map(drop));
+    let file = owner.encryption_in(FormName::Rows).encrypt_file(&rows(&*owner.model, 1)).unwrap();
+    let reply = said(opened().decrypt_file(&evaluated(&owner, &file)).map(drop));
+    for said in [chosen, alone, reply] {
+        assert!(said.contains("not for the form `rows`"), "{said}");
+    }
+}
+
 fn forms(zip: &[u8]) -> Forms {
     open_server(zip, None, std::num::NonZeroUsize::MIN).unwrap()
 }
@@ -238,6 +263,24 @@ fn replies_in_files_are_those_to_what_the_folder_has_encrypted() {
         assert!(matches!(decrypt(wrong), Err(EncryptionError::Engine(_))));
     }
     assert_eq!(bad_replies(&owner.path("keys")), 0);
+}
+
+/// Another process replaces the keys of the folder while this one has the old secret.
+#[test]
+fn keys_that_are_replaced_are_not_used_with_the_secret_before_them() {
+    let owner = Owner::of_both(MODEL);
+    owner.encryption();
+    let new = owner.model.make_keys(&|| ()).unwrap();
+    KeyFolder::new(owner.path("keys")).rotate(&new, None).unwrap();
+    let form = Some(FormName::Rows);
+    let digests = owner.keys.digests(form).map(drop);
+    let key = owner.keys.evaluation_key(form).map(drop);
+    for refused in [digests, key, owner.keys.evaluation_key_file().map(drop)] {
+        assert!(matches!(refused, Err(KeyFolderError::Replaced(_))), "{refused:?}");
+    }
+    // Who opens the new secret has its keys.
+    owner.encryption();
+    assert_eq!(owner.keys.evaluation_key_file().unwrap(), new.evaluation.unwrap());
 }
 
 /// A reply that somebody made up.

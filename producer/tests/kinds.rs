@@ -12,11 +12,11 @@ use cipherscore_engine::bulk::client_model::{
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
 use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
 use cipherscore_engine::model::ScoreKind;
-use cipherscore_ids::EvaluationKeyId;
+use cipherscore_ids::{EvaluationKeyId, FormName};
 use cipherscore_producer::client_zip::{OpenClientError, open_client};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::ClientModel;
+use cipherscore_producer::model::{ClientModel, FormChoice, model_in_form};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use tempfile::TempDir;
 
@@ -103,6 +103,17 @@ fn the_kind_is_found_by_what_is_in_the_zip() {
     let circuit = circuit();
     assert_eq!((circuit.model_id(), circuit.interface().rows_of_file), (None, Some(1)));
     assert!(!circuit.interface().features.are_named());
+}
+
+#[test]
+fn who_asks_for_a_form_is_told_whether_another_can_be_made() {
+    let linear = open_client(&zips(Kind::Linear, false).0).unwrap();
+    for (model, can_be_made) in [(ensemble(), true), (linear, false), (circuit(), false)] {
+        let chosen = model_in_form(model, FormChoice::Only(FormName::Rows), 1);
+        let said = chosen.map(drop).unwrap_err().to_string();
+        assert_eq!(said.contains("compile --form both"), can_be_made, "{said}");
+        assert_eq!(said.contains("one form"), !can_be_made, "{said}");
+    }
 }
 
 #[test]

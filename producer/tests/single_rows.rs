@@ -125,7 +125,14 @@ async fn a_bad_reply_is_final_and_counted_and_told_to_nobody() {
     assert_eq!((report.jobs_published, report.jobs_published_again), (3, 0));
     assert_eq!(counted(&owner), (2, 1));
     let failed = std::fs::read_to_string(report.failed.unwrap()).unwrap();
-    assert!(failed.contains("bad reply"), "{failed}");
+    assert!(failed.contains("bad reply") && failed.contains("--output"), "{failed}");
+    let seen = worker.seen().len();
+    // Nor is it by the next run.
+    let again = run(&services, &owner, FormName::Rows, "scores", 3).await.unwrap();
+    assert_eq!((again.rows_scored_before, again.rows_scored, again.rows_failed), (2, 2, 1));
+    assert_eq!((again.jobs_published, worker.seen().len()), (0, seen));
+    assert_eq!(std::fs::read_to_string(again.failed.unwrap()).unwrap(), failed);
+    assert_eq!(counted(&owner), (2, 1));
     for job in worker.seen() {
         assert!(!services.store.marks(&job.tenant, job.id).await.unwrap().cancelled);
     }

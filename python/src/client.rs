@@ -283,7 +283,8 @@ impl Shared {
         let model = Arc::clone(&self.model);
         let encryption = folder.encryption(model, || Ok(self.passphrase.clone()))?;
         let mut evaluation = Vec::new();
-        for model in in_each_form(&self.model) {
+        for it in in_each_form(&encryption) {
+            let model = it.model();
             let form = model.form();
             match folder.digests(form)?.0 {
                 Some(id) => evaluation.push((form, id, KeySource::Folder(folder.clone(), form))),
@@ -316,10 +317,10 @@ impl Shared {
     }
 }
 
-/// A model in each of its forms.
-fn in_each_form(model: &Arc<dyn ClientModel>) -> Vec<Arc<dyn ClientModel>> {
-    match model.forms() {
-        forms if forms.is_empty() => vec![Arc::clone(model)],
+/// What encrypts in each of the forms that its keys are for.
+fn in_each_form(encryption: &Arc<dyn Encryption>) -> Vec<Arc<dyn Encryption>> {
+    match encryption.forms() {
+        forms if forms.is_empty() => vec![Arc::clone(encryption)],
         forms => forms,
     }
 }
@@ -348,7 +349,7 @@ pub(crate) fn class_of(error: &EncryptionError) -> Class {
         | EncryptionError::Burned { .. }
         | EncryptionError::UsedUp
         | EncryptionError::UnknownUpload => Class::Keys,
-        EncryptionError::NoForm { .. } => Class::Artifact,
+        EncryptionError::NoForm { .. } | EncryptionError::OneForm(_) => Class::Artifact,
         EncryptionError::OutOfRange(_) => Class::Range,
         _ => Class::Rows,
     }

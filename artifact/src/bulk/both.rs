@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::client::{BulkEncryption, BulkModel};
 use super::rows_client::{RowEncryption, RowModel};
-use crate::key_file::{write_evaluation_keys, write_secrets};
+use crate::key_file::{KeyFileError, SECRETS_MAGIC, write_evaluation_keys, write_secrets};
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog,
@@ -50,6 +50,10 @@ impl ClientModel for ModelOfBoth {
 
     fn form(&self) -> Option<FormName> {
         self.bulk.form()
+    }
+
+    fn may_have_forms(&self) -> bool {
+        true
     }
 
     fn forms(&self) -> Vec<Arc<dyn ClientModel>> {
@@ -112,8 +116,14 @@ impl ClientModel for ModelOfBoth {
         log: Arc<dyn KeyLog>,
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
         let bulk = Arc::clone(&self.bulk).encryption(client_key)?;
-        let keys = self.rows.read_key(client_key)?;
-        let rows = Arc::clone(&self.rows).encryption(keys, log)?;
+        // The bulk engine's own file was made before the model had a second form.
+        let rows = match client_key.starts_with(&SECRETS_MAGIC) {
+            false => None,
+            true => {
+                let keys = self.rows.read_key(client_key)?;
+                Some(Arc::clone(&self.rows).encryption(keys, log)?)
+            }
+        };
         Ok(Arc::new(EncryptionOfBoth { model: self, bulk, rows }))
     }
 }
@@ -121,16 +131,18 @@ impl ClientModel for ModelOfBoth {
 struct EncryptionOfBoth {
     model: Arc<ModelOfBoth>,
     bulk: Arc<BulkEncryption>,
-    rows: Arc<RowEncryption>,
+    /// None under keys that are for the bulk form only.
+    rows: Option<Arc<RowEncryption>>,
 }
 
 impl EncryptionOfBoth {
     /// The form of some outputs. Those of the bulk form begin with packed words, of which no eight
     /// bytes are the others' first ones but by an accident of probability 2^-64.
-    fn form_of(&self, outputs: &[u8]) -> &dyn Encryption {
-        match is_row_reply(outputs) {
-            true => &*self.rows,
-            false => &*self.bulk,
+    fn form_of(&self, outputs: &[u8]) -> Result<&dyn Encryption, EncryptionError> {
+        match (is_row_reply(outputs), &self.rows) {
+            (true, Some(rows)) => Ok(&**rows),
+            (true, None) => Err(EngineError::from(KeyFileError::NoSection(FormName::Rows)).into()),
+            (false, _) => Ok(&*self.bulk),
         }
     }
 }
@@ -142,11 +154,15 @@ impl Encryption for EncryptionOfBoth {
 
     fn forms(&self) -> Vec<Arc<dyn Encryption>> {
         let bulk: Arc<dyn Encryption> = Arc::<BulkEncryption>::clone(&self.bulk);
-        vec![bulk, Arc::<RowEncryption>::clone(&self.rows)]
+        let mut forms = vec![bulk];
+        if let Some(rows) = &self.rows {
+            forms.push(Arc::<RowEncryption>::clone(rows));
+        }
+        forms
     }
 
     fn owner(&self) -> Option<OwnerId> {
-        self.rows.owner()
+        self.bulk.owner()
     }
 
     fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
@@ -167,7 +183,7 @@ impl Encryption for EncryptionOfBoth {
         rows: u32,
         receipt: Option<Receipt>,
     ) -> Result<Matrix<i64>, EncryptionError> {
-        self.form_of(outputs).decrypt(outputs, rows, receipt)
+        self.form_of(outputs)?.decrypt(outputs, rows, receipt)
     }
 
     fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
@@ -176,6 +192,6 @@ impl Encryption for EncryptionOfBoth {
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
         let body = read_rows_file(outputs)?.body;
-        self.form_of(body).decrypt_file(outputs)
+        self.form_of(body)?.decrypt_file(outputs)
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::artifact::{Kind, ModelId};
 use cipherscore_engine::bulk::artifact::BulkClientArtifact;
 use cipherscore_engine::bulk::client::{BulkClient, BulkClientError, ReplyShape};
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
@@ -101,6 +101,11 @@ impl ClientModel for BulkModel {
 
     fn form(&self) -> Option<FormName> {
         Some(FormName::Bulk)
+    }
+
+    /// A linear model needs no other.
+    fn may_have_forms(&self) -> bool {
+        self.artifact.kind == Kind::Ensemble
     }
 
     fn cost(&self, rows: u64) -> Option<FormCost> {

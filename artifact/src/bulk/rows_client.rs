@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_engine::bulk::client_model::BulkClientModel;
+use cipherscore_engine::bulk::secret::SECRET_MAGIC;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::rlwe::sampling::{EntropyError, entropy};
 use cipherscore_engine::rows::artifact::RowSpecs;
@@ -19,7 +20,7 @@ use cipherscore_ids::{Digest, FormName, OwnerId};
 use thiserror::Error;
 
 use super::shared;
-use crate::key_file::{KeyFile, write_evaluation_keys, write_secrets};
+use crate::key_file::{KeyFile, KeyFileError, write_evaluation_keys, write_secrets};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
@@ -79,6 +80,9 @@ impl RowModel {
     /// Reads the secret of a file of secrets.
     pub(super) fn read_key(&self, client_key: &[u8]) -> Result<RowKeys, EncryptionError> {
         KeyOwner::Compiled.require(client_key)?;
+        if client_key.starts_with(&SECRET_MAGIC) {
+            return Err(EngineError::from(KeyFileError::NoSection(FormName::Rows)).into());
+        }
         let file = KeyFile::of_secrets(client_key).map_err(wrong_file)?;
         let section = file.section(FormName::Rows).map_err(wrong_file)?;
         let secret = RowSecretKey::from_bytes(section, &self.specs.parameters.keys);
@@ -102,7 +106,7 @@ fn wrong_key(error: RowKeyError) -> EngineError {
     WrongKey(error.into()).into()
 }
 
-fn wrong_file(error: crate::key_file::KeyFileError) -> EngineError {
+fn wrong_file(error: KeyFileError) -> EngineError {
     WrongKey(error.into()).into()
 }
 
@@ -117,6 +121,10 @@ impl ClientModel for RowModel {
 
     fn form(&self) -> Option<FormName> {
         Some(FormName::Rows)
+    }
+
+    fn may_have_forms(&self) -> bool {
+        true
     }
 
     fn cost(&self, rows: u64) -> Option<FormCost> {

@@ -8,7 +8,8 @@ use cipherscore_engine::rows::plan::BYTES_PER_MICROSECOND;
 use cipherscore_engine::size;
 use cipherscore_ids::{FormName, UnknownForm};
 
-use super::{ClientModel, Encryption, EncryptionError};
+use super::{ClientModel, Encryption, EncryptionError, EngineError};
+use crate::key_file::KeyFileError;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,16 +85,24 @@ pub fn model_in_form(
     choose(model, forms, |model| &**model, choice, rows)
 }
 
-/// As [`model_in_form`], with a secret key.
+/// As [`model_in_form`], with a secret key, of the forms that its keys are for.
 ///
 /// # Errors
-/// A form that its model does not have.
+/// A form that its model or its keys do not have.
 pub fn encryption_in_form(
     encryption: Arc<dyn Encryption>,
     choice: FormChoice,
     rows: u64,
 ) -> Result<Chosen<dyn Encryption>, EncryptionError> {
     let forms = encryption.forms();
+    let has = |form| forms.iter().any(|it| it.model().form() == Some(form));
+    let is_of_model = |form| encryption.model().forms().iter().any(|it| it.form() == Some(form));
+    if let FormChoice::Only(form) = choice
+        && !has(form)
+        && is_of_model(form)
+    {
+        return Err(EngineError::from(KeyFileError::NoSection(form)).into());
+    }
     choose(encryption, forms, |encryption| encryption.model(), choice, rows)
 }
 
@@ -108,7 +117,10 @@ fn choose<T: ?Sized>(
         let has = model_of(&whole).form();
         return match choice {
             FormChoice::Only(form) if has != Some(form) => {
-                Err(EncryptionError::NoForm { wanted: form, has })
+                Err(match model_of(&whole).may_have_forms() {
+                    true => EncryptionError::NoForm { wanted: form, has },
+                    false => EncryptionError::OneForm(form),
+                })
             }
             _ => Ok(Chosen { it: whole, why: None }),
         };

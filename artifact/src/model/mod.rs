@@ -89,6 +89,11 @@ pub enum EncryptionError {
         /// Which one there is, where it has a name.
         has: Option<FormName>,
     },
+    /// A form, of a model of which there are no others.
+    #[error(
+        "this model has no form `{0}`: models of its kind have one form, and none is to be chosen"
+    )]
+    OneForm(FormName),
     /// A key of which it is not known what it has been through, or cannot be kept.
     #[error(transparent)]
     KeyLog(EngineError),
@@ -137,7 +142,7 @@ impl EncryptionError {
     /// Whether nothing may be done about it that a worker could see: were the same rows sent again after
     /// a bad reply, a worker that makes up replies would learn what came of it.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp | Self::KeyLog(_))
+        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp)
     }
 }
 
@@ -221,6 +226,11 @@ pub trait ClientModel: Send + Sync {
     /// The model in each of its forms alone, if it has more than one.
     fn forms(&self) -> Vec<Arc<dyn ClientModel>> {
         Vec::new()
+    }
+
+    /// Whether models of its kind are compiled in several forms.
+    fn may_have_forms(&self) -> bool {
+        false
     }
 
     /// What so many rows cost, where it is known.

@@ -8,13 +8,13 @@ use cipherscore_common::FormName;
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{Chosen, ClientModel, Interface, model_in_form};
+use cipherscore_producer::model::{Chosen, ClientModel, Interface};
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
 
 use super::function::{self, Converted};
-use super::{FormOption, InputColumns, open_input, read_model_or_function, report};
+use super::{FormOption, InputColumns, encryption_of, open_input, read_model_or_function, report};
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -115,11 +115,11 @@ impl Encrypt {
             .with_context(named)?;
         let mut read = || reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named);
         let mut next = read()?;
-        let Chosen { it: model, why } = model_in_form(model, self.form.form, next.len() as u64)?;
-        let form = model.form();
-        let encryption =
-            KeyFolder::new(&self.keys).encryption(model, || self.passphrase.existing())?;
+        let (folder, rows) = (KeyFolder::new(&self.keys), next.len() as u64);
+        let Chosen { it: encryption, why } =
+            encryption_of(&folder, model, self.form.form, rows, &self.passphrase)?;
         let model = encryption.model();
+        let form = model.form();
         let mut names = self.names()?;
         let counter = progress::rows(json, None, 0);
         let (mut files, mut rows) = (Vec::new(), 0);

@@ -34,11 +34,15 @@ use cipherscore_concrete::recorder::RecorderCommand;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::client_zip::{OpenClient, open_client, open_model_or_function};
 use cipherscore_producer::files::{Access, write_atomically};
-use cipherscore_producer::model::{ClientModel, FormChoice};
+use cipherscore_producer::key_folder::KeyFolder;
+use cipherscore_producer::model::{
+    Chosen, ClientModel, Encryption, FormChoice, encryption_in_form, model_in_form,
+};
 use cipherscore_producer::rows::{ExtraColumns, FirstLine};
 use clap::Args;
 use serde::Serialize;
 
+use crate::passphrase::PassphraseSource;
 use crate::print::say;
 
 pub(crate) use cipherscore_artifact::facts::{printable, size};
@@ -136,6 +140,23 @@ pub(crate) struct FormOption {
 
 fn parse_form(text: &str) -> anyhow::Result<FormChoice> {
     text.parse().map_err(|_| anyhow::anyhow!("auto, rows or bulk"))
+}
+
+/// What encrypts so many rows with the keys of a folder. Keys that were made before the model had a
+/// second form are for the first, and then nothing is to be chosen.
+fn encryption_of(
+    folder: &KeyFolder,
+    model: Arc<dyn ClientModel>,
+    choice: FormChoice,
+    rows: u64,
+    passphrase: &PassphraseSource,
+) -> anyhow::Result<Chosen<dyn Encryption>> {
+    let open = |model| folder.encryption(model, || passphrase.existing());
+    if let FormChoice::Auto = choice {
+        return Ok(encryption_in_form(open(model)?, choice, rows)?);
+    }
+    let Chosen { it: model, why } = model_in_form(model, choice, rows)?;
+    Ok(Chosen { it: open(model)?, why })
 }
 
 /// How the columns of a file are found.

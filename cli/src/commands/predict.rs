@@ -14,15 +14,17 @@ use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{Chosen, ClientModel, Encrypted, Encryption, model_in_form};
+use cipherscore_producer::model::{
+    Chosen, ClientModel, Encrypted, Encryption, FormChoice, model_in_form,
+};
 use cipherscore_producer::rows::{RowError, RowReader, ScoreColumns, ScoreWriter};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    FormOption, InputColumns, is_standard, keygen, open_input, open_server, read_bounded,
-    read_client, read_server, require_one_model, require_separate_json, write_output,
+    FormOption, InputColumns, encryption_of, is_standard, keygen, open_input, open_server,
+    read_bounded, read_client, read_server, require_one_model, require_separate_json, write_output,
 };
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
@@ -112,7 +114,7 @@ impl Rows {
 
 /// A data owner's keys: the secret one inside of what encrypts, and the serialised evaluation key,
 /// if there is one.
-type Keys = (Arc<dyn Encryption>, Option<Vec<u8>>);
+type Keys = (Chosen<dyn Encryption>, Option<Vec<u8>>);
 
 /// Both sides of one model.
 struct Sides {
@@ -133,18 +135,20 @@ impl Predict {
         drop(zip);
         let expected_rows = self.check_rows(&*client)?;
         let mut rows = self.open_rows(&*client)?;
-        if expected_rows.is_none() {
+        // Who writes a row and waits for its scores gets them, where nothing is to be decided.
+        let is_to_decide = self.form.form == FormChoice::Auto && client.forms().len() > 1;
+        if expected_rows.is_none() && is_to_decide {
             rows.look_ahead().with_context(|| self.input.display().to_string())?;
         }
         let known_rows = expected_rows.unwrap_or(rows.ahead.len() as u64);
-        let Chosen { it: client, why } = model_in_form(client, self.form.form, known_rows)?;
-        let form_name = client.form();
-        let form = forms.get(form_name).context("server.zip does not have the form of the rows")?;
-        let (evaluator, facts) = (Arc::clone(&form.evaluator), &form.facts);
 
         let started = Instant::now();
-        let (encryption, evaluation_key) = self.keys(client, json)?;
+        let (Chosen { it: encryption, why }, evaluation_key) =
+            self.keys(client, known_rows, json)?;
         let keys_seconds = started.elapsed().as_secs_f64();
+        let form_name = encryption.model().form();
+        let form = forms.get(form_name).context("server.zip does not have the form of the rows")?;
+        let (evaluator, facts) = (Arc::clone(&form.evaluator), &form.facts);
         let evaluation_key_bytes = evaluation_key.as_ref().map_or(0, Vec::len);
 
         let started = Instant::now();
@@ -210,22 +214,24 @@ impl Predict {
         rows.take(count).with_context(|| self.input.display().to_string())
     }
 
-    /// New keys, or those of --keys.
-    fn keys(&self, client: Arc<dyn ClientModel>, json: bool) -> anyhow::Result<Keys> {
+    /// New keys, or those of --keys, in the form for so many rows.
+    fn keys(&self, client: Arc<dyn ClientModel>, rows: u64, json: bool) -> anyhow::Result<Keys> {
         let Some(path) = &self.keys else {
+            let Chosen { it: client, why } = model_in_form(client, self.form.form, rows)?;
             let keys = keygen::generate(&*client, json)?;
             let evaluation = keys.evaluation.as_deref();
             let evaluation = evaluation.map(|keys| evaluation_key_of(keys, client.form()));
             let evaluation = evaluation.transpose()?.map(<[u8]>::to_vec);
-            return Ok((client.with_key(&keys.client)?, evaluation));
+            return Ok((Chosen { it: client.with_key(&keys.client)?, why }, evaluation));
         };
         let folder = KeyFolder::new(path);
-        let encryption = folder.encryption(client, || self.passphrase.existing())?;
-        let form = encryption.model().form();
+        let chosen = encryption_of(&folder, client, self.form.form, rows, &self.passphrase)?;
+        let model = chosen.it.model();
+        let form = model.form();
         let (evaluation_key, _) = folder.digests(form)?;
-        let is_there = evaluation_key.is_some() || encryption.model().interface().needs_key;
+        let is_there = evaluation_key.is_some() || model.interface().needs_key;
         let evaluation_key = is_there.then(|| folder.evaluation_key(form)).transpose()?;
-        Ok((encryption, evaluation_key))
+        Ok((chosen, evaluation_key))
     }
 
     /// Scores all rows in order; returns how many there were.

@@ -11,7 +11,7 @@ use cipherscore_common::topology::Lane;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{Chosen, ClientModel, model_in_form};
+use cipherscore_producer::model::{Chosen, ClientModel};
 use cipherscore_producer::rows::{FirstLine, RowReader, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
 use clap::Args;
@@ -21,8 +21,8 @@ use serde::Serialize;
 use super::services::{ServiceOptions, Services};
 use super::store::wait;
 use super::{
-    FormOption, InputColumns, is_standard, open_input, open_server, read_bounded, read_client,
-    read_server, require_folder_of, require_one_model,
+    FormOption, InputColumns, encryption_of, is_standard, open_input, open_server, read_bounded,
+    read_client, read_server, require_folder_of, require_one_model,
 };
 use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
@@ -39,7 +39,8 @@ const COUNTED_ROWS: usize = 1 << 14;
 /// kept in OUTPUT.ledger: after Ctrl-C or a crash the same command goes on, and publishes no job
 /// again that is done. The output appears at the end, in the order of the input; rows without
 /// scores are empty lines in it, and OUTPUT.failed.csv says why. Run the command again to try
-/// them again. When all rows have scores the ledger goes: the same command then scores all of them
+/// them again, except for those of which a reply was bad: to try these as well, which tells the worker
+/// that it was, score to another OUTPUT. When all rows have scores the ledger goes: the same command then scores all of them
 /// anew and replaces OUTPUT. The broker removes the run's empty reply queue after a week.
 ///
 /// Exit code: 0 all rows have scores, 2 some have none, 1 an error, 130 interrupted.
@@ -117,7 +118,10 @@ impl Score {
         settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
         settings.lane = self.lane.unwrap_or(settings.lane);
         let rows = count_rows(&self.input, &*model, self.columns.first_line())?;
-        let Chosen { it: model, why } = model_in_form(model, self.form.form, rows)?;
+        let keys = KeyFolder::new(&self.keys);
+        let Chosen { it: encryption, why } =
+            encryption_of(&keys, model, self.form.form, rows, &self.passphrase)?;
+        let model = encryption.model();
         if let (Some(form), Some(why), false) = (model.form(), &why, json) {
             eprintln!("form {form}: {why}");
         }
@@ -125,9 +129,8 @@ impl Score {
             Some(rows) => RowsPerJob::Given(rows),
             None => RowsPerJob::Suggested(model.rows_per_job(bootstraps)),
         };
-        let keys = KeyFolder::new(&self.keys);
         let request = ScoreRequest {
-            encryption: keys.encryption(model, || self.passphrase.existing())?,
+            encryption,
             model_id,
             keys,
             input: self.input,

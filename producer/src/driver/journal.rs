@@ -97,8 +97,22 @@ pub(crate) trait Journal: Send + Sync {
     fn end(
         &self,
         heard: Heard,
-        end: Result<Self::Results, String>,
+        end: Result<Self::Results, NoResults>,
     ) -> impl Future<Output = Result<Self::End, Self::Error>> + Send;
+}
+
+/// Why a unit ends without results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoResults {
+    pub(crate) reason: String,
+    /// Whether no later process may try it again either.
+    pub(crate) is_final: bool,
+}
+
+impl From<String> for NoResults {
+    fn from(reason: String) -> Self {
+        Self { reason, is_final: false }
+    }
 }
 
 /// Why a unit has no results.

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::inboxes::Inboxes;
-pub(crate) use self::journal::{Failure, Heard, Journal, NewJob, Ticket};
+pub(crate) use self::journal::{Failure, Heard, Journal, NewJob, NoResults, Ticket};
 use self::remedy::{MAX_JOBS_OF_UNIT, Remedy};
 use self::room::PayloadRoom;
 use self::unit::Jobs;
@@ -43,6 +43,7 @@ use crate::blocking::blocking;
 use crate::client::{Answer, Client, ClientError, JobRequest, Received};
 use crate::evaluation_keys::{EvaluationKeys, KeySource, KeyStep};
 use crate::events::{Event, Events};
+use crate::key_folder::KeyFolderError;
 use crate::model::{Encrypted, Encryption, EncryptionError, Receipt};
 
 /// How long after its deadline a reply may still come.
@@ -103,21 +104,28 @@ pub(crate) type Read<T> =
     Arc<dyn Fn(Vec<u8>, Option<Receipt>) -> Result<T, Unreadable> + Send + Sync>;
 
 /// Why outputs are none.
-pub(crate) struct Unreadable {
-    pub(crate) reason: String,
-    /// Whether a new job of the same rows must not follow: whoever has made a bad reply would see it.
-    pub(crate) is_final: bool,
+pub(crate) enum Unreadable {
+    /// A new job may have others.
+    Passing(String),
+    /// A new job of the same rows must not follow: whoever has made a bad reply would see it.
+    Final(String),
+    /// Nothing is known of them: they are for a process that can keep what the key has been through.
+    NoLog(KeyFolderError),
 }
 
 impl From<String> for Unreadable {
     fn from(reason: String) -> Self {
-        Self { reason, is_final: false }
+        Self::Passing(reason)
     }
 }
 
 impl From<EncryptionError> for Unreadable {
     fn from(error: EncryptionError) -> Self {
-        Self { reason: error.to_string(), is_final: error.is_final() }
+        match error {
+            EncryptionError::KeyLog(reason) => Self::NoLog(KeyFolderError::NoLog(reason)),
+            error if error.is_final() => Self::Final(error.to_string()),
+            error => Self::Passing(error.to_string()),
+        }
     }
 }
 
@@ -356,14 +364,21 @@ impl<B: Broker, S: Store> Driver<B, S> {
             Answer::Scored(outputs) => {
                 let (read, receipt) = (Arc::clone(&sink.read), jobs.receipt(job));
                 match blocking(move || read(outputs, receipt)).await? {
-                    Ok(results) => {
-                        let end = sink.journal.end(heard(&received), Ok(results)).await?;
-                        jobs.answered(job);
-                        received.ack().await;
-                        return Ok(Taken::Ended(end));
+                    Ok(results) => return Self::end(jobs, sink, received, Ok(results)).await,
+                    // Whichever job it answers, what follows is what follows results.
+                    Err(Unreadable::Final(reason)) => {
+                        let none = NoResults { reason, is_final: true };
+                        return Self::end(jobs, sink, received, Err(none)).await;
                     }
-                    Err(Unreadable { reason, is_final: true }) => (reason, Remedy::None),
-                    Err(Unreadable { reason, is_final: false }) => (reason, Remedy::Again),
+                    Err(Unreadable::NoLog(error)) => {
+                        // Where there is a later process, it gets the reply.
+                        if !J::OUTLIVES {
+                            jobs.answered(job);
+                            received.ack().await;
+                        }
+                        return Err(error.into());
+                    }
+                    Err(Unreadable::Passing(reason)) => (reason, Remedy::Again),
                 }
             }
             Answer::Failed { code: ErrorCode::UnsupportedVersion, reason } => {
@@ -378,6 +393,19 @@ impl<B: Broker, S: Store> Driver<B, S> {
         };
         let (step, received) = (remedy.key_step(published), Some(received));
         Ok(Taken::Without(Box::new(Without { job, reason, step, received })))
+    }
+
+    /// A unit ends by a reply.
+    async fn end<J: Journal>(
+        jobs: &Jobs<B, S>,
+        sink: &Sink<J>,
+        received: Box<Received<B, S>>,
+        end: Result<J::Results, NoResults>,
+    ) -> Result<Taken<B, S, J::End>, J::Error> {
+        let end = sink.journal.end(heard(&received), end).await?;
+        jobs.answered(received.job);
+        received.ack().await;
+        Ok(Taken::Ended(end))
     }
 
     /// What is done about a job whose version its worker does not speak: the next one is written in an
@@ -403,8 +431,8 @@ impl<B: Broker, S: Store> Driver<B, S> {
     ) -> Result<(), J::Error> {
         self.tell_again(unit, without.reason);
         if let Some(received) = without.received {
-            let reason = "to be encrypted again".into();
-            sink.journal.end(heard(&received), Err(reason)).await?;
+            let reason = "to be encrypted again".to_owned();
+            sink.journal.end(heard(&received), Err(reason.into())).await?;
             received.ack().await;
         }
         Ok(())
@@ -420,7 +448,7 @@ impl<B: Broker, S: Store> Driver<B, S> {
         let Without { job, reason, received, .. } = *without;
         let heard =
             received.as_ref().map_or(Heard { job, worker: None }, |received| heard(received));
-        let end = sink.journal.end(heard, Err(reason)).await?;
+        let end = sink.journal.end(heard, Err(reason.into())).await?;
         if let Some(received) = received {
             received.ack().await;
         }

@@ -48,10 +48,10 @@ impl<const OUTLIVES: bool> Journal for Recording<OUTLIVES> {
     async fn end(
         &self,
         _heard: Heard,
-        end: Result<Vec<u8>, String>,
+        end: Result<Vec<u8>, NoResults>,
     ) -> Result<Self::End, StreamError> {
         self.told.lock().unwrap().push(if end.is_ok() { "results" } else { "failure" });
-        Ok(end)
+        Ok(end.map_err(|none| none.reason))
     }
 }
 
@@ -99,6 +99,33 @@ impl World {
         Sink { read: Arc::new(|outputs, _| Ok(outputs)), journal: Recording { told, earlier } }
     }
 
+    /// Answers a job, whether or not it is in the queue.
+    async fn reply(&self, job: JobId, version: ProtocolVersion, outcome: Outcome) {
+        let reply = Reply {
+            version,
+            job,
+            correlation_id: None,
+            model_id: Some(self.model_id),
+            owner_id: None,
+            manifest_id: None,
+            worker: "worker".into(),
+            timings: Timings::default(),
+            trace: None,
+            outcome,
+        };
+        self.broker.publish(&reply.to_message(&self.queue)).await.unwrap();
+    }
+
+    /// Takes a job out of the queue, and does not answer it.
+    async fn take_job(&self) -> JobId {
+        let queue = job_queue(self.model_id, Lane::default());
+        let queues = [QueuePrefetch { queue, prefetch: 1 }];
+        let mut subscription = self.broker.subscribe(&queues).await.unwrap();
+        let delivery = subscription.next().await.unwrap();
+        delivery.settlement.settle(Disposition::Ack).await.unwrap();
+        Job::from_message(&delivery.message).unwrap().id
+    }
+
     /// Answers jobs with these outcomes, one after the other. Returns their ids.
     async fn answer(&self, outcomes: Vec<Outcome>) -> Vec<JobId> {
         let queue = job_queue(self.model_id, Lane::default());
@@ -110,19 +137,7 @@ impl World {
             let job = Job::from_message(&delivery.message).unwrap();
             jobs.push(job.id);
             self.versions.lock().unwrap().push(job.version);
-            let reply = Reply {
-                version: job.version,
-                job: job.id,
-                correlation_id: None,
-                model_id: Some(self.model_id),
-                owner_id: job.terms.owner_id,
-                manifest_id: None,
-                worker: "worker".into(),
-                timings: Timings::default(),
-                trace: None,
-                outcome,
-            };
-            self.broker.publish(&reply.to_message(&job.reply_to)).await.unwrap();
+            self.reply(job.id, job.version, outcome).await;
             delivery.settlement.settle(Disposition::Ack).await.unwrap();
         }
         jobs
@@ -216,7 +231,8 @@ async fn nothing_follows_a_reply_that_is_final() {
         let first = Arc::new(Mutex::new(true));
         let sink = Sink {
             read: Arc::new(move |outputs, _| match std::mem::take(&mut *first.lock().unwrap()) {
-                true => Err(Unreadable { reason: "bad".into(), is_final }),
+                true if is_final => Err(Unreadable::Final("bad".into())),
+                true => Err(Unreadable::Passing("bad".into())),
                 false => Ok(outputs),
             }),
             ..world.sink::<true>(None)
@@ -231,6 +247,75 @@ async fn nothing_follows_a_reply_that_is_final() {
             assert!(!marks.cancelled);
         }
     }
+}
+
+/// A second job of the unit is counted on when a bad reply to the first one comes.
+#[tokio::test]
+async fn a_final_reply_ends_a_unit_whichever_of_its_jobs_it_answers() {
+    for is_good in [true, false] {
+        let world = World::new().await;
+        let earlier = JobId::random();
+        let mut driver = world.driver().await;
+        let mut unit = driver.unit::<Recording<true>>();
+        unit.expect(earlier_job(earlier, world.model_id), None).unwrap();
+        unit.accept(earlier);
+        driver.listen();
+        let source = world.source();
+        let sink = Sink {
+            read: Arc::new(move |outputs, _| match is_good {
+                true => Ok(outputs),
+                false => Err(Unreadable::Final("bad".into())),
+            }),
+            ..world.sink::<true>(None)
+        };
+        let (end, second) = tokio::join!(driver.run(&mut unit, &source, &sink), async {
+            let second = world.take_job().await;
+            world.reply(earlier, ProtocolVersion::V2, scored()).await;
+            second
+        });
+        let (expected, told) = match is_good {
+            true => (Ok(b"outputs".to_vec()), "results"),
+            false => (Err("bad".to_owned()), "failure"),
+        };
+        assert_eq!(end.unwrap(), expected);
+        assert_eq!(*world.told.lock().unwrap(), ["begin", "published", told]);
+        for job in [earlier, second] {
+            let marks = world.store.marks(&"tenant".parse().unwrap(), job).await.unwrap();
+            assert!(!marks.cancelled);
+        }
+    }
+}
+
+/// A reply that cannot be counted waits for a process that can.
+#[tokio::test]
+async fn a_reply_without_a_log_ends_the_process_and_not_the_unit() {
+    let world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let source = world.source();
+    let sink = Sink {
+        read: Arc::new(|_, _| Err(EncryptionError::KeyLog("no space".into()).into())),
+        ..world.sink::<true>(None)
+    };
+    let mut unit = driver.unit::<Recording<true>>();
+    let (end, jobs) =
+        tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(vec![scored()]));
+    assert_eq!(end.unwrap_err().to_string(), "no space");
+    assert_eq!(*world.told.lock().unwrap(), ["begin", "published"]);
+    drop((unit, driver));
+
+    // The next process has the reply, and its log.
+    let mut driver = world.driver().await;
+    let mut unit = driver.unit::<Recording<true>>();
+    unit.expect(earlier_job(jobs[0], world.model_id), None).unwrap();
+    unit.accept(jobs[0]);
+    driver.listen();
+    let sink = world.sink::<true>(None);
+    let arrived = unit.next().await.unwrap();
+    let Taken::Ended(end) = driver.take(&unit, &sink, arrived).await.unwrap() else {
+        panic!("the reply has results")
+    };
+    assert_eq!(end, Ok(b"outputs".to_vec()));
 }
 
 #[tokio::test]

@@ -49,9 +49,9 @@ pub(super) struct Ledger {
 /// `jobs.jsonl`.
 struct Jobs {
     file: File,
-    /// Parts that this run finished. Behind the same lock as the file, so that no job is begun
+    /// Parts that this run finished, or that failed for good. Behind the same lock as the file, so that no job is begun
     /// for a part after its end.
-    finished: Parts,
+    ended: Parts,
 }
 
 impl Jobs {
@@ -95,7 +95,7 @@ impl Ledger {
             header,
             jobs_disk: again(&jobs)?,
             results_disk: again(&results)?,
-            jobs: Mutex::new(Jobs { file: jobs, finished: Parts::default() }),
+            jobs: Mutex::new(Jobs { file: jobs, ended: Parts::default() }),
             results: Mutex::new(results),
             _lock: lock,
         };
@@ -122,7 +122,7 @@ impl Ledger {
         written.map_err(|source| self.in_jobs(source))
     }
 
-    /// Notes that a job is about to be published, unless its part is finished: then nobody wants
+    /// Notes that a job is about to be published, unless its part has ended: then nobody wants
     /// it, and it is not to be published.
     pub(super) fn submitting(
         &self,
@@ -132,17 +132,17 @@ impl Ledger {
         receipt: Option<Receipt>,
     ) -> Result<bool, LedgerError> {
         let mut jobs = self.jobs.lock();
-        if jobs.finished.contains(part) {
+        if jobs.ended.contains(part) {
             return Ok(false);
         }
         let written = jobs.append(&Record::Submitting { job, part, deadline_ms, receipt });
         written.map(|()| true).map_err(|source| self.in_jobs(source))
     }
 
-    /// Whether this run finished a part.
+    /// Whether this run ended a part.
     #[cfg(test)]
-    fn is_finished(&self, part: u64) -> bool {
-        self.jobs.lock().finished.contains(part)
+    fn has_ended(&self, part: u64) -> bool {
+        self.jobs.lock().ended.contains(part)
     }
 
     fn in_jobs(&self, source: io::Error) -> LedgerError {
@@ -176,15 +176,28 @@ impl Ledger {
             let mut jobs = self.jobs.lock();
             let written = jobs.append(&Record::Finished { job, part });
             written.map_err(|source| self.in_jobs(source))?;
-            jobs.finished.insert(part);
+            jobs.ended.insert(part);
         }
         self.sync()
     }
 
-    /// Notes that a part failed.
-    pub(super) fn fail(&self, job: JobId, part: u64, reason: &str) -> Result<(), LedgerError> {
+    /// Notes that a part failed, in this run or for good.
+    pub(super) fn fail(
+        &self,
+        job: JobId,
+        part: u64,
+        reason: &str,
+        is_final: bool,
+    ) -> Result<(), LedgerError> {
         let reason = reason.chars().take(MAX_REASON_CHARS).collect();
-        self.append(&Record::Failed { job, part, reason })?;
+        {
+            let mut jobs = self.jobs.lock();
+            let written = jobs.append(&Record::Failed { job, part, reason, is_final });
+            written.map_err(|source| self.in_jobs(source))?;
+            if is_final {
+                jobs.ended.insert(part);
+            }
+        }
         self.sync()
     }
 
@@ -265,7 +278,7 @@ mod tests {
     use crate::score::record::FORMAT_VERSION;
 
     #[test]
-    fn no_job_is_begun_for_a_finished_part() {
+    fn no_job_is_begun_for_a_part_that_has_ended() {
         let folder = tempfile::TempDir::new().unwrap();
         let digest = Digest::from_bytes([0; 32]);
         let header = Header {
@@ -287,9 +300,15 @@ mod tests {
         ledger.finish(job, 0, &Matrix::new(1, vec![1])).unwrap();
         assert!(!ledger.submitting(JobId::random(), 0, None, None).unwrap());
         assert!(ledger.submitting(JobId::random(), 1, None, None).unwrap());
-        assert!(ledger.is_finished(0) && !ledger.is_finished(1));
+        assert!(ledger.has_ended(0) && !ledger.has_ended(1));
+        let other = JobId::random();
+        ledger.fail(other, 1, "for now", false).unwrap();
+        assert!(ledger.submitting(other, 1, None, None).unwrap());
+        ledger.fail(other, 1, "bad", true).unwrap();
+        assert!(!ledger.submitting(JobId::random(), 1, None, None).unwrap());
         drop(ledger);
         let (_, past) = Ledger::open(folder.path(), header, true).unwrap();
-        assert_eq!(past.unanswered.keys().collect::<Vec<_>>(), [&1]);
+        assert!(past.unanswered.is_empty());
+        assert_eq!(past.failed[&1].reason, "bad");
     }
 }

@@ -13,11 +13,15 @@ use super::record::Record;
 use crate::blocking::{Interest, blocking};
 use crate::client::ClientError;
 use crate::driver::{
-    Counts, Driver, Failure, Heard, Journal, NewJob, Payload, Sink, Source, Taken, Target, Ticket,
-    Unit,
+    Counts, Driver, Failure, Heard, Journal, NewJob, NoResults, Payload, Sink, Source, Taken,
+    Target, Ticket, Unit,
 };
 use crate::matrix::Matrix;
 use crate::model::Encryption;
+
+/// What is done about a part that failed for good.
+const NOT_AGAIN: &str = "The same command does not try these rows again, as the worker would see that \
+                         its reply was bad; to try them all the same, score to another --output";
 
 /// Rows of a part. Shared with the task that encrypts them.
 pub(super) type Rows = Arc<Matrix<f64>>;
@@ -142,12 +146,16 @@ impl Journal for PartJournal {
     async fn end(
         &self,
         heard: Heard,
-        end: Result<Matrix<i64>, String>,
+        end: Result<Matrix<i64>, NoResults>,
     ) -> Result<Self::End, ScoreError> {
         let (ledger, part, job) = (Arc::clone(&self.ledger), self.part, heard.job);
         let note = move || match end {
             Ok(results) => ledger.finish(job, part, &results).map(Ok),
-            Err(reason) => ledger.fail(job, part, &reason).map(|()| Err(Failure { job, reason })),
+            Err(NoResults { reason, is_final }) => {
+                let reason = if is_final { format!("{reason}. {NOT_AGAIN}") } else { reason };
+                let failed = ledger.fail(job, part, &reason, is_final);
+                failed.map(|()| Err(Failure { job, reason }))
+            }
         };
         Ok(blocking(note).await??)
     }
@@ -199,7 +207,7 @@ mod tests {
             let heard = Heard { job: ticket.job, worker: None };
             let end = match part {
                 0 => Some(Ok(Matrix::new(1, vec![5]))),
-                1 => Some(Err("why not".to_owned())),
+                1 => Some(Err("why not".to_owned().into())),
                 _ => None,
             };
             if let Some(end) = end {

@@ -10,6 +10,7 @@ use cipherscore_common::{Digest, JobId};
 
 use super::ledger_error::{LedgerError, io_error};
 use super::record::{Header, Record};
+use crate::driver::Failure;
 use crate::model::Receipt;
 
 /// Longest line, in bytes; reasons are cut before.
@@ -30,6 +31,8 @@ pub(super) struct Unanswered {
 #[derive(Debug, Default)]
 pub(super) struct Past {
     pub(super) finished: Parts,
+    /// Parts that are not tried again.
+    pub(super) failed: BTreeMap<u64, Failure>,
     pub(super) unanswered: BTreeMap<u64, Vec<Unanswered>>,
 }
 
@@ -115,7 +118,7 @@ impl Found {
 
 impl Past {
     fn take(&mut self, part: u64, record: Record) {
-        if self.finished.contains(part) {
+        if self.finished.contains(part) || self.failed.contains_key(&part) {
             // A second job of the part, which was on its way when the first one was answered.
             return;
         }
@@ -135,9 +138,12 @@ impl Past {
                 self.unanswered.remove(&part);
                 self.finished.insert(part);
             }
-            // This run tries it again.
-            Record::Failed { .. } => {
+            Record::Failed { job, reason, is_final, .. } => {
                 self.unanswered.remove(&part);
+                // If not, this run tries it again.
+                if is_final {
+                    self.failed.insert(part, Failure { job, reason });
+                }
             }
             Record::Header(_) => {}
         }
@@ -146,6 +152,8 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
     use super::*;
 
     #[test]
@@ -174,9 +182,30 @@ mod tests {
         let (first, second) = (JobId::random(), JobId::random());
         let mut past = Past::default();
         past.take(0, Record::Submitting { job: first, part: 0, deadline_ms: None, receipt: None });
-        past.take(0, Record::Failed { job: first, part: 0, reason: "why not".into() });
+        // As ledgers had it before any failure was final.
+        let text = format!(r#"{{"record":"failed","job":"{first}","part":0,"reason":"why not"}}"#);
+        let failed = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string::<Record>(&failed).unwrap(), text);
+        past.take(0, failed);
         past.take(0, Record::Submitting { job: second, part: 0, deadline_ms: None, receipt: None });
         let jobs: Vec<_> = past.unanswered[&0].iter().map(|unanswered| unanswered.job).collect();
         assert_eq!(jobs, [second]);
+    }
+
+    #[test]
+    fn a_part_that_failed_for_good_has_no_further_jobs() {
+        let (first, second) = (JobId::random(), JobId::random());
+        let submitting =
+            |job| Record::Submitting { job, part: 0, deadline_ms: None, receipt: None };
+        let failed = Record::Failed { job: first, part: 0, reason: "bad".into(), is_final: true };
+        let text = serde_json::to_string(&failed).unwrap();
+        assert!(text.contains(r#""final":true"#), "{text}");
+        let mut past = Past::default();
+        for record in [submitting(first), serde_json::from_str(&text).unwrap(), submitting(second)]
+        {
+            past.take(0, record);
+        }
+        assert_eq!(past.failed[&0], Failure { job: first, reason: "bad".into() });
+        assert!(past.unanswered.is_empty() && !past.finished.contains(0));
     }
 }

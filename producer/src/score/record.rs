@@ -38,11 +38,14 @@ pub(super) enum Record {
         job: JobId,
         part: u64,
     },
-    /// A part will have no results in this run.
+    /// A part will have no results in this run, or in none.
     Failed {
         job: JobId,
         part: u64,
         reason: String,
+        /// Whether no later run tries it again: who had made a bad reply would see it.
+        #[serde(default, rename = "final", skip_serializing_if = "std::ops::Not::not")]
+        is_final: bool,
     },
 }
 

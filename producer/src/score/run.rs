@@ -66,16 +66,17 @@ impl<B: Broker, S: Store> Run<B, S> {
         in_flight: usize,
         events: Events,
     ) -> Result<Self, ScoreError> {
-        let Past { finished, unanswered } = past;
+        let Past { finished, failed, unanswered } = past;
         let header = scoring.ledger.header();
         let scored = (0..header.parts()).filter(|part| finished.contains(*part));
         let scored = scored.map(|part| header.part_rows(part)).sum();
+        let failed_rows = failed.keys().map(|part| header.part_rows(*part)).sum();
         let mut units = Vec::with_capacity(unanswered.len());
         for (part, jobs) in unanswered {
             units.push((part, earlier_unit(&scoring, &jobs, republish)?));
         }
         scoring.driver.listen();
-        let totals = Totals { scored_before: scored, ..Totals::default() };
+        let totals = Totals { scored_before: scored, failed: failed_rows, ..Totals::default() };
         let mut run = Self {
             scoring: Arc::new(scoring),
             events,
@@ -85,7 +86,7 @@ impl<B: Broker, S: Store> Run<B, S> {
             parts: HashMap::new(),
             tasks: JoinSet::new(),
             idle: mpsc::unbounded_channel(),
-            outcome: Outcome { finished, failed: BTreeMap::new(), totals },
+            outcome: Outcome { finished, failed, totals },
         };
         let unanswered = units.iter().filter(|(_, unit)| unit.awaits()).count();
         for (part, unit) in units {
@@ -93,6 +94,10 @@ impl<B: Broker, S: Store> Run<B, S> {
         }
         if scored > 0 || unanswered > 0 {
             run.events.tell(Event::Resumed { scored, unanswered });
+        }
+        for (part, Failure { reason, .. }) in &run.outcome.failed {
+            let rows = run.scoring.ledger.header().part_rows(*part);
+            run.events.tell(Event::Failed { rows, reason: reason.clone() });
         }
         Ok(run)
     }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use cipherscore_common::{Digest, JobId};
 
 use super::StreamError;
-use crate::driver::{Failure, Heard, Journal, NewJob, Ticket};
+use crate::driver::{Failure, Heard, Journal, NewJob, NoResults, Ticket};
 
 pub(super) struct Unkept<T>(PhantomData<fn() -> T>);
 
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Journal for Unkept<T> {
         Ok(())
     }
 
-    async fn end(&self, heard: Heard, end: Result<T, String>) -> Result<Self::End, StreamError> {
-        Ok(end.map_err(|reason| Failure { job: heard.job, reason }))
+    async fn end(&self, heard: Heard, end: Result<T, NoResults>) -> Result<Self::End, StreamError> {
+        Ok(end.map_err(|none| Failure { job: heard.job, reason: none.reason }))
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{JobFiles, MadeBy, SubmitError, Submitted, in_file, read_as};
 use crate::blocking::blocking;
-use crate::driver::{Heard, Journal, NewJob, Payload, Ticket};
+use crate::driver::{Heard, Journal, NewJob, NoResults, Payload, Ticket};
 use crate::events::{Event, Events};
 use crate::files::{Access, read_start, write_atomically};
 use crate::model::{RowsFile, read_rows_file, write_rows_file};
@@ -250,8 +250,9 @@ impl Journal for FilesJournal {
     async fn end(
         &self,
         heard: Heard,
-        end: Result<Vec<Vec<u8>>, String>,
+        end: Result<Vec<Vec<u8>>, NoResults>,
     ) -> Result<Submitted, SubmitError> {
+        let end = end.map_err(|none| none.reason);
         let files = Arc::clone(&self.files);
         let submitted = blocking(move || files.end(heard, end)).await??;
         self.pass();

@@ -31,8 +31,10 @@ impl RowClient {
         reply: &[u8],
         counts: &mut ReplyCounts,
     ) -> Result<Vec<Vec<u64>>, RowClientError> {
-        counts.require_usable(rows as usize)?;
+        // First what anybody can see: bytes that are no reply say nothing of the key, whatever it has
+        // been through.
         let words = self.read(upload, rows, reply)?;
+        counts.require_usable(rows as usize)?;
         let header = reply.first_chunk::<REPLY_HEADER_BYTES>().ok_or(RowClientError::Format)?;
         let execution = ReplyHeader::execution(header);
         let t = self.parameters.plaintext_modulus();

@@ -147,15 +147,23 @@ fn a_key_is_good_for_so_many_rows() {
     let upload = sides.client.encrypt(&rows, &ReplyCounts::default()).unwrap();
     let mut one_left = ReplyCounts { answered_rows: MAX_ANSWERED_ROWS - 1, bad: 0 };
     assert_eq!(sides.client.encrypt(&rows, &one_left), Err(RowClientError::UsedUp));
+    assert_eq!(one_left.require_usable(2), Err(RowClientError::UsedUp));
+    // What is no reply is none under any key.
     let answer = sides.client.decrypt(upload.digest, 2, &[], &mut one_left);
-    assert_eq!(answer, Err(RowClientError::UsedUp));
+    assert_eq!(answer, Err(RowClientError::Format));
     let last = sides.encrypt(&rows[0]);
     let reply = sides.reply(&last, &sides.words(&last, &noise(), |_| {}));
     assert!(sides.client.encrypt(&rows[..1], &one_left).is_ok());
     assert!(sides.client.decrypt(last.digest, 1, &reply, &mut one_left).is_ok());
     assert_eq!(one_left.answered_rows, MAX_ANSWERED_ROWS);
     assert_eq!(sides.client.encrypt(&rows[..1], &one_left), Err(RowClientError::UsedUp));
-    let burned = ReplyCounts { answered_rows: 0, bad: MAX_BAD_REPLIES };
+    let mut burned = ReplyCounts { answered_rows: 0, bad: MAX_BAD_REPLIES };
+    let mut damaged = reply.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for (reply, expected) in [(damaged, RowClientError::Damaged), (reply, RowClientError::Burned)] {
+        let answer = sides.client.decrypt(last.digest, 1, &reply, &mut burned);
+        assert_eq!(answer, Err(expected));
+    }
     assert_eq!(sides.client.encrypt(&rows[..1], &burned), Err(RowClientError::Burned));
 }
 
