@@ -28,16 +28,6 @@ fn artifact(name: &str) -> TempDir {
     folder
 }
 
-/// Whether this processor runs the machine code of a case.
-fn runs_here(raw: &Path) -> bool {
-    let output = command(&arguments!["inspect", raw]).output().unwrap();
-    let lacks = text(&output.stderr).contains("crashed with SIGILL");
-    if lacks {
-        eprintln!("this processor lacks instructions of {}: skipped", raw.display());
-    }
-    !lacks
-}
-
 /// Arguments of the command line, paths and words mixed.
 macro_rules! arguments {
     ($($argument:expr),* $(,)?) => { [$(OsString::from(&$argument)),*] };
@@ -47,6 +37,16 @@ fn command(arguments: &[OsString]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cipherscore"));
     command.args(arguments).env_remove("CIPHERSCORE_PASSPHRASE");
     command
+}
+
+/// Whether this processor runs the machine code of a case.
+fn runs_here(raw: &Path) -> bool {
+    let output = command(&arguments!["inspect", raw]).output().unwrap();
+    let lacks = text(&output.stderr).contains("crashed with SIGILL");
+    if lacks {
+        eprintln!("this processor lacks instructions of {}: skipped", raw.display());
+    }
+    !lacks
 }
 
 fn text(bytes: &[u8]) -> String {

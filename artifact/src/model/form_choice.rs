@@ -167,6 +167,6 @@ mod tests {
         let slow = FormCost { microseconds: 5000.0, bytes: 30_000 };
         let large = FormCost { microseconds: 40.0, bytes: 18_500_000 };
         assert!(slow.weight() < large.weight());
-        assert_eq!(slow.to_string(), "about 7 ms and 29.3 KiB");
+        assert_eq!(slow.to_string(), "about 7 ms and 29.30 KiB");
     }
 }
