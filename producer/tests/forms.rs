@@ -388,8 +388,13 @@ fn the_same_keys_are_opened_by_each_form_alone() {
         &*model_in_form(Arc::clone(&owner.model), FormChoice::Only(FormName::Bulk), 1).unwrap().it,
         &owner.path("bulk keys"),
     );
-    let refused = single.encryption(Arc::clone(&owner.model), || Ok(None)).map(drop).unwrap_err();
-    assert!(refused.to_string().contains("keys"), "{refused}");
+    // A model with both forms opens keys of one, for that form.
+    let opened = single.encryption(Arc::clone(&owner.model), || Ok(None)).unwrap();
+    let rows = FormChoice::Only(FormName::Rows);
+    let refused = encryption_in_form(Arc::clone(&opened), rows, 1).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("rows"), "{refused}");
+    let chosen = encryption_in_form(opened, FormChoice::Auto, 1).unwrap().it;
+    assert_eq!(chosen.model().form(), Some(FormName::Bulk));
     let bulk = model_in_form(Arc::clone(&owner.model), FormChoice::Only(FormName::Bulk), 1);
     single.encryption(bulk.unwrap().it, || Ok(None)).unwrap();
 }

@@ -277,7 +277,8 @@ pub(crate) async fn drained<V: Services>(services: &V, tree: &Example) {
     let mut worker = services.start_worker(|_| ()).await;
     let mut tester = services.tester("drained").await;
     tester.put_key(tree).await;
-    let rows: Vec<_> = (0..12).collect();
+    // What is begun is over well within the grace period, on a machine that does more than this.
+    let rows: Vec<_> = (0..4).collect();
     let jobs: Vec<_> = (0..6).map(|_| tester.job(tree, &rows)).collect();
     for job in &jobs {
         tester.publish(job).await;
