@@ -11,11 +11,12 @@ use cipherscore_common::broker::{Broker, Disposition, QueuePrefetch, Subscriptio
 use cipherscore_common::message::{Job, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, BlobStore, ModelId, OwnerId};
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, Features, InputFeature, Interface,
+    ClientModel, Encrypted, Encryption, EncryptionError, Features, InputFeature, Interface, KeyLog,
     NewKeys, Receipt,
 };
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
@@ -95,7 +96,11 @@ impl ClientModel for Sums {
         Ok(NewKeys { client: Vec::new().into(), evaluation: None, owner: None, logged: None })
     }
 
-    fn with_key(self: Arc<Self>, _: &[u8]) -> Result<Arc<dyn Encryption>, EncryptionError> {
+    fn with_logged_key(
+        self: Arc<Self>,
+        _: &[u8],
+        _: Arc<dyn KeyLog>,
+    ) -> Result<Arc<dyn Encryption>, EncryptionError> {
         Ok(self)
     }
 }
@@ -109,7 +114,11 @@ impl Encryption for Sums {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        _: Stop<'_>,
+    ) -> Result<Encrypted, EncryptionError> {
         self.most_rows.fetch_max(rows.len(), Ordering::Relaxed);
         let mut payload = vec![0; rows.len() * ROW_BYTES];
         for (bytes, row) in payload.chunks_exact_mut(ROW_BYTES).zip(rows.rows()) {
@@ -128,14 +137,6 @@ impl Encryption for Sums {
         let sums = words.iter().map(|word| f64::from_le_bytes(*word));
         #[allow(clippy::cast_possible_truncation, reason = "sums of small integers")]
         Ok(Matrix::new(1, sums.map(|sum| sum as i64).collect()))
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        Ok(self.encrypt(rows)?.body)
-    }
-
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        self.decrypt(outputs, 0, None)
     }
 }
 

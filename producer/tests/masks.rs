@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use cipherscore_common::message::{Job, Payload};
 use cipherscore_common::{BlobKind, BlobStore, Digest, JobId, OwnerId};
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::rlwe::mask::SEED_BYTES;
 use cipherscore_engine::rlwe::primes::WORD_BITS;
 use cipherscore_engine::rlwe::words::unpack;
@@ -55,8 +56,12 @@ impl Encryption for Recorded {
         self.encryption.owner()
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        let payload = self.encryption.encrypt(rows)?;
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Encrypted, EncryptionError> {
+        let payload = self.encryption.encrypt_unless(rows, stop)?;
         self.payloads.lock().unwrap().push(payload.body.clone());
         Ok(payload)
     }
@@ -68,14 +73,6 @@ impl Encryption for Recorded {
         receipt: Option<Receipt>,
     ) -> Result<Matrix<i64>, EncryptionError> {
         self.encryption.decrypt(outputs, rows, receipt)
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        self.encryption.encrypt_file(rows)
-    }
-
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        self.encryption.decrypt_file(outputs)
     }
 }
 

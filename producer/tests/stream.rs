@@ -164,10 +164,6 @@ impl Encryption for Slow {
         self.encryption.owner()
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        self.encrypt_unless(rows, &|| false)
-    }
-
     fn encrypt_unless(
         &self,
         rows: &Matrix<f64>,
@@ -190,14 +186,6 @@ impl Encryption for Slow {
         receipt: Option<Receipt>,
     ) -> Result<Matrix<i64>, EncryptionError> {
         self.encryption.decrypt(outputs, rows, receipt)
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        self.encryption.encrypt_file(rows)
-    }
-
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        self.encryption.decrypt_file(outputs)
     }
 }
 

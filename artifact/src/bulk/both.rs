@@ -14,8 +14,8 @@ use super::rows_client::{RowEncryption, RowModel};
 use crate::key_file::{KeyFileError, SECRETS_MAGIC, write_evaluation_keys, write_secrets};
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog,
-    KeyLogInMemory, NewKeys, Receipt, read_rows_file,
+    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog, NewKeys,
+    Receipt, read_rows_file,
 };
 
 /// A secret of the bulk form that says no owner, where keys of both forms must be of one.
@@ -103,13 +103,6 @@ impl ClientModel for ModelOfBoth {
         })
     }
 
-    fn with_key(
-        self: Arc<Self>,
-        client_key: &[u8],
-    ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        self.with_logged_key(client_key, Arc::new(KeyLogInMemory::default()))
-    }
-
     fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
@@ -165,10 +158,6 @@ impl Encryption for EncryptionOfBoth {
         self.bulk.owner()
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        self.bulk.encrypt(rows)
-    }
-
     fn encrypt_unless(
         &self,
         rows: &Matrix<f64>,
@@ -184,10 +173,6 @@ impl Encryption for EncryptionOfBoth {
         receipt: Option<Receipt>,
     ) -> Result<Matrix<i64>, EncryptionError> {
         self.form_of(outputs)?.decrypt(outputs, rows, receipt)
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        self.bulk.encrypt_file(rows)
     }
 
     fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {

@@ -9,29 +9,19 @@ use cipherscore_engine::bulk::client::{BulkClient, BulkClientError, ReplyShape};
 use cipherscore_engine::bulk::layout::{reply_len, upload_len};
 use cipherscore_engine::bulk::parameters::InvalidRingParameters;
 use cipherscore_engine::bulk::ring::Ring;
-use cipherscore_engine::bulk::secret::{KeyError, SecretKey};
+use cipherscore_engine::bulk::secret::SecretKey;
 use cipherscore_engine::evaluator::Stop;
 use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 
-use super::shared::{self, bytes, refused_row};
-use crate::key_file::{KeyFile, KeyFileError, SECRETS_MAGIC};
+use super::shared::{self, bytes, refused_row, wrong_key};
+use crate::key_file::{KeyFile, SECRETS_MAGIC};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface, NewKeys,
-    Receipt, RowsFile, read_rows_file, write_rows_file,
+    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface, KeyLog,
+    NewKeys, Receipt,
 };
-
-/// A file that is not the key that it should be.
-#[derive(Debug, Error)]
-#[error("{0}; take the keys that were made for this client.zip, or make them")]
-struct WrongKey(#[source] KeyError);
-
-/// As [`WrongKey`], of a file of keys of several forms.
-#[derive(Debug, Error)]
-#[error("{0}; take the keys that were made for this client.zip, or make them")]
-struct WrongFile(#[source] KeyFileError);
 
 /// A section of another owner than its file.
 #[derive(Debug, Error)]
@@ -60,9 +50,7 @@ impl BulkModel {
         };
         Ok(Self { ring: Ring::new(artifact.specs.parameters)?, artifact, interface })
     }
-}
 
-impl BulkModel {
     /// Reads the engine's own file, or its section of a file of secrets.
     fn read_key(&self, client_key: &[u8]) -> Result<SecretKey, EncryptionError> {
         KeyOwner::Compiled.require(client_key)?;
@@ -70,9 +58,8 @@ impl BulkModel {
         if !client_key.starts_with(&SECRETS_MAGIC) {
             return Ok(read(client_key).map_err(wrong_key)?);
         }
-        let wrong_file = |error| EngineError::from(WrongFile(error));
-        let file = KeyFile::of_secrets(client_key).map_err(wrong_file)?;
-        let secret = file.section(FormName::Bulk).map_err(wrong_file)?;
+        let file = KeyFile::of_secrets(client_key).map_err(wrong_key)?;
+        let secret = file.section(FormName::Bulk).map_err(wrong_key)?;
         let secret = read(secret).map_err(wrong_key)?;
         match secret.owner() == Some(file.owner) {
             true => Ok(secret),
@@ -156,16 +143,13 @@ impl ClientModel for BulkModel {
         Ok(NewKeys { client, evaluation, owner, logged: None })
     }
 
-    fn with_key(
+    fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
+        _log: Arc<dyn KeyLog>,
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
         Ok(self.encryption(client_key)?)
     }
-}
-
-fn wrong_key(error: KeyError) -> EngineError {
-    WrongKey(error).into()
 }
 
 pub(super) struct BulkEncryption {
@@ -181,10 +165,6 @@ impl Encryption for BulkEncryption {
 
     fn owner(&self) -> Option<OwnerId> {
         self.owner
-    }
-
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        self.encrypt_unless(rows, &|| false)
     }
 
     fn encrypt_unless(
@@ -220,24 +200,5 @@ impl Encryption for BulkEncryption {
         let integers =
             (0..shape.rows).flat_map(|row| columns.iter().map(move |column| column[row]));
         Ok(Matrix::new(shape.outputs, integers.collect()))
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        self.encrypt_file_unless(rows, &|| false)
-    }
-
-    fn encrypt_file_unless(
-        &self,
-        rows: &Matrix<f64>,
-        stop: Stop<'_>,
-    ) -> Result<Vec<u8>, EncryptionError> {
-        let encrypted = self.encrypt_unless(rows, stop)?;
-        Ok(write_rows_file(rows.len(), self.owner, &encrypted.body)?)
-    }
-
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
-        self.require_owner(owner)?;
-        self.decrypt(body, rows, None)
     }
 }

@@ -14,28 +14,22 @@ use cipherscore_engine::rows::parameters::InvalidRowParameters;
 use cipherscore_engine::rows::plan::RowCost;
 use cipherscore_engine::rows::reply::{answered_upload, row_reply_len};
 use cipherscore_engine::rows::ring::RowRing;
-use cipherscore_engine::rows::secret::{RowKeyError, RowKeyId, RowSecretKey};
+use cipherscore_engine::rows::secret::{RowKeyId, RowSecretKey};
 use cipherscore_engine::rows::upload::upload_len;
 use cipherscore_ids::{Digest, FormName, OwnerId};
 use thiserror::Error;
 
-use super::shared;
+use super::shared::{self, wrong_key};
 use crate::key_file::{KeyFile, KeyFileError, write_evaluation_keys, write_secrets};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface,
-    JOB_INPUT_BYTES, KeyLog, KeyLogInMemory, NewKeys, Receipt, RowsFile, SentFile, read_rows_file,
-    write_rows_file,
+    JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt, RowsFile, SentFile, read_rows_file, write_rows_file,
 };
 
 /// Time of a job with several rows, on one thread: more make a job no cheaper.
 const JOB_MICROSECONDS: f64 = 100_000.0;
-
-/// A file that is not the key that it should be.
-#[derive(Debug, Error)]
-#[error("{0}; take the keys that were made for this client.zip, or make them")]
-struct WrongKey(#[source] EngineError);
 
 /// Bytes in a file that are no reply to rows.
 #[derive(Debug, Error)]
@@ -83,8 +77,8 @@ impl RowModel {
         if client_key.starts_with(&SECRET_MAGIC) {
             return Err(EngineError::from(KeyFileError::NoSection(FormName::Rows)).into());
         }
-        let file = KeyFile::of_secrets(client_key).map_err(wrong_file)?;
-        let section = file.section(FormName::Rows).map_err(wrong_file)?;
+        let file = KeyFile::of_secrets(client_key).map_err(wrong_key)?;
+        let section = file.section(FormName::Rows).map_err(wrong_key)?;
         let secret = RowSecretKey::from_bytes(section, &self.specs.parameters.keys);
         Ok(RowKeys { owner: file.owner, secret: secret.map_err(wrong_key)? })
     }
@@ -100,14 +94,6 @@ impl RowModel {
         let client = client.map_err(EngineError::from)?;
         Ok(Arc::new(RowEncryption { model: self, owner, key: secret.id(), client, log }))
     }
-}
-
-fn wrong_key(error: RowKeyError) -> EngineError {
-    WrongKey(error.into()).into()
-}
-
-fn wrong_file(error: KeyFileError) -> EngineError {
-    WrongKey(error.into()).into()
 }
 
 impl ClientModel for RowModel {
@@ -183,13 +169,6 @@ impl ClientModel for RowModel {
         })
     }
 
-    fn with_key(
-        self: Arc<Self>,
-        client_key: &[u8],
-    ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        self.with_logged_key(client_key, Arc::new(KeyLogInMemory::default()))
-    }
-
     fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
@@ -230,33 +209,27 @@ impl RowEncryption {
         rows: u32,
         upload: Receipt,
     ) -> Result<Matrix<i64>, EncryptionError> {
-        let upload = UploadDigest(upload.0.to_bytes());
         let mut decrypted = None;
         let counted = self.log.count(self.key, &mut |counts| {
-            decrypted = Some(self.client.decrypt(upload, rows, outputs, counts));
+            decrypted = Some(self.decrypt_with(outputs, rows, upload, counts));
         });
         counted.map_err(EncryptionError::KeyLog)?;
-        let sums = decrypted.expect("it is called once").map_err(refused)?;
-        Ok(self.integers(&sums))
+        decrypted.expect("it is called once")
     }
 
-    fn integers(&self, sums: &[Vec<u64>]) -> Matrix<i64> {
-        let centre = self.model.specs.parameters.value_centre();
-        // Below t2, which is below 2^42.
-        let integers = sums.iter().flatten().map(|sum| sum.cast_signed() - centre);
-        Matrix::new(self.model.interface.outputs, integers.collect())
-    }
-
-    /// A reply that was decrypted before tells nothing new, and is not counted again.
-    fn decrypt_again(
+    fn decrypt_with(
         &self,
         outputs: &[u8],
         rows: u32,
         upload: Receipt,
+        counts: &mut ReplyCounts,
     ) -> Result<Matrix<i64>, EncryptionError> {
         let upload = UploadDigest(upload.0.to_bytes());
-        let sums = self.client.decrypt(upload, rows, outputs, &mut ReplyCounts::default());
-        Ok(self.integers(&sums.map_err(refused)?))
+        let sums = self.client.decrypt(upload, rows, outputs, counts).map_err(refused)?;
+        let centre = self.model.specs.parameters.value_centre();
+        // Below t2, which is below 2^42.
+        let integers = sums.iter().flatten().map(|sum| sum.cast_signed() - centre);
+        Ok(Matrix::new(self.model.interface.outputs, integers.collect()))
     }
 }
 
@@ -279,22 +252,18 @@ impl Encryption for RowEncryption {
         Some(self.owner)
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        let counts = self.log.counts(self.key).map_err(EncryptionError::KeyLog)?;
-        let upload = self.client.encrypt(&self.bits(rows)?, &counts).map_err(refused)?;
-        let receipt = Some(Receipt(Digest::from_bytes(upload.digest.0)));
-        Ok(Encrypted { body: upload.bytes, receipt })
-    }
-
     fn encrypt_unless(
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
     ) -> Result<Encrypted, EncryptionError> {
-        match stop() {
-            true => Err(EncryptionError::Stopped),
-            false => self.encrypt(rows),
+        if stop() {
+            return Err(EncryptionError::Stopped);
         }
+        let counts = self.log.counts(self.key).map_err(EncryptionError::KeyLog)?;
+        let upload = self.client.encrypt(&self.bits(rows)?, &counts).map_err(refused)?;
+        let receipt = Some(Receipt(Digest::from_bytes(upload.digest.0)));
+        Ok(Encrypted { body: upload.bytes, receipt })
     }
 
     fn decrypt(
@@ -307,8 +276,12 @@ impl Encryption for RowEncryption {
     }
 
     /// The upload is known from then on, so that replies to it are.
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        let Encrypted { body, receipt } = self.encrypt(rows)?;
+    fn encrypt_file_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        let Encrypted { body, receipt } = self.encrypt_unless(rows, stop)?;
         let file = write_rows_file(rows.len(), Some(self.owner), &body)?;
         if let Some(receipt) = receipt {
             self.log.sent_file(self.key, receipt).map_err(EncryptionError::KeyLog)?;
@@ -323,8 +296,9 @@ impl Encryption for RowEncryption {
         let (upload, reply) = (Receipt(Digest::from_bytes(upload)), Digest::of(body));
         let found = self.log.find_file(self.key, upload).map_err(EncryptionError::KeyLog)?;
         match found.ok_or(EncryptionError::UnknownUpload)? {
+            // What was decrypted before tells nothing new, and is not counted again.
             SentFile { reply: Some(before) } if before == reply => {
-                return self.decrypt_again(body, rows, upload);
+                return self.decrypt_with(body, rows, upload, &mut ReplyCounts::default());
             }
             SentFile { reply: Some(_) } => return Err(EncryptionError::AnsweredBefore),
             SentFile { reply: None } => {}

@@ -1,9 +1,15 @@
 //! What the forms of a compiled model have in common: its features, columns and scores.
 
 use cipherscore_engine::bulk::client_model::{BulkClientModel, BulkRowError, Inputs};
+use thiserror::Error;
 
 use crate::matrix::Matrix;
-use crate::model::{EncryptionError, Features, InputFeature, Interface};
+use crate::model::{EncryptionError, EngineError, Features, InputFeature, Interface};
+
+/// A file that is not the key that it should be.
+#[derive(Debug, Error)]
+#[error("{0}; take the keys that were made for this client.zip, or make them")]
+struct WrongKey(#[source] EngineError);
 
 /// What a model takes and gives. Each form adds its keys.
 pub(super) fn interface(model: &BulkClientModel) -> Interface {
@@ -36,6 +42,11 @@ pub(super) fn check(
     let first_row = usize::try_from(first_row).unwrap_or(usize::MAX);
     let encoded = model.inputs.encode(&rows, first_row);
     encoded.map(drop).map_err(refused_row)
+}
+
+/// A client key that is not one of the model.
+pub(super) fn wrong_key(error: impl Into<EngineError>) -> EngineError {
+    WrongKey(error.into()).into()
 }
 
 /// A row that does not become columns.

@@ -22,7 +22,7 @@ use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Features, Interface,
-    JOB_INPUT_BYTES, NewKeys, Receipt,
+    JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt,
 };
 
 /// Most rows of a job, unless told otherwise.
@@ -131,9 +131,10 @@ impl ClientModel for CircuitModel {
         make_circuit_keys(self.artifact.keyset(), made)
     }
 
-    fn with_key(
+    fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
+        _log: Arc<dyn KeyLog>,
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
         let keys = read_circuit_key(client_key, self.artifact.keyset())?;
         Ok(Arc::new(CircuitEncryption { model: self, keys }))
@@ -228,10 +229,6 @@ impl Encryption for CircuitEncryption {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
-        self.encrypt_unless(rows, &|| false)
-    }
-
     fn encrypt_unless(
         &self,
         rows: &Matrix<f64>,
@@ -260,7 +257,14 @@ impl Encryption for CircuitEncryption {
     }
 
     /// A file is what Concrete's own server reads: one value.
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+    fn encrypt_file_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u8>, EncryptionError> {
+        if stop() {
+            return Err(EncryptionError::Stopped);
+        }
         let mut rows = rows.rows();
         match (rows.len(), rows.next()) {
             (1, Some(row)) => Ok(self.encrypt_row(row)?),

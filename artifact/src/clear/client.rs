@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_engine::artifact::ModelId;
+use cipherscore_engine::evaluator::Stop;
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_ids::OwnerId;
 use thiserror::Error;
@@ -15,7 +16,7 @@ use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Features, InputFeature,
-    Interface, JOB_INPUT_BYTES, NewKeys, Receipt, RowsFile, read_rows_file, write_rows_file,
+    Interface, JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt,
 };
 
 /// Bytes of a number.
@@ -113,9 +114,10 @@ impl ClientModel for ClearClient {
         Ok(NewKeys { client, evaluation: None, owner: None, logged: None })
     }
 
-    fn with_key(
+    fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
+        _log: Arc<dyn KeyLog>,
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
         KeyOwner::Clear.require(client_key)?;
         Ok(self)
@@ -132,7 +134,14 @@ impl Encryption for ClearClient {
         None
     }
 
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
+    fn encrypt_unless(
+        &self,
+        rows: &Matrix<f64>,
+        stop: Stop<'_>,
+    ) -> Result<Encrypted, EncryptionError> {
+        if stop() {
+            return Err(EncryptionError::Stopped);
+        }
         self.check(rows, 1)?;
         let words = rows.values().iter().flat_map(|value| value.to_le_bytes());
         Ok(Encrypted::without_receipt(NOTICE.iter().copied().chain(words).collect()))
@@ -151,15 +160,5 @@ impl Encryption for ClearClient {
             }
             _ => Err(EngineError::from(ClearError::Outputs { rows }).into()),
         }
-    }
-
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
-        Ok(write_rows_file(rows.len(), self.owner(), &self.encrypt(rows)?.body)?)
-    }
-
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
-        let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
-        self.require_owner(owner)?;
-        self.decrypt(body, rows, None)
     }
 }

@@ -272,18 +272,21 @@ pub trait ClientModel: Send + Sync {
     /// Makes a data owner's keys; `made` is called as often as [`Interface::key_steps`] says.
     fn make_keys(&self, made: &dyn Fn()) -> Result<NewKeys, EncryptionError>;
 
-    /// Goes on with a client key of [`ClientModel::make_keys`]. One of another model is refused.
-    fn with_key(self: Arc<Self>, client_key: &[u8])
-    -> Result<Arc<dyn Encryption>, EncryptionError>;
-
-    /// As [`ClientModel::with_key`], of a key of which a log is kept. Without one it is kept in memory,
-    /// which will do for keys that are nowhere else.
+    /// Goes on with a client key of [`ClientModel::make_keys`], and with the log of the one among its
+    /// keys that wears out, if there is one. A key of another model is refused.
     fn with_logged_key(
         self: Arc<Self>,
         client_key: &[u8],
-        _log: Arc<dyn KeyLog>,
+        log: Arc<dyn KeyLog>,
+    ) -> Result<Arc<dyn Encryption>, EncryptionError>;
+
+    /// As [`ClientModel::with_logged_key`], with a log in memory, which will do for keys that are nowhere
+    /// else.
+    fn with_key(
+        self: Arc<Self>,
+        client_key: &[u8],
     ) -> Result<Arc<dyn Encryption>, EncryptionError> {
-        self.with_key(client_key)
+        self.with_logged_key(client_key, Arc::new(KeyLogInMemory::default()))
     }
 }
 
@@ -309,20 +312,17 @@ pub trait Encryption: Send + Sync {
         }
     }
 
-    /// Encrypts rows, under fresh randomness.
-    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError>;
-
-    /// As [`Encryption::encrypt`], for as long as somebody waits for it: an engine that takes more
-    /// than some milliseconds looks at `stop` between rows or columns.
+    /// Encrypts rows, under fresh randomness, for as long as somebody waits for it: `stop` is looked at
+    /// before, and between rows or columns by an engine that takes more than some milliseconds.
     fn encrypt_unless(
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
-    ) -> Result<Encrypted, EncryptionError> {
-        if stop() {
-            return Err(EncryptionError::Stopped);
-        }
-        self.encrypt(rows)
+    ) -> Result<Encrypted, EncryptionError>;
+
+    /// As [`Encryption::encrypt_unless`], to the end.
+    fn encrypt(&self, rows: &Matrix<f64>) -> Result<Encrypted, EncryptionError> {
+        self.encrypt_unless(rows, &|| false)
     }
 
     /// Decrypts the outputs of so many rows, with the receipt that they were encrypted with: the
@@ -334,22 +334,26 @@ pub trait Encryption: Send + Sync {
         receipt: Option<Receipt>,
     ) -> Result<Matrix<i64>, EncryptionError>;
 
-    /// As [`Encryption::encrypt`], for a file that says itself how many rows it has, at most as
+    /// As [`Encryption::encrypt_unless`], for a file that says itself how many rows it has, at most as
     /// many as [`Interface::rows_of_file`].
-    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError>;
-
-    /// As [`Encryption::encrypt_file`], for as long as somebody waits for it.
     fn encrypt_file_unless(
         &self,
         rows: &Matrix<f64>,
         stop: Stop<'_>,
     ) -> Result<Vec<u8>, EncryptionError> {
-        if stop() {
-            return Err(EncryptionError::Stopped);
-        }
-        self.encrypt_file(rows)
+        let encrypted = self.encrypt_unless(rows, stop)?;
+        Ok(write_rows_file(rows.len(), self.owner(), &encrypted.body)?)
+    }
+
+    /// As [`Encryption::encrypt_file_unless`], to the end.
+    fn encrypt_file(&self, rows: &Matrix<f64>) -> Result<Vec<u8>, EncryptionError> {
+        self.encrypt_file_unless(rows, &|| false)
     }
 
     /// As [`Encryption::decrypt`], for a file.
-    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError>;
+    fn decrypt_file(&self, outputs: &[u8]) -> Result<Matrix<i64>, EncryptionError> {
+        let RowsFile { rows, owner, body } = read_rows_file(outputs)?;
+        self.require_owner(owner)?;
+        self.decrypt(body, rows, None)
+    }
 }
