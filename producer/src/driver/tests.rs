@@ -13,6 +13,7 @@ use cipherscore_common::{Digest, MarkStore, MemoryStore};
 
 use super::*;
 use crate::client::{ClientOptions, InFlight};
+use crate::model::{EncryptionError, Receipt};
 use crate::stream::StreamError;
 
 const RECEIPT: Receipt = Receipt(Digest::from_bytes([5; 32]));
