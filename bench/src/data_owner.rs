@@ -98,34 +98,20 @@ impl DataOwner {
 
     /// Publishes jobs, so many before the replies to earlier ones, until all are answered.
     pub(crate) async fn run(&mut self, jobs: &[Job], in_flight: usize) -> anyhow::Result<Round> {
-        let mut messages = jobs.iter().map(|job| (job.id, job.to_message()));
         // Nothing but the queue is measured: messages are made before the clock starts.
-        let mut messages = Vec::from_iter(&mut messages).into_iter();
-        let mut waiting: HashMap<JobId, Instant> = HashMap::new();
-        let mut publishing = JoinSet::new();
-        let mut answers = Vec::with_capacity(jobs.len());
-        let started = Instant::now();
-        while answers.len() < jobs.len() {
-            while waiting.len() < in_flight
+        let messages: Vec<_> = jobs.iter().map(|job| (job.id, job.to_message())).collect();
+        let mut messages = messages.into_iter();
+        let mut flight = Flight::new(self);
+        while flight.answers.len() < jobs.len() {
+            while flight.waiting.len() < in_flight
                 && let Some((id, message)) = messages.next()
             {
-                let broker = self.broker.clone();
-                waiting.insert(id, Instant::now());
-                publishing.spawn(publish(broker, message));
+                flight.publish(id, message, Instant::now());
             }
-            tokio::select! {
-                Some(published) = publishing.join_next() => published??,
-                delivery = tokio::time::timeout(PATIENCE, self.replies.next()) => {
-                    let delivery = delivery.context("no reply came")??;
-                    answers.extend(take(delivery, &mut waiting).await?);
-                }
-            }
+            let arrived = flight.next().await?;
+            flight.take(arrived).await?;
         }
-        let time = started.elapsed();
-        while let Some(published) = publishing.join_next().await {
-            published??;
-        }
-        Ok(Round { time, answers })
+        flight.land().await
     }
 
     /// Publishes jobs at a rate, whatever is answered meanwhile, until all are answered. A round trip
@@ -137,38 +123,73 @@ impl DataOwner {
     ) -> anyhow::Result<Round> {
         let messages: Vec<_> = jobs.iter().map(|job| (job.id, job.to_message())).collect();
         let mut messages = messages.into_iter();
-        let mut waiting: HashMap<JobId, Instant> = HashMap::new();
-        let mut publishing = JoinSet::new();
-        let mut answers = Vec::with_capacity(jobs.len());
         let mut due = tokio::time::interval(interval);
-        let started = Instant::now();
-        while answers.len() < jobs.len() {
+        let mut flight = Flight::new(self);
+        while flight.answers.len() < jobs.len() {
             tokio::select! {
                 at = due.tick(), if messages.len() > 0 => {
                     let Some((id, message)) = messages.next() else { continue };
                     let (due, now) = (at.into_std(), Instant::now());
                     let is_late = now.saturating_duration_since(due) > TIMER_LATE;
-                    waiting.insert(id, if is_late { due } else { now });
-                    let broker = self.broker.clone();
-                    publishing.spawn(publish(broker, message));
+                    flight.publish(id, message, if is_late { due } else { now });
                 }
-                Some(published) = publishing.join_next() => published??,
-                delivery = tokio::time::timeout(PATIENCE, self.replies.next()) => {
-                    let delivery = delivery.context("no reply came")??;
-                    answers.extend(take(delivery, &mut waiting).await?);
-                }
+                arrived = flight.next() => flight.take(arrived?).await?,
             }
         }
-        let time = started.elapsed();
-        while let Some(published) = publishing.join_next().await {
-            published??;
-        }
-        Ok(Round { time, answers })
+        flight.land().await
     }
 }
 
-async fn publish(broker: AmqpBroker, message: Message) -> Result<(), BrokerError> {
-    broker.publish(&message).await
+/// Jobs that are published and answered, from now on.
+struct Flight<'a> {
+    owner: &'a mut DataOwner,
+    started: Instant,
+    /// When each job's round trip began.
+    waiting: HashMap<JobId, Instant>,
+    publishing: JoinSet<Result<(), BrokerError>>,
+    answers: Vec<Answer>,
+}
+
+impl<'a> Flight<'a> {
+    fn new(owner: &'a mut DataOwner) -> Self {
+        let (waiting, publishing, answers) = Default::default();
+        Self { owner, started: Instant::now(), waiting, publishing, answers }
+    }
+
+    fn publish(&mut self, id: JobId, message: Message, began: Instant) {
+        let broker = self.owner.broker.clone();
+        self.waiting.insert(id, began);
+        self.publishing.spawn(async move { broker.publish(&message).await });
+    }
+
+    /// Waits until a message is published, or a reply is here. It may be dropped meanwhile.
+    async fn next(&mut self) -> anyhow::Result<Option<Delivery>> {
+        tokio::select! {
+            Some(published) = self.publishing.join_next() => {
+                published??;
+                Ok(None)
+            }
+            delivery = tokio::time::timeout(PATIENCE, self.owner.replies.next()) => {
+                Ok(Some(delivery.context("no reply came")??))
+            }
+        }
+    }
+
+    async fn take(&mut self, arrived: Option<Delivery>) -> anyhow::Result<()> {
+        if let Some(delivery) = arrived {
+            self.answers.extend(take(delivery, &mut self.waiting).await?);
+        }
+        Ok(())
+    }
+
+    /// All are answered: that is the end of the time.
+    async fn land(mut self) -> anyhow::Result<Round> {
+        let time = self.started.elapsed();
+        while let Some(published) = self.publishing.join_next().await {
+            published??;
+        }
+        Ok(Round { time, answers: self.answers })
+    }
 }
 
 /// Takes a reply; none where it was taken before.
