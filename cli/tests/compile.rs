@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod example;
 
+use example::{example, json, refusal, run, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -12,38 +12,6 @@ use tempfile::TempDir;
 const SINGLE_PRECISION: f64 = 1e-6;
 /// Steepest slope of the logistic function.
 const LOGISTIC_SLOPE: f64 = 0.25;
-
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn example(file: &str) -> String {
-    text(&root("examples/breast_cancer_xgboost").join(file))
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
-}
-
-fn run(words: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_cipherscore");
-    Command::new(program).args(words).env_remove("CIPHERSCORE_PASSPHRASE").output().unwrap()
-}
-
-fn json(words: &[&str]) -> Value {
-    let output = run(&[&["--json"], words].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn refusal(words: &[&str]) -> String {
-    let output = run(words);
-    assert!(!output.status.success(), "{words:?} succeeded");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
-    said
-}
 
 fn numbers(csv: &str) -> Vec<Vec<f64>> {
     let csv = std::fs::read_to_string(csv).unwrap();

@@ -2,46 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod example;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
+use example::{example, json, program, refusal, run, text};
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn example(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/breast_cancer_xgboost");
-    text(&path.join(file))
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
-}
-
-fn program(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherscore"));
-    command.args(words).env_remove("CIPHERSCORE_PASSPHRASE");
-    command
-}
-
-fn run(words: &[&str]) -> Output {
-    program(words).output().unwrap()
-}
-
-fn json(words: &[&str]) -> Value {
-    let output = run(&[&["--json"], words].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn refusal(words: &[&str]) -> String {
-    let output = run(words);
-    assert_eq!(output.status.code(), Some(1), "{words:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
-    said
-}
 
 /// The example, compiled with some forms, and a data owner's keys.
 struct Fixture {

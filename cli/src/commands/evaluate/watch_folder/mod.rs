@@ -113,7 +113,7 @@ impl<'a> Watch<'a> {
     fn left_over(&mut self) -> anyhow::Result<Found> {
         let (mut left, waiting) = (self.found(TAKEN)?, self.found(INPUT)?);
         let mut answered = Vec::new();
-        let inputs = self.forms.preferred.files.files_of_job().0;
+        let inputs = self.files_of_call().0;
         left.retain(|call, taken| {
             // Whoever puts an input there again, of a call that was taken in part, calls anew.
             let is_replaced = taken.len() < inputs
@@ -130,7 +130,7 @@ impl<'a> Watch<'a> {
 
     /// Calls of which all inputs are there, none of them taken, in the order of their names.
     fn calls(&mut self) -> anyhow::Result<Found> {
-        let inputs = self.forms.preferred.files.files_of_job().0;
+        let inputs = self.files_of_call().0;
         let found = self.found(INPUT)?.into_iter();
         let complete = found.filter(|(_, present)| present.len() == inputs);
         Ok(complete.map(|(call, _)| (call, BTreeSet::new())).collect())
@@ -138,7 +138,7 @@ impl<'a> Watch<'a> {
 
     /// Inputs with an ending. What only looks like one is passed over.
     fn found(&mut self, ending: &str) -> anyhow::Result<Found> {
-        let (folder, inputs) = (self.folder, self.forms.preferred.files.files_of_job().0);
+        let (folder, inputs) = (self.folder, self.files_of_call().0);
         let named = || folder.display().to_string();
         let (mut found, mut present) = (Found::new(), BTreeSet::new());
         for entry in fs::read_dir(folder).with_context(named)? {
@@ -175,7 +175,7 @@ impl<'a> Watch<'a> {
 
     /// Takes the inputs of a call that are not taken yet. Whether it could; else it says why not.
     fn take(&mut self, call: &str, taken: &BTreeSet<usize>) -> anyhow::Result<bool> {
-        let inputs = self.forms.preferred.files.files_of_job().0;
+        let inputs = self.files_of_call().0;
         let (from, to) = (self.paths(call, inputs, INPUT), self.paths(call, inputs, TAKEN));
         let rename = || {
             if taken.is_empty() {
@@ -195,6 +195,11 @@ impl<'a> Watch<'a> {
                 Ok(false)
             }
         }
+    }
+
+    /// Files of the inputs and of the outputs of a call, in whichever form.
+    fn files_of_call(&self) -> (usize, usize) {
+        self.forms.preferred.files.files_of_job()
     }
 
     /// Whether a call has outputs or an error now; neither when it was stopped.
@@ -229,7 +234,7 @@ impl<'a> Watch<'a> {
 
     /// Evaluates the inputs that were taken and writes the outputs; returns how many rows they hold.
     fn evaluate(&self, call: &str, keys: &Keys) -> anyhow::Result<usize> {
-        let (inputs, outputs) = self.forms.preferred.files.files_of_job();
+        let (inputs, outputs) = self.files_of_call();
         let taken = self.paths(call, inputs, TAKEN);
         // Errors name the files as the caller does.
         let named = self.paths(call, inputs, INPUT);
@@ -254,20 +259,20 @@ impl<'a> Watch<'a> {
 
     fn is_answered(&self, call: &str) -> bool {
         let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let outputs = self.paths(call, self.forms.preferred.files.files_of_job().1, OUTPUT);
+        let outputs = self.paths(call, self.files_of_call().1, OUTPUT);
         outputs.iter().all(is_there) || is_there(&self.folder.join(format!("{call}{ERROR}")))
     }
 
     /// Removes outputs and error of a call of that name.
     fn remove_outcome(&self, call: &str) -> anyhow::Result<()> {
-        let mut paths = self.paths(call, self.forms.preferred.files.files_of_job().1, OUTPUT);
+        let mut paths = self.paths(call, self.files_of_call().1, OUTPUT);
         paths.push(self.folder.join(format!("{call}{ERROR}")));
         paths.iter().try_for_each(|path| remove(path))
     }
 
     /// Removes inputs that were taken, of a call that is answered, or says why it cannot.
     fn remove_taken(&mut self, call: &str) -> anyhow::Result<()> {
-        for path in self.paths(call, self.forms.preferred.files.files_of_job().0, TAKEN) {
+        for path in self.paths(call, self.files_of_call().0, TAKEN) {
             if let Err(error) = remove(&path) {
                 return self.pass_over(path.file_name().unwrap_or_default(), format!("{error:#}"));
             }
