@@ -62,7 +62,7 @@ def compile_model(
     max_error: float = 1e-3,
     hide: bool = True,
     p_fail: float = 2.0**-128,
-    form: WantedForm = "bulk",
+    form: WantedForm = "both",
 ) -> _native.Compiled:
     """Compile a fitted model, so that rows are scored in bulk, and trees also one row at a time.
 

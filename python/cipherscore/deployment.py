@@ -97,7 +97,7 @@ class FHEModelDev:
         max_error: float = 1e-3,
         hide: bool = True,
         p_fail: float = 2.0**-128,
-        form: WantedForm = "bulk",
+        form: WantedForm = "both",
     ) -> None:
         """Write ``client.zip``, ``server.zip`` and what belongs to them into the empty folder.
 

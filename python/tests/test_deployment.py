@@ -274,6 +274,35 @@ def test_keys_and_results_of_another_owner_are_refused(folder, rows):
         others.deserialize_decrypt_dequantize(result)
 
 
+def test_one_row_takes_the_form_for_single_rows(folder, tmp_path, rows):
+    features, target = rows
+    model = ensemble.GradientBoostingClassifier(n_estimators=10, max_depth=3, random_state=1)
+    FHEModelDev(folder, model.fit(features, target)).save(calibration=features)
+    client, server = FHEModelClient(folder), FHEModelServer(folder)
+    keys = client.get_serialized_evaluation_keys()
+    forms = ("auto", "rows", "bulk")
+    encrypted = {form: client.quantize_encrypt_serialize(features[:1], form=form) for form in forms}
+    # Of one row kilobytes go up in its own form, and a whole ring's worth in the other.
+    assert len(encrypted["auto"]) == len(encrypted["rows"]) < len(encrypted["bulk"]) / 50
+    found = [
+        client.deserialize_decrypt_dequantize(server.run(encrypted[form], keys)) for form in forms
+    ]
+    np.testing.assert_allclose(found[0], model.predict_proba(features[:1]), rtol=0, atol=MAX_ERROR)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+    many = np.tile(features, (25, 1))
+    bulk = client.quantize_encrypt_serialize(many, form="bulk")
+    assert len(client.quantize_encrypt_serialize(many)) == len(bulk)
+    with pytest.raises(RowsError, match="form is one of"):
+        client.quantize_encrypt_serialize(features, form="single")
+
+    only_bulk = tmp_path / "bulk"
+    FHEModelDev(only_bulk, model).save(calibration=features, form="bulk")
+    with pytest.raises(RowsError, match="rows"):
+        FHEModelClient(only_bulk).quantize_encrypt_serialize(features[:1], form="rows")
+
+
 def test_frames_are_found_by_their_names(folder, rows):
     pandas = pytest.importorskip("pandas")
     features, target = rows

@@ -46,6 +46,17 @@ def test_arrays(fleet, served, rows):
     np.testing.assert_allclose(found, model.predict_proba(features), rtol=0, atol=1e-3)
 
 
+def test_forms(fleet, served, rows):
+    client, _ = served
+    row = rows[0][:1]
+    found = [
+        fleet.predict_proba(client, row, form=form, timeout=PATIENCE)
+        for form in ("rows", "bulk", "auto")
+    ]
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
 def test_frames(fleet, served, rows):
     pandas = pytest.importorskip("pandas")
     client, model = served

@@ -78,7 +78,7 @@ pub(crate) struct Compile {
     p_fail: f64,
 
     /// For how many rows at a time an ensemble is compiled. Linear models are for bulk.
-    #[arg(long, value_enum, default_value_t = FormChoice::Bulk)]
+    #[arg(long, value_enum, default_value_t = FormChoice::Both)]
     form: FormChoice,
 
     /// For rows: weight tags by factors from 1 to R at least. What bits that are none tell of the
@@ -123,7 +123,8 @@ enum FormChoice {
     Bulk,
     /// Single rows, milliseconds each, of trees of any depth.
     Rows,
-    /// Both, where the model fits both and a row is worth it; else the one that it fits.
+    /// Both, where the model fits both and a row is worth it; else the one that it fits. Whoever encrypts
+    /// takes the one that costs less for its rows.
     Both,
 }
 

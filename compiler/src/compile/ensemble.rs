@@ -25,33 +25,37 @@ pub(super) fn compile(
     ensemble: &Ensemble,
     options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
-    if !options.hide && options.forms != WantedForms::Bulk {
-        return Err(CompileError::RowsAreHidden);
-    }
     let only = |targets| Candidate::of(model, ensemble, options, targets);
     match options.forms {
-        WantedForms::Bulk => {
-            let candidate = only(Targets::POLYNOMIALS)?;
-            let bulk = candidate.bulk(None)?;
-            candidate.parts(Some(bulk), None, None)
-        }
+        WantedForms::Bulk => only(Targets::POLYNOMIALS)?.bulk_alone(None),
+        WantedForms::Rows if !options.hide => Err(CompileError::RowsAreHidden),
         WantedForms::Rows => {
-            let candidate = only(Targets::PATHS)?;
+            let candidate = only(Targets::paths(&RowLimits::LARGEST))?;
             let rows = candidate.rows(RowLimits::LARGEST, None)?;
             candidate.parts(None, Some(rows), None)
         }
+        WantedForms::Both if !options.hide => {
+            let left_out = LeftOut::rows(&CompileError::RowsAreHidden);
+            only(Targets::POLYNOMIALS)?.bulk_alone(Some(left_out))
+        }
         WantedForms::Both => {
-            let candidate = only(Targets::BOTH)?;
+            let candidate = match only(Targets::both(&RowLimits::DEFAULT)) {
+                Ok(candidate) => candidate,
+                // Too many columns may be so for the paths' sake alone.
+                Err(
+                    refusal @ (CompileError::Lower(LowerError::TooManyLeaves { .. })
+                    | CompileError::TooManyPredicates { .. }),
+                ) => return only(Targets::POLYNOMIALS)?.bulk_alone(Some(LeftOut::rows(&refusal))),
+                Err(refusal) => return Err(refusal),
+            };
             match (candidate.bulk(None), candidate.rows(RowLimits::DEFAULT, None)) {
                 (Ok(bulk), Ok(rows)) => candidate.both(bulk, rows),
                 // The columns of a form that is not there are not offered.
                 (Ok(_), Err(refusal)) => {
-                    let candidate = only(Targets::POLYNOMIALS)?;
-                    let bulk = candidate.bulk(None)?;
-                    candidate.parts(Some(bulk), None, Some(LeftOut::rows(&refusal)))
+                    only(Targets::POLYNOMIALS)?.bulk_alone(Some(LeftOut::rows(&refusal)))
                 }
                 (Err(refusal), Ok(_)) => {
-                    let candidate = only(Targets::PATHS)?;
+                    let candidate = only(Targets::paths(&RowLimits::DEFAULT))?;
                     let rows = candidate.rows(RowLimits::DEFAULT, None)?;
                     candidate.parts(None, Some(rows), Some(LeftOut::bulk(&refusal)))
                 }
@@ -140,6 +144,12 @@ impl<'a> Candidate<'a> {
         let program = trees.program(&self.rounding(plan.scale), columns, offset);
         let program = program.validate(&plan.parameters)?;
         Ok(RowForm { plan, program })
+    }
+
+    /// The bulk form and no other.
+    fn bulk_alone(&self, left_out: Option<LeftOut>) -> Result<Parts, CompileError> {
+        let bulk = self.bulk(None)?;
+        self.parts(Some(bulk), None, left_out)
     }
 
     /// Both forms at one scale, the coarser of theirs: their integers are the same, and so are the

@@ -167,7 +167,7 @@ impl LeftOut {
         Self { form: "bulk", reason: refusal.to_string() }
     }
 
-    pub(super) fn rows(refusal: &RowFormError) -> Self {
+    pub(super) fn rows(refusal: &impl fmt::Display) -> Self {
         Self { form: "rows", reason: refusal.to_string() }
     }
 }

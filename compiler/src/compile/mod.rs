@@ -145,8 +145,8 @@ pub enum CompileError {
     LinearRows,
     /// A row form that does not hide the model.
     #[error(
-        "the form for single rows always hides the model from data owners: leave out --no-hide, or \
-         compile it for bulk"
+        "the form for single rows always hides the model from data owners, and this one is not to be \
+         hidden (--no-hide)"
     )]
     RowsAreHidden,
     /// No row form, where nothing else is wanted.

@@ -108,24 +108,6 @@ fn an_ensemble_becomes_zips_that_answer_like_it() {
     }
 }
 
-/// What nobody hides is not said to be hidden.
-#[test]
-fn single_rows_are_not_compiled_without_hiding() {
-    let rows = rows(50, 3);
-    let model = classifier(2, 2, &rows);
-    for (forms, is_refused) in
-        [(WantedForms::Bulk, false), (WantedForms::Rows, true), (WantedForms::Both, true)]
-    {
-        let options = CompileOptions { forms, hide: false, ..with_rows(&rows) };
-        match compile(&model, &options) {
-            Err(error) => {
-                assert!(is_refused && error.to_string().contains("leave out --no-hide"), "{error}");
-            }
-            Ok(_) => assert!(!is_refused),
-        }
-    }
-}
-
 /// What is exact would count the products and leaves of a hidden model.
 fn assert_says_no_more_than_rounded(given: &CompileReport, exact: &CompileReport) {
     let figures = |report: &CompileReport| {
@@ -315,6 +297,27 @@ fn a_model_that_fits_one_form_has_that_one() {
     );
     let refused = long.unwrap_err().to_string();
     assert!(refused.contains("no form for single rows: a path of 2"), "{refused}");
+}
+
+/// What the other form cannot do is no reason to refuse the one that can.
+#[test]
+fn a_model_that_is_not_hidden_or_too_large_for_rows_is_for_bulk() {
+    let rows = rows(400, 6);
+    let of = |forms, model: &TrainedModel, hide| {
+        compile(model, &CompileOptions { bins: Bins::Used, forms, hide, ..with_rows(&rows) })
+    };
+    let large = classifier(6000, 3, &rows);
+    for (model, hide, reason) in
+        [(&classifier(20, 3, &rows), false, "--no-hide"), (&large, true, "leaves")]
+    {
+        let both = of(WantedForms::Both, model, hide).unwrap();
+        let left_out = both.left_out.clone().unwrap();
+        assert!(left_out.form == "rows" && left_out.reason.contains(reason), "{left_out}");
+        let bulk = of(WantedForms::Bulk, model, hide).unwrap();
+        assert_eq!((both.server_zip, both.client_zip), (bulk.server_zip, bulk.client_zip));
+    }
+    let refused = of(WantedForms::Rows, &classifier(20, 3, &rows), false).unwrap_err();
+    assert!(matches!(refused, CompileError::RowsAreHidden), "{refused}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use cipherscore_engine::bulk::client_model::{Predicate, PredicateFeature, Predicates};
 use cipherscore_engine::bulk::program::Program;
+use cipherscore_engine::rows::plan::RowLimits;
 use thiserror::Error;
 
 use crate::stream::{Purpose, Stream};
@@ -34,6 +35,12 @@ pub enum LowerError {
     /// Deeper than can be lowered.
     #[error("a tree is deeper than {MAX_DEPTH} conditions; train it with a smaller max_depth")]
     TooDeep,
+    /// More leaves than the row engine takes.
+    #[error("more than {limit} leaves of trees; fewer or smaller trees have less")]
+    TooManyLeaves {
+        /// How many there may be.
+        limit: usize,
+    },
     /// Nothing depends on any feature.
     #[error("the model gives every row the same answer: there is nothing to encrypt")]
     Constant,
@@ -82,14 +89,22 @@ impl Column {
 pub(crate) struct Targets {
     /// Polynomials, for the bulk engine.
     polynomials: bool,
-    /// Paths, for the row engine.
-    paths: bool,
+    /// Paths, for the row engine: to how many leaves at most.
+    paths: Option<usize>,
 }
 
 impl Targets {
-    pub(crate) const POLYNOMIALS: Self = Self { polynomials: true, paths: false };
-    pub(crate) const PATHS: Self = Self { polynomials: false, paths: true };
-    pub(crate) const BOTH: Self = Self { polynomials: true, paths: true };
+    pub(crate) const POLYNOMIALS: Self = Self { polynomials: true, paths: None };
+
+    /// Paths alone, as many as the limits allow.
+    pub(crate) fn paths(limits: &RowLimits) -> Self {
+        Self { polynomials: false, paths: Some(limits.outputs as usize) }
+    }
+
+    /// Paths as well.
+    pub(crate) fn both(limits: &RowLimits) -> Self {
+        Self { polynomials: true, ..Self::paths(limits) }
+    }
 }
 
 /// An ensemble whose leaves are not rounded yet.
@@ -119,7 +134,8 @@ impl Lowered {
         if !targets.polynomials {
             needed.iter_mut().for_each(BTreeSet::clear);
         }
-        let paths = targets.paths.then(|| Paths::of(ensemble, &forest.atoms)).transpose()?;
+        let paths = targets.paths.map(|limit| Paths::of(ensemble, &forest.atoms, limit));
+        let paths = paths.transpose()?;
         let none = || vec![BTreeSet::new(); features];
         let splits = paths.as_ref().map_or_else(none, |paths| paths.sets(features));
         let of_features: Vec<_> = forest

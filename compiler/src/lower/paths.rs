@@ -49,8 +49,13 @@ pub(crate) struct LeafPath {
 }
 
 impl Paths {
-    /// Reads the trees of a valid model.
-    pub(crate) fn of(ensemble: &Ensemble, atoms: &[Atoms]) -> Result<Self, LowerError> {
+    /// Reads the trees of a valid model, which have at most `limit` leaves: paths take far more memory
+    /// than trees.
+    pub(crate) fn of(
+        ensemble: &Ensemble,
+        atoms: &[Atoms],
+        limit: usize,
+    ) -> Result<Self, LowerError> {
         let mut growing = Growing {
             atoms,
             nodes: Vec::new(),
@@ -58,11 +63,12 @@ impl Paths {
             predicates: Vec::new(),
             positions: HashMap::new(),
         };
-        let mut trees = Vec::new();
+        let (mut trees, mut room) = (Vec::new(), limit);
         for (root, (tree, output)) in parts(ensemble).enumerate() {
             let top = Walk::new(atoms, tree, output, &mut growing).root()?;
-            let leaves = growing.leaves(top);
+            let leaves = growing.leaves(top, room).ok_or(LowerError::TooManyLeaves { limit })?;
             if leaves.len() > 1 {
+                room -= leaves.len();
                 trees.push(TreePaths { root, output: output as usize, leaves });
             }
         }
@@ -118,11 +124,15 @@ impl Growing<'_> {
         position
     }
 
-    /// Leaves below a node, left to right.
-    fn leaves(&mut self, top: usize) -> Vec<LeafPath> {
+    /// Leaves below a node, left to right, unless there are more than `most`.
+    fn leaves(&mut self, top: usize, most: usize) -> Option<Vec<LeafPath>> {
         let mut leaves = Vec::new();
         let mut waiting = vec![(top, Vec::new())];
         while let Some((node, conditions)) = waiting.pop() {
+            // Each that waits has a leaf at least. A single leaf is a constant, which always fits.
+            if leaves.len() + waiting.len() + 1 > most.max(1) {
+                return None;
+            }
             match self.nodes[node].clone() {
                 PathNode::Leaf(bits) => {
                     leaves.push(LeafPath { value: f64::from_bits(bits), conditions });
@@ -137,7 +147,7 @@ impl Growing<'_> {
                 }
             }
         }
-        leaves
+        Some(leaves)
     }
 }
 

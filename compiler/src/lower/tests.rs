@@ -5,7 +5,7 @@ use std::ops::Range;
 use cipherscore_engine::bulk::program::{ColumnSum, Node};
 use cipherscore_engine::model::ScoreKind;
 use cipherscore_engine::rows::parameters::{FloodWidth, RowKeyParameters, RowParameters};
-use cipherscore_engine::rows::plan::RowShape;
+use cipherscore_engine::rows::plan::{RowLimits, RowShape};
 use cipherscore_engine::rows::program::{PathEdge, PathLeaf};
 use proptest::prelude::*;
 
@@ -152,7 +152,8 @@ fn check_paths(model: &TrainedModel, rows: &[Vec<f64>], scale: f64) {
     let Body::Ensemble(ensemble) = &model.body else { unreachable!() };
     let outputs = ensemble.base.len();
     let features = model.features.len();
-    let lowered = Lowered::of(ensemble, features, Targets::BOTH, |_| vec![]).unwrap();
+    let lowered =
+        Lowered::of(ensemble, features, Targets::both(&RowLimits::LARGEST), |_| vec![]).unwrap();
     let rounding = lowered.round(&vec![scale; outputs]);
     let program = lowered.program(&rounding);
     let columns = program.columns;
@@ -339,7 +340,8 @@ fn sizes_are_padded_to_classes() {
     let model = model(ensemble, 3);
     check(&model, &all_rows(), 8.0);
     let Body::Ensemble(ensemble) = &model.body else { unreachable!() };
-    let lowered = Lowered::of(ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    let lowered =
+        Lowered::of(ensemble, 3, Targets::paths(&RowLimits::LARGEST), |_| vec![]).unwrap();
     let shape = lowered.rows().unwrap().shape(9);
     // 21 trees are 22, and 88 leaves with 8 canaries are 96.
     assert_eq!((shape.regions[0].trees, shape.regions[0].outputs), (22, 88));
@@ -354,7 +356,7 @@ fn sizes_are_padded_to_classes() {
     assert!(real <= 88 && padding < 12, "{real} {padding}");
     // Shorter paths than the longest become longer.
     assert_eq!(shape.longest_path, 3);
-    let again = Lowered::of(ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    let again = Lowered::of(ensemble, 3, Targets::paths(&RowLimits::LARGEST), |_| vec![]).unwrap();
     assert_eq!(again.rows().unwrap().program(&again.round(&[8.0]), 9, 0), program);
 }
 
@@ -366,8 +368,25 @@ fn constant_outputs_have_a_tree() {
     let trees = vec![tree(&split(0, below(1.0), true, leaf(1.0), leaf(2.0)))];
     let ensemble = Ensemble { base: vec![0.0, 0.0], trees };
     check(&model(ensemble.clone(), 3), &all_rows(), 4.0).unwrap();
-    let lowered = Lowered::of(&ensemble, 3, Targets::PATHS, |_| vec![]).unwrap();
+    let lowered =
+        Lowered::of(&ensemble, 3, Targets::paths(&RowLimits::LARGEST), |_| vec![]).unwrap();
     let trees: Vec<_> =
         lowered.rows().unwrap().shape(1).regions.iter().map(|region| region.trees).collect();
     assert_eq!(trees, [1, 1]);
+}
+
+/// Paths take more memory than trees, so they are counted before they are made.
+#[test]
+fn more_leaves_than_a_row_is_worth_are_no_paths() {
+    let below = |t: f64| ValueSet(vec![(LOW, t)]);
+    let stump = |at: u32| {
+        tree(&split(at % 3, below(f64::from(at % 5 + 1)), true, leaf(f64::from(at)), leaf(-1.0)))
+    };
+    let ensemble = Ensemble { base: vec![0.0], trees: (0..10).map(stump).collect() };
+    let of = |outputs| {
+        let limits = RowLimits { outputs, ..RowLimits::DEFAULT };
+        Lowered::of(&ensemble, 3, Targets::both(&limits), |_| vec![])
+    };
+    assert!(of(20).is_ok());
+    assert_eq!(of(19).unwrap_err(), LowerError::TooManyLeaves { limit: 19 });
 }

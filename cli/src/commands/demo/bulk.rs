@@ -1,8 +1,9 @@
 //! The act with a model that cipherscore compiled, and Concrete ML's circuit beside it.
 
 use anyhow::ensure;
+use cipherscore_artifact::model::{FormChoice, model_in_form};
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{ModelId, Store};
+use cipherscore_common::{FormName, ModelId, Store};
 use cipherscore_producer::client::Client;
 use cipherscore_producer::matrix::Matrix;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::beside::{CIRCUIT, OneRow};
 use super::bulk_example::{self, BulkExample, CLASSES};
 use super::circuits::most_probable;
-use super::jobs::{Keys, Received, Sent, make_keys, publish, receive};
+use super::jobs::{Received, Sent, make_keys, publish, receive};
 use super::printer::{Printer, brief, grouped, scores_text, whole};
 use crate::commands::size;
 use crate::progress;
@@ -50,7 +51,7 @@ pub(super) struct Act {
     first_scores: Vec<f64>,
     /// Concrete ML's model of the same constructor and data: other trees, since it trains on
     /// quantised features.
-    concrete_circuit: OneRow,
+    pub(super) concrete_circuit: OneRow,
 }
 
 /// From keys to scores, then one row of Concrete ML's.
@@ -61,14 +62,14 @@ pub(super) async fn act<B: Broker, S: Store>(
     print: &Printer,
 ) -> anyhow::Result<Act> {
     let report = &example.compiled.report;
-    let model = example.client()?;
+    let model = model_in_form(example.client()?, FormChoice::Only(FormName::Bulk), 1)?.it;
     let test_rows = bulk_example::rows(&model.interface().features)?;
     let rows_per_job = model.rows_per_job(None).get() as usize;
     let rows = repeated(&test_rows, JOBS * rows_per_job);
     print.title(title);
     describe(example, print);
     let keys = make_keys(client, model, print.json).await?;
-    print.fact("keys", keys_text(&keys));
+    print.fact("keys", keys.text());
 
     let sent = publish(client, &keys, &rows, rows_per_job, example.model_id).await?;
     let count = rows.len() as f64;
@@ -139,18 +140,6 @@ fn describe(example: &BulkExample, print: &Printer) {
             size(whole(report.reply_bytes_per_row))
         ),
     );
-}
-
-fn keys_text(keys: &Keys) -> String {
-    match keys.key_id {
-        Some(_) => format!(
-            "made in {}; evaluation key of {} stored in {}",
-            brief(keys.make_seconds),
-            size(keys.evaluation_key_bytes),
-            brief(keys.store_seconds)
-        ),
-        None => "made; there is no evaluation key".into(),
-    }
 }
 
 fn published_text(sent: &Sent, test_rows: &Matrix<f64>, rows: &Matrix<f64>) -> String {

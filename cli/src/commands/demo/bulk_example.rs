@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cipherscore_common::ModelId;
-use cipherscore_compiler::{CompileOptions, Compiled, compile, read as read_model};
+use cipherscore_compiler::{CompileOptions, Compiled, WantedForms, compile, read as read_model};
 use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Features};
@@ -51,8 +51,9 @@ impl BulkExample {
         let model = read_model(MODEL_JSON.as_bytes(), None).context(FOLDER)?;
         let training = read(TRAINING_CSV, &input_features(&model))?;
         let calibration = Some(training.rows().map(<[f64]>::to_vec).collect());
-        let compiled =
-            compile(&model, &CompileOptions { calibration, ..CompileOptions::default() })?;
+        let forms = WantedForms::Both;
+        let options = CompileOptions { calibration, forms, ..CompileOptions::default() };
+        let compiled = compile(&model, &options)?;
         let compile_seconds = started.elapsed().as_secs_f64();
         spinner.finish_and_clear();
         let model_id = compiled.model_id;

@@ -13,7 +13,8 @@ use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{ClientModel, Encrypted, Encryption, Receipt};
 use indicatif::ProgressBar;
 
-use crate::commands::keygen;
+use super::printer::brief;
+use crate::commands::{keygen, size};
 
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -51,6 +52,21 @@ pub(super) async fn make_keys<B: Broker, S: Store>(
     }
     let store_seconds = started.elapsed().as_secs_f64();
     Ok(Keys { encryption, key_id, evaluation_key_bytes, make_seconds, store_seconds })
+}
+
+impl Keys {
+    /// What was made, for people.
+    pub(super) fn text(&self) -> String {
+        match self.key_id {
+            Some(_) => format!(
+                "made in {}; evaluation key of {} stored in {}",
+                brief(self.make_seconds),
+                size(self.evaluation_key_bytes),
+                brief(self.store_seconds)
+            ),
+            None => "made; there is no evaluation key".into(),
+        }
+    }
 }
 
 /// A job that is under way.
