@@ -149,7 +149,7 @@ impl State<'_> {
                 #[allow(clippy::cast_precision_loss, reason = "below 2^50")]
                 let coefficient = _mm256_set1_pd(term.coefficient as f64);
                 let words = self.side(side, term.column, vector);
-                sums.multiply_add([coefficient; REGISTERS], words.map(|words| fractions(words)));
+                sums.multiply_add([coefficient; REGISTERS], as_fractions(words));
             }
             sums.carry();
         }
@@ -187,7 +187,7 @@ impl State<'_> {
             }
             Indicator::Memory(at) => [self.read(at, vector), self.read(at + 1, vector)],
         };
-        let [body, mask] = [body, mask].map(|words| words.map(|words| fractions(words)));
+        let (body, mask) = (as_fractions(body), as_fractions(mask));
         let factor_degree = product.factor_degree();
         let mut previous = None;
         for component in 0..=product.degree() {
@@ -252,7 +252,7 @@ impl State<'_> {
                 *factor = _mm256_sub_epi64(*factor, minus);
             }
         }
-        factor.map(|words| self.field.wholes(words))
+        [self.field.wholes(factor[0]), self.field.wholes(factor[1])]
     }
 
     #[inline]
@@ -286,6 +286,12 @@ impl State<'_> {
 #[target_feature(enable = "avx2,fma")]
 fn zero() -> Words {
     [splat(0); REGISTERS]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn as_fractions([first, second]: Words) -> Factors {
+    [fractions(first), fractions(second)]
 }
 
 #[inline]

@@ -24,6 +24,8 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod transform;
+
 use std::arch::x86_64::{
     __m256d, __m256i, _mm256_add_epi64, _mm256_add_pd, _mm256_and_si256, _mm256_blendv_pd,
     _mm256_castpd_si256, _mm256_castsi256_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd,
@@ -225,8 +227,8 @@ pub(crate) fn fractions(words: __m256i) -> __m256d {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn where_negative(sign: __m256i, yes: __m256i, no: __m256i) -> __m256i {
-    let [sign, yes, no] = [sign, yes, no].map(|words| _mm256_castsi256_pd(words));
-    _mm256_castpd_si256(_mm256_blendv_pd(no, yes, sign))
+    let (yes, no) = (_mm256_castsi256_pd(yes), _mm256_castsi256_pd(no));
+    _mm256_castpd_si256(_mm256_blendv_pd(no, yes, _mm256_castsi256_pd(sign)))
 }
 
 #[inline]
