@@ -9,7 +9,22 @@ pub struct Kernel(pub(crate) Instructions);
 pub(crate) enum Instructions {
     Portable,
     #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+}
+
+/// Proof that the processor has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        found.then_some(Self(()))
+    }
 }
 
 /// Proof that the processor has AVX-512F and AVX-512-IFMA.
@@ -28,11 +43,7 @@ impl Avx512 {
 impl Kernel {
     /// The fastest on this processor.
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(available) = Avx512::detect() {
-            return Self(Instructions::Avx512(available));
-        }
-        Self::portable()
+        *Self::available().last().unwrap_or(&Self::portable())
     }
 
     /// The one for every processor.
@@ -40,17 +51,23 @@ impl Kernel {
         Self(Instructions::Portable)
     }
 
-    /// All that this processor has.
+    /// All that this processor has, the fastest last.
     pub fn available() -> Vec<Self> {
         let mut kernels = vec![Self::portable()];
-        kernels.extend((Self::best() != Self::portable()).then(Self::best));
+        #[cfg(target_arch = "x86_64")]
+        {
+            kernels.extend(Avx2::detect().map(|found| Self(Instructions::Avx2(found))));
+            kernels.extend(Avx512::detect().map(|found| Self(Instructions::Avx512(found))));
+        }
         kernels
     }
 
-    /// For people: `portable` or `avx512-ifma`.
+    /// For people: `portable`, `avx2` or `avx512-ifma`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Instructions::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(_) => "avx512-ifma",
         }

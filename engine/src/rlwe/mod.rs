@@ -2,11 +2,13 @@
 //!
 //! * [`primes`]: the primes, and the rings that are safe with them;
 //! * `montgomery`: arithmetic modulo a prime, [`prime_ring`]: of the ring modulo a prime;
-//! * [`kernel`]: which vector instructions there are;
+//! * [`kernel`]: which vector instructions there are, and `avx2`: what the engines' kernels for AVX2 share;
 //! * `keystream`: words from a key, [`mask`]: masks from a seed;
 //! * [`sampling`]: secrets and noise;
 //! * [`words`]: residues without gaps.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
 pub mod kernel;
 pub(crate) mod keystream;
 pub mod mask;

@@ -2,6 +2,10 @@
 
 use tfhe_ntt::prime64::Plan;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2::transform::{MAX_MODULUS, MIN_DIMENSION, Transform};
+#[cfg(target_arch = "x86_64")]
+use super::kernel::{Avx2, Instructions, Kernel};
 use super::montgomery::Montgomery;
 
 /// The ring modulo one prime.
@@ -9,6 +13,9 @@ pub struct PrimeRing {
     /// Its arithmetic.
     pub montgomery: Montgomery,
     plan: Plan,
+    /// In place of the plan's transforms, where these would multiply integers without instructions for it.
+    #[cfg(target_arch = "x86_64")]
+    floats: Option<(Avx2, Transform)>,
     /// N times R mod p, as the right factors of a conversion to Montgomery form.
     radix: Vec<u64>,
 }
@@ -18,7 +25,13 @@ impl PrimeRing {
     pub(crate) fn new(dimension: usize, modulus: u64) -> Option<Self> {
         let montgomery = Montgomery::new(modulus);
         let plan = Plan::try_new(dimension, modulus)?;
-        Some(Self { montgomery, plan, radix: vec![montgomery.montgomery_form(1); dimension] })
+        Some(Self {
+            montgomery,
+            #[cfg(target_arch = "x86_64")]
+            floats: floats(montgomery, &plan),
+            plan,
+            radix: vec![montgomery.montgomery_form(1); dimension],
+        })
     }
 
     /// p.
@@ -29,23 +42,35 @@ impl PrimeRing {
     /// Coefficients to values at the evaluation points: value `i` is at `psi^(2 rev(i) + 1)`, where
     /// psi is the 2N-th root of unity that the plan chooses and rev reverses log2 N bits.
     pub fn forward(&self, words: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((available, transform)) = &self.floats {
+            return available.forward(transform, words);
+        }
         self.plan.fwd(words);
     }
 
     /// Values at the evaluation points to coefficients.
     pub fn inverse(&self, words: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((available, transform)) = &self.floats {
+            return available.inverse(transform, words);
+        }
         self.plan.inv(words);
         self.plan.normalize(words);
     }
 
     /// Adds `left * right`, point by point.
     pub fn multiply_add(&self, sum: &mut [u64], left: &[u64], right: &[u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((available, transform)) = &self.floats {
+            return available.multiply_add(transform, sum, left, right);
+        }
         self.plan.mul_accumulate(sum, left, right);
     }
 
     /// Adds the Montgomery form of `values` to that of others.
     pub fn add_in_montgomery_form(&self, sum: &mut [u64], values: &[u64]) {
-        self.plan.mul_accumulate(sum, values, &self.radix);
+        self.multiply_add(sum, values, &self.radix);
     }
 
     /// Adds `factor * words`. `factors` is overwritten.
@@ -76,6 +101,21 @@ impl PrimeRing {
     }
 }
 
+/// Transforms by floats, with the plan's root of unity, where the best instructions are AVX2's.
+#[cfg(target_arch = "x86_64")]
+fn floats(montgomery: Montgomery, plan: &Plan) -> Option<(Avx2, Transform)> {
+    let dimension = plan.ntt_size();
+    let Kernel(Instructions::Avx2(available)) = Kernel::best() else { return None };
+    if dimension < MIN_DIMENSION || montgomery.modulus() > MAX_MODULUS {
+        return None;
+    }
+    // X is psi at the first point.
+    let mut points = vec![0; dimension];
+    points[1] = 1;
+    plan.fwd(&mut points);
+    Some((available, Transform::new(montgomery, dimension, points[0])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +141,39 @@ mod tests {
             plan.inv(&mut found);
             plan.normalize(&mut found);
             assert_eq!(found, expected, "{modulus}");
+        }
+    }
+
+    /// Words are the plan's, of random polynomials and of extreme ones.
+    #[test]
+    fn transforms_and_products_are_those_of_the_plan() {
+        for dimension in [16, 32, 64, 128, 256, 1024, 2048, 4096, 8192, 16384] {
+            for modulus in PRIMES.into_iter().chain([65537, 0xff_ffe8_0001]) {
+                let Some(ring) = PrimeRing::new(dimension, modulus) else { continue };
+                let mut words = random(dimension, modulus, 9);
+                let largest = vec![modulus - 1; dimension];
+                let middle = [modulus / 2, modulus / 2 + 1].repeat(dimension / 2);
+                let ends = [0, modulus - 1].repeat(dimension / 2);
+                let mut expected = words.clone();
+                ring.plan.fwd(&mut expected);
+                ring.forward(&mut words);
+                assert!(words == expected, "{dimension} {modulus}");
+                for words in [words, largest.clone(), middle, ends] {
+                    let [mut forward, mut inverse] = [words.clone(), words.clone()];
+                    let [mut expected, mut coefficients] = [words.clone(), words.clone()];
+                    let [mut sum, mut expected_sum] = [words.clone(), words.clone()];
+                    ring.multiply_add(&mut sum, &words, &largest);
+                    ring.plan.mul_accumulate(&mut expected_sum, &words, &largest);
+                    assert!(sum == expected_sum, "{dimension} {modulus}");
+                    ring.forward(&mut forward);
+                    ring.inverse(&mut inverse);
+                    ring.plan.fwd(&mut expected);
+                    ring.plan.inv(&mut coefficients);
+                    ring.plan.normalize(&mut coefficients);
+                    assert!(forward == expected, "{dimension} {modulus}");
+                    assert!(inverse == coefficients, "{dimension} {modulus}");
+                }
+            }
         }
     }
 

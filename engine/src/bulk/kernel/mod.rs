@@ -5,6 +5,8 @@
 //! product and a value again. Products of a component are summed before they are reduced.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod montgomery;
 mod portable;
@@ -29,6 +31,8 @@ impl Kernel {
     ) {
         match self.0 {
             Instructions::Portable => portable::run(tape, prime, columns, scratch, out),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.run(tape, prime, columns, scratch, out),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.run(tape, prime, columns, scratch, out),
         }

@@ -5,6 +5,8 @@
 //! them in Montgomery form with R = 2^52, so that the product is plain.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(test)]
@@ -97,6 +99,8 @@ impl Kernel {
         match self.0 {
             Instructions::Portable => portable::multiply(field, terms, sums),
             #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.multiply(field, terms, sums),
+            #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.multiply(field, terms, sums),
         }
     }
@@ -112,6 +116,8 @@ impl Kernel {
         assert!(words.len() == digits.len() && words.len().is_multiple_of(LANES), "a word a digit");
         match self.0 {
             Instructions::Portable => portable::digit([from, to], cut, words, digits),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.digit([from, to], cut, words, digits),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.digit([from, to], cut, words, digits),
         }
@@ -131,6 +137,8 @@ impl Kernel {
         assert!(children.iter().flatten().all(|child| child.len() == points), "points of children");
         match self.0 {
             Instructions::Portable => portable::one_round(field, round, children),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.one_round(field, round, children),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.one_round(field, round, children),
         }
@@ -159,6 +167,8 @@ impl Kernel {
         match self.0 {
             Instructions::Portable => portable::two_rounds(field, rounds, children),
             #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.two_rounds(field, rounds, children),
+            #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.two_rounds(field, rounds, children),
         }
     }
@@ -168,6 +178,8 @@ impl Kernel {
         assert!(words.len().is_multiple_of(LANES), "whole vectors");
         match self.0 {
             Instructions::Portable => portable::scale(field, factor, words),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(available) => available.scale(field, factor, words),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(available) => available.scale(field, factor, words),
         }

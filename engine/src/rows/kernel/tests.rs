@@ -176,3 +176,69 @@ fn children_that_are_not_wanted_are_left_out() {
         assert_eq!([first, third], [all[0].clone(), all[2].clone()]);
     }
 }
+
+/// Words of a few kinds, so that those of a few vectors meet in all ways.
+fn edges(prime: u64, vector: u32) -> Vec<u64> {
+    let kinds = [0, 1, 2, prime / 2, prime / 2 + 1, (1 << 50) + 1, prime - 2, prime - 1];
+    let digit = |at: usize| at / kinds.len().pow(vector % 3) % kinds.len();
+    (0..POINTS).map(|at| kinds[digit(at)]).collect()
+}
+
+/// What a kernel makes of such words.
+fn of_edges(kernel: Kernel, field: &Montgomery) -> Vec<Vec<u64>> {
+    let words: Vec<_> = (0..20).map(|vector| edges(field.modulus(), vector)).collect();
+    let slices = slices(&words);
+    let mut outputs = Vec::new();
+    for count in [1, 2, 3, 4, 5, 6, 7, 8, 13] {
+        let right = [&slices[1..][..count], &slices[2..][..count]];
+        let addend = Addend::Body(slices[4]);
+        let mut sums = [vec![0; POINTS], vec![0; POINTS]];
+        let [body, mask] = &mut sums;
+        let terms = Terms { left: &slices[..count], right, addend };
+        kernel.multiply(field, terms, [body, mask]);
+        outputs.extend(sums);
+    }
+    for (bits, count) in [(51, 1), (26, 2), (13, 4)] {
+        for index in 0..count {
+            let cut = DigitCut { bits, index, is_last: index + 1 == count };
+            let mut digits = vec![0; POINTS];
+            let to = Montgomery::new(PRIMES[3]);
+            kernel.digit([field, &to], cut, slices[0], &mut digits);
+            outputs.push(digits);
+        }
+    }
+    let mut scaled = words[0].clone();
+    kernel.scale(field, field.modulus() - 1, &mut scaled);
+    outputs.push(scaled);
+    let permutation = PointPermutation::new(POINTS, 1);
+    let rounds = TwoRounds {
+        component: slices[0],
+        switched: [slices[1], slices[2], slices[3]],
+        permutations: [&permutation; 3],
+        half: [1, field.modulus() - 1],
+        monomials: Some([slices[5], slices[6], slices[7]]),
+    };
+    let mut four = [0; 4].map(|_| vec![0; POINTS]);
+    let children = four.each_mut().map(|words| Some(words.as_mut_slice()));
+    kernel.two_rounds(field, &rounds, children);
+    outputs.extend(four);
+    let round = OneRound {
+        component: slices[0],
+        switched: slices[1],
+        permutation: &permutation,
+        monomial: slices[2],
+    };
+    let mut two = [vec![0; POINTS], vec![0; POINTS]];
+    let children = two.each_mut().map(|words| Some(words.as_mut_slice()));
+    kernel.one_round(field, &round, children);
+    outputs.extend(two);
+    outputs
+}
+
+#[test]
+fn extreme_words_are_treated_alike() {
+    for (kernel, field) in fields() {
+        let expected = of_edges(Kernel::portable(), &field);
+        assert!(of_edges(kernel, &field) == expected, "{kernel:?} {}", field.modulus());
+    }
+}
