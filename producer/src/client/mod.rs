@@ -210,7 +210,7 @@ impl<B: Broker, S: Store> Client<B, S> {
     pub async fn submit(&self, request: JobRequest) -> Result<InFlight, ClientError> {
         let (payload, stored) = self.place(request.payload).await?;
         let (job, model_id, owner_id) = (request.id, request.model_id, request.owner_id);
-        let version = self.shared.versions.current();
+        let version = self.shared.versions.current(model_id);
         let (form, planned) = (request.form, request.planned);
         // Workers before version 2 know the other form alone, and would take the rows for it.
         if form == Some(FormName::Rows) && version == ProtocolVersion::V1 {
@@ -284,12 +284,6 @@ impl<B: Broker, S: Store> Client<B, S> {
     /// The replies, as they come. One stream for each client.
     pub fn replies(&self) -> Replies<B, S> {
         Replies::new(self.clone())
-    }
-
-    /// A worker does not speak the version of a job. Says in which older one the next jobs are
-    /// written, for some minutes; none where there is none.
-    pub(crate) fn speak_older(&self, refused: ProtocolVersion) -> Option<ProtocolVersion> {
-        self.shared.versions.refused(refused)
     }
 
     /// Asks the workers not to evaluate a job. One that is not done by then is answered with

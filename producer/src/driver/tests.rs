@@ -334,6 +334,32 @@ async fn rows_of_a_form_of_its_own_are_not_sent_to_workers_that_do_not_know_it()
     assert!(said.contains("upgrade it"), "{said}");
 }
 
+/// A worker that is not upgraded yet takes the jobs of its own models.
+#[tokio::test]
+async fn an_old_worker_of_one_model_does_not_keep_rows_from_another_ones() {
+    let mut world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let sink = world.sink::<true>(None);
+    let mut unit = driver.unit::<Recording<true>>();
+    let (source, outcomes) =
+        (world.source(), vec![failed(ErrorCode::UnsupportedVersion), scored()]);
+    let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    end.unwrap().unwrap();
+
+    world.model_id = ModelId::of(b"another model");
+    let topology = Topology::of_model(world.model_id);
+    world.broker.declare(&topology, Declare::Create).await.unwrap();
+    let mut source = world.source();
+    source.target.form = Some(FormName::Rows);
+    let mut unit = driver.unit::<Recording<true>>();
+    let run = driver.run(&mut unit, &source, &sink);
+    let (end, _) = tokio::join!(run, world.answer(vec![scored()]));
+    assert_eq!(end.unwrap(), Ok(b"outputs".to_vec()));
+    let (v1, v2) = (ProtocolVersion::V1, ProtocolVersion::V2);
+    assert_eq!(*world.versions.lock().unwrap(), [v2, v1, v2]);
+}
+
 #[tokio::test]
 async fn what_a_worker_does_not_speak_is_said_in_an_older_version() {
     let world = World::new().await;
