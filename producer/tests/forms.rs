@@ -11,8 +11,8 @@ use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form, model_in_form,
-    read_rows_file, write_rows_file,
+    ClientModel, Encryption, EncryptionError, Finality, FormChoice, encryption_in_form,
+    model_in_form, read_rows_file, write_rows_file,
 };
 
 use crate::support::{Owner, compiled, made_up, make_keys};
@@ -302,7 +302,7 @@ fn a_key_is_burned_by_bad_replies_and_replaced() {
         for _ in 0..2 {
             let refused = owner.encryption().decrypt_file(&reply).map(drop).unwrap_err();
             assert!(matches!(refused, EncryptionError::BadReply(_)), "{refused}");
-            assert!(refused.is_final());
+            assert_eq!(refused.finality(), Some(Finality::BadReply));
             assert_eq!(bad_replies(&folder), bad);
         }
     }

@@ -298,8 +298,8 @@ impl<B: Broker, S: Store> Driver<B, S> {
                 match blocking(move || read(outputs, receipt)).await? {
                     Ok(results) => return Self::end(jobs, sink, received, Ok(results)).await,
                     // Whichever job it answers, what follows is what follows results.
-                    Err(Unreadable::Final(reason)) => {
-                        let none = NoResults { reason, is_final: true };
+                    Err(Unreadable::Final(reason, finality)) => {
+                        let none = NoResults { reason, finality: Some(finality) };
                         return Self::end(jobs, sink, received, Err(none)).await;
                     }
                     Err(Unreadable::NoLog(error)) => {

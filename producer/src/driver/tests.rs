@@ -13,7 +13,7 @@ use cipherscore_common::{Digest, MarkStore, MemoryStore};
 
 use super::*;
 use crate::client::{ClientOptions, InFlight};
-use crate::model::{EncryptionError, Receipt};
+use crate::model::{EncryptionError, Finality, Receipt};
 use crate::stream::StreamError;
 
 const RECEIPT: Receipt = Receipt(Digest::from_bytes([5; 32]));
@@ -232,7 +232,7 @@ async fn nothing_follows_a_reply_that_is_final() {
         let first = Arc::new(Mutex::new(true));
         let sink = Sink {
             read: Arc::new(move |outputs, _| match std::mem::take(&mut *first.lock().unwrap()) {
-                true if is_final => Err(Unreadable::Final("bad".into())),
+                true if is_final => Err(Unreadable::Final("bad".into(), Finality::BadReply)),
                 true => Err(Unreadable::Passing("bad".into())),
                 false => Ok(outputs),
             }),
@@ -265,7 +265,7 @@ async fn a_final_reply_ends_a_unit_whichever_of_its_jobs_it_answers() {
         let sink = Sink {
             read: Arc::new(move |outputs, _| match is_good {
                 true => Ok(outputs),
-                false => Err(Unreadable::Final("bad".into())),
+                false => Err(Unreadable::Final("bad".into(), Finality::BadReply)),
             }),
             ..world.sink::<true>(None)
         };
