@@ -78,6 +78,17 @@ pub enum KeyFolderError {
          now, or with the folder in which the old ones are kept"
     )]
     Replaced(PathBuf),
+    /// A key in memory is not the one that jobs name.
+    #[error(
+        "the evaluation key at hand is {found}, and jobs would name {expected}: give the key that \
+         belongs to the client key"
+    )]
+    OtherEvaluationKey {
+        /// Id of what is there.
+        found: EvaluationKeyId,
+        /// Id that jobs name.
+        expected: EvaluationKeyId,
+    },
     /// What the key in use has been through is not known, or cannot be kept: nothing is decrypted by it.
     #[error(transparent)]
     NoLog(EngineError),
