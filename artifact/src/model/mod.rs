@@ -25,7 +25,9 @@ use zeroize::Zeroizing;
 
 pub use self::features::{Features, InputFeature};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
-pub use self::key_log::{KeyLog, KeyLogInMemory, Receipt, SentFile};
+pub use self::key_log::{
+    AnswerStep, KeyLog, KeyLogInMemory, MAX_SENT_FILES, Receipt, SentFile, TooManyFiles,
+};
 pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
