@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cipherscore_common::message::ErrorCode;
+use cipherscore_common::topology::Lane;
 use cipherscore_common::{BlobStore, FormName, MarkStore};
 use cipherscore_engine::rows::client::MAX_BAD_REPLIES;
 use cipherscore_producer::evaluation_keys::KeySource;
@@ -187,6 +188,9 @@ async fn calls_take_the_form_by_their_rows_and_are_not_taken_back_by_a_bad_reply
     }
     let (form, many) = score(4096, None).await;
     assert_eq!(form, FormName::Bulk);
+    // Nobody said which.
+    let lanes: Vec<_> = worker.seen().iter().map(|job| job.lane).collect();
+    assert_eq!(lanes, [&[Lane::High; 5][..], &[Lane::Normal]].concat());
     assert_eq!(one.unwrap().values(), &many.unwrap().values()[..1]);
 }
 

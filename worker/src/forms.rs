@@ -3,15 +3,11 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cipherscore_artifact::server::{Form, Forms, Named};
+use cipherscore_common::topology::QUICK_JOB;
 use cipherscore_common::{FormName, ModelId};
 use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
-
-/// Jobs that are planned to take less have a slot and a thread of their own, so that they do not wait
-/// for those that take seconds.
-pub(crate) const QUICK: Duration = Duration::from_millis(50);
 
 /// A form of a model.
 #[derive(Clone)]
@@ -26,7 +22,7 @@ impl ModelForm {
     /// a slot for as long as that takes. What the producer says about time counts for nothing.
     pub(crate) fn is_quick(&self, rows: u32) -> bool {
         let JobFootprint { planned, .. } = self.evaluator.footprint(rows);
-        planned.is_some_and(|planned| planned < QUICK)
+        planned.is_some_and(|planned| planned < QUICK_JOB)
     }
 }
 
