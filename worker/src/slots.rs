@@ -7,11 +7,14 @@
 //! begins before it computes, it computes on the reserved thread, whichever slot it has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use parking_lot::{Mutex, MutexGuard};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::Notify;
+
+use crate::pulse::Progress;
 
 /// What a job needs to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +144,18 @@ impl Drop for Slot {
     }
 }
 
+/// Threads, and whether what they compute gets further.
+pub(crate) struct Pool {
+    pub(crate) threads: ThreadPool,
+    /// Of these threads alone: steps that others make say nothing of what hangs here.
+    pub(crate) progress: Progress,
+}
+
 /// The threads: the only place where anything is computed.
 pub(crate) struct Pools {
-    ordinary: ThreadPool,
+    ordinary: Pool,
     /// Of the reserved slot: one thread.
-    reserved: ThreadPool,
+    reserved: Pool,
 }
 
 impl Pools {
@@ -153,7 +163,8 @@ impl Pools {
     pub(crate) fn start(threads: usize) -> anyhow::Result<Self> {
         let start = |threads, name: fn(usize) -> String| {
             let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
-            pool.context("the threads cannot be started")
+            let threads = pool.context("the threads cannot be started")?;
+            anyhow::Ok(Pool { threads, progress: Progress::default() })
         };
         Ok(Self {
             ordinary: start(threads, |index| format!("evaluate-{index}"))?,
@@ -163,12 +174,17 @@ impl Pools {
 
     /// Ordinary threads.
     pub(crate) fn threads(&self) -> usize {
-        self.ordinary.current_num_threads()
+        self.ordinary.threads.current_num_threads()
+    }
+
+    /// For how long none of what some of the threads compute has got further.
+    pub(crate) fn silence(&self) -> Duration {
+        self.ordinary.progress.silence().max(self.reserved.progress.silence())
     }
 
     /// Where a job with this slot computes what it begins now: a quick one beside a long one on the
     /// reserved thread, since the others are the long one's.
-    pub(crate) fn of(&self, slot: &Slot) -> &ThreadPool {
+    pub(crate) fn of(&self, slot: &Slot) -> &Pool {
         match slot.taken {
             Taken::Reserved => &self.reserved,
             Taken::Ordinary { is_long: false } if slot.slots.lock().long > 0 => &self.reserved,
@@ -220,6 +236,22 @@ mod tests {
         assert_eq!((is_reserved(&quick), is_reserved(&long)), (true, false));
         drop(long);
         assert!(!is_reserved(&quick));
+    }
+
+    #[test]
+    fn what_hangs_is_silent_whatever_the_other_threads_compute() {
+        const SHORT: Duration = Duration::from_millis(20);
+        let pools = Pools::start(1).unwrap();
+        for (hangs, other) in
+            [(&pools.ordinary, &pools.reserved), (&pools.reserved, &pools.ordinary)]
+        {
+            let _hangs = hangs.progress.begin();
+            std::thread::sleep(SHORT);
+            drop(other.progress.begin());
+            let _works = other.progress.begin();
+            assert!(pools.silence() >= SHORT, "{:?}", pools.silence());
+        }
+        assert_eq!(pools.silence(), Duration::ZERO, "nothing is computed");
     }
 
     #[test]
