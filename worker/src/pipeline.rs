@@ -95,7 +95,6 @@ async fn outputs<B: Broker, S: Store>(
     }
     suspect(shared, job).await?;
     let admission = shared.timed(Step::Admit, shared.memory.admit(job.demand()?, stop)).await?;
-    let admission = admission.of(&job.form.evaluator);
     let started = Instant::now();
     let key = fetch_key(shared, work, &admission).await?;
     times.key = started.elapsed();

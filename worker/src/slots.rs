@@ -249,7 +249,8 @@ mod tests {
             std::thread::sleep(SHORT);
             drop(other.progress.begin());
             let _works = other.progress.begin();
-            assert!(pools.silence() >= SHORT, "{:?}", pools.silence());
+            let silence = pools.silence();
+            assert!(silence >= SHORT - Duration::from_millis(1), "{silence:?}");
         }
         assert_eq!(pools.silence(), Duration::ZERO, "nothing is computed");
     }
