@@ -20,31 +20,51 @@ pub struct Form {
     pub files: FileForm,
 }
 
-/// The forms of an artifact. All are of one model, and give the same scores.
-pub struct Forms {
-    /// The one to take without a reason for another.
-    pub preferred: Form,
-    /// The others.
-    pub others: Vec<Form>,
+/// What a form is found by.
+pub trait Named {
+    /// Its name; none of an artifact that can have one form only.
+    fn name(&self) -> Option<FormName>;
 }
 
-impl Forms {
-    /// The form of this name; without a name the one to take without a reason for another.
-    pub fn get(&self, name: Option<FormName>) -> Option<&Form> {
-        match name {
-            None => Some(&self.preferred),
-            name => self.iter().find(|form| form.name == name),
-        }
+impl Named for Form {
+    fn name(&self) -> Option<FormName> {
+        self.name
     }
+}
 
+/// The forms of an artifact, with what is kept of each. All are of one model, and give the same scores.
+pub struct Forms<F = Form> {
+    /// The one to take without a reason for another.
+    pub preferred: F,
+    /// The others.
+    pub others: Vec<F>,
+}
+
+impl<F> Forms<F> {
     /// All of them, the preferred one first.
-    pub fn iter(&self) -> impl Iterator<Item = &Form> {
+    pub fn iter(&self) -> impl Iterator<Item = &F> {
         std::iter::once(&self.preferred).chain(&self.others)
     }
+
+    /// The same forms, with something else kept of each.
+    pub fn map<G>(self, keep: impl Fn(F) -> G) -> Forms<G> {
+        let Self { preferred, others } = self;
+        Forms { preferred: keep(preferred), others: others.into_iter().map(keep).collect() }
+    }
 }
 
-impl From<Form> for Forms {
-    fn from(only: Form) -> Self {
+impl<F: Named> Forms<F> {
+    /// The form of this name; without a name the one to take without a reason for another.
+    pub fn get(&self, name: Option<FormName>) -> Option<&F> {
+        match name {
+            None => Some(&self.preferred),
+            name => self.iter().find(|form| form.name() == name),
+        }
+    }
+}
+
+impl<F> From<F> for Forms<F> {
+    fn from(only: F) -> Self {
         Self { preferred: only, others: Vec::new() }
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::engine::{Side, Zip};
 use crate::engines::{UnknownZipError, read};
 use crate::facts::Facts;
-pub use crate::forms::{Form, Forms};
+pub use crate::forms::{Form, Forms, Named};
 use crate::model::EngineError;
 
 /// Why a `server.zip` is not evaluated.

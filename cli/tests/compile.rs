@@ -90,6 +90,33 @@ fn an_artifact_of_both_forms_is_one_model() {
     }
 }
 
+/// Jobs, store and logs name the keys, and nobody the file that holds them.
+#[test]
+fn keygen_prints_the_ids_by_which_jobs_name_keys() {
+    let folder = TempDir::new().unwrap();
+    for (form, names) in [("both", &["bulk", "rows"][..]), ("rows", &["rows"])] {
+        let client = format!("{}/client.zip", compiled_for(form, &folder).0);
+        let keys = text(&folder.path().join(format!("keys-{form}")));
+        let made = json(&["keygen", "--client", &client, "--keys", &keys]);
+        let index: Value =
+            serde_json::from_slice(&std::fs::read(format!("{keys}/keys.json")).unwrap()).unwrap();
+        let of_file = index["evaluation_key_id"].as_str().unwrap();
+        let sections = made["evaluation_key_sections"].as_object().unwrap();
+        assert_eq!(sections.keys().collect::<Vec<_>>(), names);
+        assert_eq!(made["evaluation_key_sections"], index["evaluation_key_sections"]);
+        assert!(!made.to_string().contains(of_file), "{made}");
+
+        let said = run(&["keygen", "--client", &client, "--keys", &keys, "--rotate"]).stdout;
+        let said = String::from_utf8(said).unwrap();
+        let index = std::fs::read_to_string(format!("{keys}/keys.json")).unwrap();
+        let index: Value = serde_json::from_str(&index).unwrap();
+        for id in index["evaluation_key_sections"].as_object().unwrap().values() {
+            assert!(said.contains(id.as_str().unwrap()), "{said}");
+        }
+        assert!(!said.contains(index["evaluation_key_id"].as_str().unwrap()), "{said}");
+    }
+}
+
 #[test]
 fn an_artifact_for_single_rows_is_inspected() {
     let folder = TempDir::new().unwrap();

@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{ModelId, Tenant};
+use crate::{FormName, ModelId, Tenant};
 
 /// Exchange to which producers publish jobs.
 pub const JOBS: &str = "cs.jobs";
@@ -94,9 +94,49 @@ pub enum Lane {
     Normal,
 }
 
+/// Jobs that are planned to take less are quick. Workers have a slot and a thread of their own for them,
+/// and single rows among them take the high lane, so that neither waits for what takes seconds.
+pub const QUICK_JOB: Duration = Duration::from_millis(50);
+
 impl Lane {
     /// All lanes, most urgent first.
     pub const ALL: [Self; 2] = [Self::High, Self::Normal];
+}
+
+/// Which lane jobs take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LaneChoice {
+    /// Quick jobs of the form for single rows the high one, so that they do not stand behind batches of
+    /// the same model, and all others the normal one.
+    #[default]
+    Auto,
+    /// This one.
+    Only(Lane),
+}
+
+impl LaneChoice {
+    /// The lane of a job in such a form that is planned to take so long on one thread.
+    pub fn of_job(self, form: Option<FormName>, planned: Option<Duration>) -> Lane {
+        let is_quick = planned.is_some_and(|planned| planned < QUICK_JOB);
+        match self {
+            Self::Only(lane) => lane,
+            Self::Auto if form == Some(FormName::Rows) && is_quick => Lane::High,
+            Self::Auto => Lane::Normal,
+        }
+    }
+}
+
+impl FromStr for LaneChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            lane => {
+                lane.parse().map(Self::Only).map_err(|_| "a lane is auto, high or normal".into())
+            }
+        }
+    }
 }
 
 impl fmt::Display for Lane {
@@ -293,5 +333,33 @@ impl Queue {
             expires: None,
             binding: Binding { exchange, retry_step: None },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_rows_that_are_quick_go_first_unless_somebody_says_otherwise() {
+        let (rows, bulk) = (Some(FormName::Rows), Some(FormName::Bulk));
+        let below = QUICK_JOB.checked_sub(Duration::from_micros(1));
+        let auto = "auto".parse::<LaneChoice>();
+        assert_eq!(auto, Ok(LaneChoice::default()));
+        for (form, planned, lane) in [
+            (rows, below, Lane::High),
+            (rows, Some(QUICK_JOB), Lane::Normal),
+            (rows, None, Lane::Normal),
+            (bulk, below, Lane::Normal),
+            (None, below, Lane::Normal),
+        ] {
+            assert_eq!(LaneChoice::Auto.of_job(form, planned), lane, "{form:?}, {planned:?}");
+        }
+        for lane in Lane::ALL {
+            let choice = lane.to_string().parse::<LaneChoice>();
+            assert_eq!(choice, Ok(LaneChoice::Only(lane)));
+            assert_eq!(LaneChoice::Only(lane).of_job(rows, below), lane);
+        }
+        assert!("fast".parse::<LaneChoice>().is_err());
     }
 }

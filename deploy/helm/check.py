@@ -84,6 +84,9 @@ def invariants(values, manifests):
     assert resources["limits"]["memory"] == resources["requests"]["memory"]
     assert int(resources["limits"]["memory"].removesuffix("Mi")) >= max(budget * 1.5, budget + 512)
     assert resources["requests"]["cpu"] == config["worker"]["threads"]
+    # There is one thread more than those, of quick jobs.
+    most = config["worker"]["threads"] + 1 if values.get("cpuLimit") else None
+    assert resources["limits"].get("cpu") == most
     address, _, port = config["health"]["listen"].rpartition(":")
     assert address in ("0.0.0.0", "[::]") and int(port) == worker["ports"][0]["containerPort"]
     assert config["models"].get("folder") == ("/models" if "models" in values else None)

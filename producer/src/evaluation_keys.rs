@@ -34,16 +34,14 @@ pub enum KeySource {
 impl KeySource {
     /// Refuses a key that is not the one that jobs name: the file may be another since then.
     fn require(&self, id: EvaluationKeyId, found: EvaluationKeyId) -> Result<(), KeyFolderError> {
-        let path = match self {
-            Self::Folder(folder, _) => folder.path(),
-            Self::File(path, _) => path.as_path(),
-            // Nobody else has it.
-            Self::Bytes(_) => return Ok(()),
-        };
-        match id == found {
-            true => Ok(()),
-            false => Err(KeyFolderError::Replaced(path.to_owned())),
+        if id == found {
+            return Ok(());
         }
+        Err(match self {
+            Self::Folder(folder, _) => KeyFolderError::Replaced(folder.path().to_owned()),
+            Self::File(path, _) => KeyFolderError::Replaced(path.clone()),
+            Self::Bytes(_) => KeyFolderError::OtherEvaluationKey { found, expected: id },
+        })
     }
 
     /// The serialised key.
@@ -145,5 +143,15 @@ mod tests {
         assert!(source.require(one, one).is_ok());
         let said = source.require(one, other).map_err(|error| error.to_string());
         assert!(said.is_err_and(|said| said.contains("were replaced")));
+    }
+
+    #[test]
+    fn a_key_in_memory_is_the_one_that_jobs_name() {
+        let [one, other] = [b"one", b"two"].map(|key| EvaluationKeyId::of(key));
+        let source = KeySource::Bytes(Arc::new(b"one".to_vec()));
+        assert!(source.require(one, one).is_ok());
+        let said = source.require(other, one).map_err(|error| error.to_string());
+        let names = [one, other].map(|id| id.to_string());
+        assert!(said.is_err_and(|said| names.iter().all(|name| said.contains(name))));
     }
 }

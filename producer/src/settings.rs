@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use cipherscore_common::config::ServiceSettings;
-use cipherscore_common::topology::{Declare, Lane};
+use cipherscore_common::topology::{Declare, LaneChoice};
 use cipherscore_common::{Lease, Tenant};
 use serde::{Deserialize, Deserializer};
 
@@ -40,7 +40,8 @@ pub struct ProducerSection {
     #[serde(deserialize_with = "client_name")]
     pub client: String,
     /// Which of a model's queues.
-    pub lane: Lane,
+    #[serde(deserialize_with = "text")]
+    pub lane: LaneChoice,
     /// Rows of a job; 0 lets the model decide.
     pub rows_per_job: u32,
     /// Jobs that are published and not answered, at most.
@@ -66,7 +67,7 @@ impl Default for ProducerSection {
         Self {
             tenant: "default".parse().expect("a name of a tenant"),
             client: "producer".into(),
-            lane: Lane::default(),
+            lane: LaneChoice::default(),
             rows_per_job: 0,
             in_flight: IN_FLIGHT,
             key_lease: Lease::DEFAULT,

@@ -1,7 +1,7 @@
 //! Models with several forms: which one rows take, keys of both in one file each, files of single rows.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use cipherscore_artifact::key_file::{evaluation_key_of, evaluation_keys_of};
 use cipherscore_artifact::server::{Forms, open_server};
@@ -11,8 +11,8 @@ use cipherscore_producer::client_zip::open_client;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form, model_in_form,
-    read_rows_file, write_rows_file,
+    ClientModel, Encryption, EncryptionError, Finality, FormChoice, encryption_in_form,
+    model_in_form, read_rows_file, write_rows_file,
 };
 
 use crate::support::{Owner, compiled, made_up, make_keys};
@@ -265,6 +265,29 @@ fn replies_in_files_are_those_to_what_the_folder_has_encrypted() {
     assert_eq!(bad_replies(&owner.path("keys")), 0);
 }
 
+/// Two processes, or two threads of one.
+#[test]
+fn of_several_replies_at_the_same_time_one_is_decrypted() {
+    let owner = Owner::of_both(MODEL);
+    let file = owner.encryption_in(FormName::Rows).encrypt_file(&rows(&*owner.model, 2)).unwrap();
+    let replies: Vec<_> = (0..4).map(|_| (owner.encryption(), evaluated(&owner, &file))).collect();
+    let together = Barrier::new(replies.len());
+    let decrypted: Vec<_> = std::thread::scope(|scope| {
+        let decrypt = replies.iter().map(|(encryption, reply)| {
+            scope.spawn(|| {
+                together.wait();
+                encryption.decrypt_file(reply)
+            })
+        });
+        let threads: Vec<_> = decrypt.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(decrypted.iter().filter(|it| it.is_ok()).count(), 1);
+    for refused in decrypted.iter().filter_map(|it| it.as_ref().err()) {
+        assert!(matches!(refused, EncryptionError::AnsweredBefore), "{refused}");
+    }
+}
+
 /// Another process replaces the keys of the folder while this one has the old secret.
 #[test]
 fn keys_that_are_replaced_are_not_used_with_the_secret_before_them() {
@@ -302,7 +325,7 @@ fn a_key_is_burned_by_bad_replies_and_replaced() {
         for _ in 0..2 {
             let refused = owner.encryption().decrypt_file(&reply).map(drop).unwrap_err();
             assert!(matches!(refused, EncryptionError::BadReply(_)), "{refused}");
-            assert!(refused.is_final());
+            assert_eq!(refused.finality(), Some(Finality::BadReply));
             assert_eq!(bad_replies(&folder), bad);
         }
     }

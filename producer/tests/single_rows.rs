@@ -4,16 +4,18 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cipherscore_common::message::ErrorCode;
+use cipherscore_common::topology::Lane;
 use cipherscore_common::{BlobStore, FormName, MarkStore};
 use cipherscore_engine::rows::client::MAX_BAD_REPLIES;
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{FormChoice, encryption_in_form};
+use cipherscore_producer::model::{Finality, FormChoice, encryption_in_form};
 use cipherscore_producer::rows::{ExtraColumns, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreError, ScoreReport, ScoreRequest, score};
 use cipherscore_producer::settings::ProducerSection;
-use cipherscore_producer::stream::{Stream, StreamError, Target};
+use cipherscore_producer::stream::{Stream, Target};
 use cipherscore_producer::submit::{JobFiles, SubmitRequest, submit};
 
 use crate::support::{Conduct, Owner, PATIENCE, Services, Worker, until};
@@ -178,7 +180,7 @@ async fn calls_take_the_form_by_their_rows_and_are_not_taken_back_by_a_bad_reply
     let (form, one) = score(1, None).await;
     assert_eq!(form, FormName::Rows);
     let (_, failed) = score(4, Some(NonZeroU32::MIN)).await;
-    assert!(matches!(failed, Err(StreamError::Failed { .. })));
+    assert_eq!(failed.unwrap_err().finality(), Some(Finality::BadReply));
     let jobs = worker.seen();
     assert_eq!(jobs.len(), 5, "nothing is tried again");
     for job in jobs {
@@ -186,7 +188,40 @@ async fn calls_take_the_form_by_their_rows_and_are_not_taken_back_by_a_bad_reply
     }
     let (form, many) = score(4096, None).await;
     assert_eq!(form, FormName::Bulk);
+    // Nobody said which.
+    let lanes: Vec<_> = worker.seen().iter().map(|job| job.lane).collect();
+    assert_eq!(lanes, [&[Lane::High; 5][..], &[Lane::Normal]].concat());
     assert_eq!(one.unwrap().values(), &many.unwrap().values()[..1]);
+}
+
+/// Who hears of what may pass tries again, and tells the worker that it was a bad reply.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_says_what_is_final_whatever_else_went_wrong() {
+    let (services, owner) = (Services::default(), Owner::of_both(MODEL));
+    let conduct = |number, _: &_| match number {
+        0 => Conduct::Refuse(ErrorCode::Poison),
+        number if number <= MAX_BAD_REPLIES as usize => Conduct::MadeUp,
+        _ => Conduct::Answer,
+    };
+    let _worker = Worker::start(&services, &owner, conduct).await;
+    let (broker, store) = (Arc::new(services.broker.clone()), Arc::new(services.store.clone()));
+    let settings = ProducerSection::default();
+    let stream = Stream::open(broker, store, settings, Events::ignored()).await.unwrap();
+    let encryption = owner.encryption_in(FormName::Rows);
+    let (target, events) = (target(&owner, FormName::Rows), Events::ignored());
+    let rows_per_job = Some(NonZeroU32::MIN);
+    let scored = async |count| {
+        let rows = rows(&owner, count);
+        stream.score(&target, &encryption, rows, rows_per_job, &events).await.unwrap_err()
+    };
+    let most = MAX_BAD_REPLIES as usize;
+    let failed = scored(most).await;
+    assert_eq!(failed.finality(), Some(Finality::BadReply), "{failed}");
+    // The last one that the key has.
+    let failed = scored(1).await;
+    assert_eq!(failed.finality(), Some(Finality::BadReply), "{failed}");
+    let failed = scored(1).await;
+    assert_eq!(failed.finality(), Some(Finality::Burned), "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

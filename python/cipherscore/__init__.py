@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .errors import (
     ArtifactError,
+    BadReplyError,
+    BurnedKeyError,
     CipherscoreError,
     CompileError,
     FleetError,
@@ -24,6 +26,8 @@ from .fleet import Fleet, Job, as_completed
 
 __all__ = [
     "ArtifactError",
+    "BadReplyError",
+    "BurnedKeyError",
     "CipherscoreError",
     "CompileError",
     "Fleet",

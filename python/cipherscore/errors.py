@@ -2,6 +2,8 @@
 
 __all__ = [
     "ArtifactError",
+    "BadReplyError",
+    "BurnedKeyError",
     "CipherscoreError",
     "CompileError",
     "FleetError",
@@ -31,6 +33,20 @@ class ArtifactError(CipherscoreError, ValueError):
 
 class KeysError(CipherscoreError):
     """Keys that are damaged, encrypted, or of another model."""
+
+
+class BurnedKeyError(KeysError):
+    """A key for single rows after too many bad replies; ``cipherscore keygen --rotate`` makes new ones."""
+
+
+class BadReplyError(CipherscoreError):
+    """
+    A reply to single rows that is whole and decrypts to nothing.
+
+    It is final and counts against the key. Send these rows again only when you know why: whoever runs
+    the worker would see that it was one. Hence it is neither a ``FleetError`` nor a ``ConnectionError``,
+    which programs try again.
+    """
 
 
 class RowsError(CipherscoreError, ValueError):

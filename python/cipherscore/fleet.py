@@ -66,7 +66,8 @@ class Fleet:
             redis_url: ``redis://USER:PASSWORD@HOST:PORT/NUMBER``, or ``rediss://``; the variable
                 ``CIPHERSCORE_REDIS_URL`` by default.
             tenant: Whose keys and jobs; ``"default"`` by default.
-            lane: Which of a model's queues: ``"high"`` goes before ``"normal"``.
+            lane: Which of a model's queues: ``"high"`` goes before ``"normal"``. Without it single rows that
+                take less than 50 ms go into the high one, and all else into the normal one.
             in_flight: Jobs that are published and not answered, at most; 16 by default.
             config: A file like ``config/producer.toml``, with certificates, leases and deadlines.
         """

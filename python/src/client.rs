@@ -343,11 +343,12 @@ pub(crate) fn in_form(
 
 /// What an error of encryption or decryption is about.
 pub(crate) fn class_of(error: &EncryptionError) -> Class {
+    if let Some(finality) = error.finality() {
+        return finality.into();
+    }
     match error {
         EncryptionError::OtherOwner { .. }
         | EncryptionError::KeyLog(_)
-        | EncryptionError::Burned { .. }
-        | EncryptionError::UsedUp
         | EncryptionError::UnknownUpload => Class::Keys,
         EncryptionError::NoForm { .. } | EncryptionError::OneForm(_) => Class::Artifact,
         EncryptionError::OutOfRange(_) => Class::Range,

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use cipherscore_producer::client::ClientError;
 use cipherscore_producer::key_folder::KeyFolderError;
+use cipherscore_producer::model::Finality;
 use cipherscore_producer::stream::StreamError;
 use pyo3::prelude::*;
 
@@ -20,6 +21,10 @@ pub(crate) enum Class {
     Artifact,
     /// Keys.
     Keys,
+    /// A key that must not be used any more.
+    BurnedKey,
+    /// A reply that was made up, or is damaged in a way that nobody could have damaged it by accident.
+    BadReply,
     /// Rows or ciphertexts that a model cannot take.
     Rows,
     /// Rows with a value that a linear model was not compiled for.
@@ -37,10 +42,23 @@ impl Class {
             Self::Unsupported => "UnsupportedModelError",
             Self::Artifact => "ArtifactError",
             Self::Keys => "KeysError",
+            Self::BurnedKey => "BurnedKeyError",
+            Self::BadReply => "BadReplyError",
             Self::Rows => "RowsError",
             Self::Range => "RangeError",
             Self::Fleet => "FleetError",
             Self::NotServed => "NotServedError",
+        }
+    }
+}
+
+/// None of them is an error of connections, which callers may be used to trying again.
+impl From<Finality> for Class {
+    fn from(finality: Finality) -> Self {
+        match finality {
+            Finality::BadReply => Self::BadReply,
+            Finality::Burned => Self::BurnedKey,
+            Finality::UsedUp => Self::Keys,
         }
     }
 }
@@ -104,7 +122,7 @@ impl From<StreamError> for Failure {
             StreamError::Client(error @ ClientError::NoQueue { .. }) => {
                 Self::of(Class::NotServed, &error)
             }
-            other => Self::of(Class::Fleet, &other),
+            other => Self::of(other.finality().map_or(Class::Fleet, Class::from), &other),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 
 import numpy as np
@@ -10,7 +11,15 @@ from sklearn import ensemble, linear_model, tree
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cipherscore import ArtifactError, CompileError, KeysError, RangeError, RowsError
+from cipherscore import (
+    ArtifactError,
+    BadReplyError,
+    BurnedKeyError,
+    CompileError,
+    KeysError,
+    RangeError,
+    RowsError,
+)
 from cipherscore.deployment import FHEModelClient, FHEModelDev, FHEModelServer
 
 # Rounding is bounded relative to what a raw output can be; probabilities move by less.
@@ -301,6 +310,37 @@ def test_one_row_takes_the_form_for_single_rows(folder, tmp_path, rows):
     FHEModelDev(only_bulk, model).save(calibration=features, form="bulk")
     with pytest.raises(RowsError, match="rows"):
         FHEModelClient(only_bulk).quantize_encrypt_serialize(features[:1], form="rows")
+
+
+def made_up(result):
+    """A reply to single rows with other words, under a digest of them: anybody can make it."""
+    text = b"cipherscore row engine: digests of replies, version 1"
+    # Magic, number of rows and owner stand before the reply.
+    head, body = result[:28], bytearray(result[28:])
+    body[64:-32] = b"\x5a" * (len(body) - 96)
+    length = len(text).to_bytes(4, "little")
+    body[-32:] = hashlib.sha256(length + text + body[:-32]).digest()
+    return head + bytes(body)
+
+
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_bad_replies_burn_a_key_and_are_no_errors_of_connections(folder, tmp_path, rows, in_folder):
+    features, target = rows
+    model = tree.DecisionTreeClassifier(max_depth=2).fit(features, target)
+    FHEModelDev(folder, model).save(form="both")
+    client = FHEModelClient(folder, tmp_path / "keys" if in_folder else None)
+    keys, server = client.get_serialized_evaluation_keys(), FHEModelServer(folder)
+    waiting = client.quantize_encrypt_serialize(features[:1], form="rows")
+    for _ in range(8):
+        encrypted = client.quantize_encrypt_serialize(features[:1], form="rows")
+        with pytest.raises(BadReplyError, match="do not tell those who run the worker") as bad:
+            client.deserialize_decrypt_dequantize(made_up(server.run(encrypted, keys)))
+        assert not isinstance(bad.value, (ConnectionError, ValueError))
+    with pytest.raises(BurnedKeyError, match="keygen --rotate") as burned:
+        client.quantize_encrypt_serialize(features[:1], form="rows")
+    assert isinstance(burned.value, KeysError)
+    with pytest.raises(BurnedKeyError):
+        client.deserialize_decrypt_dequantize(server.run(waiting, keys))
 
 
 def test_frames_are_found_by_their_names(folder, rows):

@@ -4,23 +4,21 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cipherscore_common::message::{ErrorCode, Refusal};
-use rayon::ThreadPool;
 use tokio::sync::oneshot;
 use tracing::{Span, error};
 
 use crate::failure::Failure;
-use crate::pulse::Progress;
+use crate::slots::Pool;
 
 /// Computes on the pool while this task waits. A panic becomes the failure of this one job.
 pub(crate) async fn compute<T: Send + 'static>(
-    pool: &ThreadPool,
-    progress: &Progress,
+    pool: &Pool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let (sender, receiver) = oneshot::channel();
     let span = Span::current();
-    let progress = progress.clone();
-    pool.spawn(move || {
+    let progress = pool.progress.clone();
+    pool.threads.spawn(move || {
         let _running = progress.begin();
         // What the closure holds is dropped with it: nobody sees it half changed.
         let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));

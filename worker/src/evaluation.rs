@@ -12,7 +12,7 @@ use tracing::debug;
 use crate::compute::compute;
 use crate::failure::Failure;
 use crate::shared::Shared;
-use crate::slots::Slot;
+use crate::slots::{Pool, Slot};
 use crate::stop::Stop;
 use crate::validate::ValidJob;
 
@@ -37,10 +37,11 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
     let outputs = match &job.payload {
         Payload::Inline(bytes) => {
             let (evaluator, rows) = (job.form.evaluator.clone(), job.rows);
-            let stop = stepping(shared, stop);
+            let pool = shared.pools.of(slot);
+            let stop = stepping(pool, stop);
             // The bytes stay with the job; a megabyte is copied in less than a millisecond.
             let bytes = bytes.clone();
-            compute(shared.pools.of(slot), &shared.progress, move || {
+            compute(pool, move || {
                 let mut evaluation = evaluator.begin(key, rows)?;
                 evaluation.push(&bytes, &stop)?;
                 evaluation.finish(&stop)
@@ -60,11 +61,8 @@ pub(crate) async fn evaluate<B: Broker, S: Store>(
 }
 
 /// Asked between the steps of an evaluation: whether to end, and by that a sign of life.
-fn stepping<B, S>(
-    shared: &Shared<B, S>,
-    stop: &Stop,
-) -> impl Fn() -> bool + Send + Sync + use<B, S> {
-    let (stop, progress) = (stop.clone(), shared.progress.clone());
+fn stepping(pool: &Pool, stop: &Stop) -> impl Fn() -> bool + Send + Sync + use<> {
+    let (stop, progress) = (stop.clone(), pool.progress.clone());
     move || {
         progress.step();
         stop.is_asked()
@@ -90,7 +88,7 @@ async fn evaluate_stored<B: Broker, S: Store>(
     }
     let (evaluator, rows) = (job.form.evaluator.clone(), job.rows);
     let pool = shared.pools.of(slot);
-    let begun = compute(pool, &shared.progress, move || evaluator.begin(key, rows));
+    let begun = compute(pool, move || evaluator.begin(key, rows));
     // The next chunk is on its way while the present one is evaluated, and no further one.
     let (begun, mut next) = tokio::join!(begun, reader.next_chunk());
     let mut evaluation = match begun? {
@@ -111,8 +109,9 @@ async fn evaluate_stored<B: Broker, S: Store>(
             }
         };
     }
-    let asked = stepping(shared, stop);
-    compute(shared.pools.of(slot), &shared.progress, move || evaluation.finish(&asked)).await
+    let pool = shared.pools.of(slot);
+    let asked = stepping(pool, stop);
+    compute(pool, move || evaluation.finish(&asked)).await
 }
 
 /// Why a chunk was not evaluated; none when it does not have its digest.
@@ -125,8 +124,9 @@ async fn push<B: Broker, S: Store>(
     mut evaluation: Box<dyn Evaluation>,
     (chunk, digest): (Vec<u8>, Digest),
 ) -> Result<Result<Box<dyn Evaluation>, Refused>, Failure> {
-    let asked = stepping(shared, work.stop);
-    compute(shared.pools.of(work.slot), &shared.progress, move || {
+    let pool = shared.pools.of(work.slot);
+    let asked = stepping(pool, work.stop);
+    compute(pool, move || {
         // Before a byte of it is used: the digest of the whole comes with the last chunk only.
         if Digest::of(&chunk) != digest {
             return Err(None);

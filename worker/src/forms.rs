@@ -1,16 +1,13 @@
 //! The forms in which a model is evaluated, one evaluator each.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use cipherscore_artifact::server::{Form, Forms};
+use cipherscore_artifact::server::{Form, Forms, Named};
+use cipherscore_common::topology::QUICK_JOB;
 use cipherscore_common::{FormName, ModelId};
 use cipherscore_engine::evaluator::{Evaluator, JobFootprint};
-
-/// Jobs that are planned to take less have a slot and a thread of their own, so that they do not wait
-/// for those that take seconds.
-pub(crate) const QUICK: Duration = Duration::from_millis(50);
 
 /// A form of a model.
 #[derive(Clone)]
@@ -25,31 +22,28 @@ impl ModelForm {
     /// a slot for as long as that takes. What the producer says about time counts for nothing.
     pub(crate) fn is_quick(&self, rows: u32) -> bool {
         let JobFootprint { planned, .. } = self.evaluator.footprint(rows);
-        planned.is_some_and(|planned| planned < QUICK)
+        planned.is_some_and(|planned| planned < QUICK_JOB)
     }
 }
 
-/// The forms of a model. All give the same scores.
-pub(crate) struct ModelForms {
-    /// For jobs that name no form.
-    preferred: ModelForm,
-    others: Vec<ModelForm>,
+impl Named for ModelForm {
+    fn name(&self) -> Option<FormName> {
+        self.name
+    }
+}
+
+/// The forms of a model.
+pub(crate) struct ModelForms(Forms<ModelForm>);
+
+impl Deref for ModelForms {
+    type Target = Forms<ModelForm>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl ModelForms {
-    /// The form of this name; without one the preferred form.
-    pub(crate) fn get(&self, name: Option<FormName>) -> Option<&ModelForm> {
-        match name {
-            None => Some(&self.preferred),
-            name => self.iter().find(|form| form.name == name),
-        }
-    }
-
-    /// All of them, the preferred one first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &ModelForm> {
-        std::iter::once(&self.preferred).chain(&self.others)
-    }
-
     pub(crate) fn model_id(&self) -> ModelId {
         self.preferred.evaluator.requirements().model_id
     }
@@ -75,15 +69,14 @@ impl fmt::Display for ModelForms {
 }
 
 impl From<Forms> for ModelForms {
-    fn from(Forms { preferred, others }: Forms) -> Self {
-        let form = |Form { name, evaluator, .. }| ModelForm { name, evaluator };
-        Self { preferred: form(preferred), others: others.into_iter().map(form).collect() }
+    fn from(forms: Forms) -> Self {
+        Self(forms.map(|Form { name, evaluator, .. }| ModelForm { name, evaluator }))
     }
 }
 
 /// The only form of a model.
 impl From<Arc<dyn Evaluator>> for ModelForms {
     fn from(evaluator: Arc<dyn Evaluator>) -> Self {
-        Self { preferred: ModelForm { name: None, evaluator }, others: Vec::new() }
+        Self(ModelForm { name: None, evaluator }.into())
     }
 }

@@ -97,7 +97,7 @@ fn liveness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Liveness {
     let longest_sending = shared.confirm_timeout * 2 + SENDING_MARGIN;
     let silences = [
         shared.services.since_tick(),
-        shared.progress.silence(),
+        shared.pools.silence(),
         shared.sending.oldest().unwrap_or_default(),
     ];
     judge(silences, longest_sending)

@@ -45,7 +45,7 @@ async fn prepare<B: Broker, S: Store>(
     let serialised_bytes = serialised.len();
     let started = Instant::now();
     let pool = shared.pools.of(work.slot);
-    let preparing = compute(pool, &shared.progress, move || evaluator.prepare(serialised));
+    let preparing = compute(pool, move || evaluator.prepare(serialised));
     let prepared = preparing.instrument(trace::step("prepare key")).await?;
     let prepared = prepared.map_err(|error| classify(error, ErrorCode::NotConformant))?;
     shared.metrics.key_fetched(fetch, started.elapsed());

@@ -84,7 +84,7 @@ async fn outputs<B: Broker, S: Store>(
     work: Work<'_>,
     times: &mut Timings,
 ) -> Result<Payload, Failure> {
-    let Work { job, stop, .. } = work;
+    let Work { job, stop, slot } = work;
     let marks = shared.timed(Step::Marks, shared.store.marks(&job.tenant, job.id)).await;
     let marks = marks.map_err(|error| shared.store_failure(&error))?;
     if marks.done {
@@ -94,10 +94,10 @@ async fn outputs<B: Broker, S: Store>(
         return Err(Failure::refused(ErrorCode::Cancelled, "it was cancelled before it began"));
     }
     suspect(shared, job).await?;
-    let admission = shared.timed(Step::Admit, shared.memory.admit(job.demand()?, stop)).await?;
-    let admission = admission.of(&job.form.evaluator);
+    let admitting = slot.wait(shared.memory.admit(job.demand()?, stop));
+    let admission = shared.timed(Step::Admit, admitting).await?;
     let started = Instant::now();
-    let key = fetch_key(shared, work, &admission).await?;
+    let key = slot.wait(fetch_key(shared, work, &admission)).await?;
     times.key = started.elapsed();
     let started = Instant::now();
     let outputs = evaluate(shared, work, key).instrument(trace::step("evaluate")).await?;

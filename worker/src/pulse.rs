@@ -14,8 +14,8 @@ use parking_lot::{Mutex, MutexGuard};
 /// preparation of a large evaluation key.
 pub(crate) const LONGEST_STEP: Duration = Duration::from_secs(10 * 60);
 
-/// Computations: whether those that run make steps. All share one clock, since one that waits for a
-/// thread of the pool stands still for as long as another one takes.
+/// Computations of a pool: whether those that run make steps. All share one clock, since one that waits
+/// for a thread of the pool stands still for as long as another one takes.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Steps>);
 

@@ -22,7 +22,7 @@ use crate::in_flight::InFlight;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, Step};
 use crate::models::Models;
-use crate::pulse::{Progress, Underway};
+use crate::pulse::Underway;
 use crate::slots::{Pools, Slots};
 use crate::validate::{Rules, ValidJob};
 use crate::watched::Watched;
@@ -53,8 +53,6 @@ pub(crate) struct Shared<B, S> {
     pub(crate) sending: Underway,
     /// How long the broker may take to confirm a message.
     pub(crate) confirm_timeout: Duration,
-    /// What is computed.
-    pub(crate) progress: Progress,
     /// Cancelled when the worker stops without waiting for its jobs any longer.
     pub(crate) abort: CancellationToken,
     models: RwLock<Arc<Models>>,
@@ -99,7 +97,6 @@ impl<B: Broker, S: Store> Shared<B, S> {
             metrics,
             sending,
             confirm_timeout: section.confirm_timeout,
-            progress: Progress::default(),
             abort: CancellationToken::new(),
             models: RwLock::new(Arc::new(models)),
             scored: AtomicU64::new(0),

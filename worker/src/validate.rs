@@ -201,7 +201,8 @@ impl ValidJob {
         };
         let job_bytes = self.form.evaluator.footprint(self.rows).memory_bytes as u64;
         let is_here = matches!(self.payload, Payload::Inline(_));
-        Ok(Demand { key, job_bytes, is_quick: is_here && self.form.is_quick(self.rows) })
+        let is_quick = is_here && self.form.is_quick(self.rows);
+        Ok(Demand { key, job_bytes, is_quick, evaluator: Some(self.form.evaluator.clone()) })
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use cipherscore_common::broker::MemoryBroker;
 use cipherscore_common::message::{JobTerms, Outcome};
 use cipherscore_common::topology::Lane;
@@ -54,6 +55,7 @@ struct Planned {
     name: &'static [u8],
     planned: Option<Duration>,
     gate: Option<Arc<Gate>>,
+    memory_bytes: usize,
 }
 
 impl Evaluator for Planned {
@@ -70,7 +72,7 @@ impl Evaluator for Planned {
 
     fn footprint(&self, rows: u32) -> JobFootprint {
         let planned = self.planned.map(|planned| planned * rows);
-        JobFootprint { memory_bytes: 1, max_input_bytes: 100, planned }
+        JobFootprint { memory_bytes: self.memory_bytes, max_input_bytes: 100, planned }
     }
 
     fn prepare(&self, _: Vec<u8>) -> Result<PreparedKey, EvaluationError> {
@@ -107,7 +109,7 @@ async fn quick_jobs_are_answered_meanwhile(slots: usize) {
     let mut worker = open_worker(&broker, store, change).await;
     let gate = Arc::new(Gate::default());
     let mut add = |name, planned, gate: Option<&Arc<Gate>>| {
-        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned() }))
+        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned(), memory_bytes: 1 }))
     };
     let seconds = add(b"seconds", Some(Duration::from_secs(30)), Some(&gate));
     let unknown = add(b"unknown", None, Some(&gate));
@@ -179,7 +181,7 @@ async fn a_quick_job_does_not_wait_for_a_long_one_that_began_after_it() {
     let mut worker = open_worker(&broker, store.clone(), change).await;
     let gate = Arc::new(Gate::default());
     let mut add = |name, planned, gate: Option<&Arc<Gate>>| {
-        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned() }))
+        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned(), memory_bytes: 1 }))
     };
     let long = add(b"seconds", Some(Duration::from_secs(30)), Some(&gate));
     let quick = add(b"quick", Some(Duration::from_millis(20)), None);
@@ -203,5 +205,45 @@ async fn a_quick_job_does_not_wait_for_a_long_one_that_began_after_it() {
     assert_eq!(tester.reply().await.job, job.id, "a quick job waits for a long one");
     gate.open();
     assert!(matches!(tester.reply().await.outcome, Outcome::Scored(_)));
+    drop(worker);
+}
+
+/// It waits for memory that a long one has, with the reserved slot if it kept it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_quick_job_does_not_wait_for_one_that_waits_for_memory() {
+    const MEMORY: usize = 64 << 20;
+    let (broker, store) = (MemoryBroker::default(), MemoryStore::default());
+    let mut tester = Tester::new(broker.clone(), store.clone(), "ann").await;
+    let change = |config: &mut WorkerConfig| {
+        config.worker.threads = NonZeroUsize::new(1);
+        config.worker.memory = ByteSize(MEMORY as u64);
+    };
+    let mut worker = open_worker(&broker, store, change).await;
+    let gate = Arc::new(Gate::default());
+    let mut add = |name, planned, gate: Option<&Arc<Gate>>, memory_bytes| {
+        let planned = Some(Duration::from_millis(planned));
+        worker.add_model(Arc::new(Planned { name, planned, gate: gate.cloned(), memory_bytes }))
+    };
+    let long = add(b"seconds", 30_000, Some(&gate), MEMORY / 2);
+    let large = add(b"large", 20, None, MEMORY / 2 + 1);
+    let small = add(b"small", 20, None, 1);
+    let worker = worker.start().await.unwrap();
+    for model in [long, large, small] {
+        tester.wait_for_worker(model).await;
+    }
+
+    tester.publish(&tester.keyless_job(long, b"row".to_vec())).await;
+    tokio::task::block_in_place(|| gate.wait_for(1));
+    let waits = tester.keyless_job(large, b"row".to_vec());
+    tester.publish(&waits).await;
+    for _ in 0..3 {
+        let job = tester.keyless_job(small, b"row".to_vec());
+        tester.publish(&job).await;
+        assert_eq!(tester.reply().await.job, job.id);
+    }
+    gate.open();
+    for _ in 0..2 {
+        assert!(matches!(tester.reply().await.outcome, Outcome::Scored(_)));
+    }
     drop(worker);
 }

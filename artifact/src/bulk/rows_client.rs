@@ -294,20 +294,26 @@ impl Encryption for RowEncryption {
         self.require_owner(owner)?;
         let upload = answered_upload(body).ok_or_else(|| EngineError::from(NoReply))?;
         let (upload, reply) = (Receipt(Digest::from_bytes(upload)), Digest::of(body));
-        let found = self.log.find_file(self.key, upload).map_err(EncryptionError::KeyLog)?;
-        match found.ok_or(EncryptionError::UnknownUpload)? {
-            // What was decrypted before tells nothing new, and is not counted again.
-            SentFile { reply: Some(before) } if before == reply => {
-                return self.decrypt_with(body, rows, upload, &mut ReplyCounts::default());
-            }
-            SentFile { reply: Some(_) } => return Err(EncryptionError::AnsweredBefore),
-            SentFile { reply: None } => {}
-        }
-        let decrypted = self.decrypt_counted(body, rows, upload);
-        if matches!(decrypted, Ok(_) | Err(EncryptionError::BadReply(_))) {
-            let kept = self.log.answered_file(self.key, upload, reply);
-            kept.map_err(EncryptionError::KeyLog)?;
-        }
-        decrypted
+        let mut decrypted = None;
+        // Nobody else may find it unanswered while this one is decrypted.
+        let kept = self.log.answer_file(self.key, upload, reply, &mut |found, counts| {
+            let (it, is_answer) = match found {
+                None => (Err(EncryptionError::UnknownUpload), false),
+                // What was decrypted before tells nothing new, and is not counted again.
+                Some(SentFile { reply: Some(before) }) if before == reply => {
+                    (self.decrypt_with(body, rows, upload, &mut ReplyCounts::default()), false)
+                }
+                Some(SentFile { reply: Some(_) }) => (Err(EncryptionError::AnsweredBefore), false),
+                Some(SentFile { reply: None }) => {
+                    let it = self.decrypt_with(body, rows, upload, counts);
+                    let is_answer = matches!(it, Ok(_) | Err(EncryptionError::BadReply(_)));
+                    (it, is_answer)
+                }
+            };
+            decrypted = Some(it);
+            is_answer
+        });
+        kept.map_err(EncryptionError::KeyLog)?;
+        decrypted.expect("it is called once")
     }
 }

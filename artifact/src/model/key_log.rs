@@ -6,13 +6,25 @@
 
 use std::collections::HashMap;
 
-use cipherscore_engine::rows::client::ReplyCounts;
+use cipherscore_engine::rows::client::{MAX_ANSWERED_ROWS, ReplyCounts};
 use cipherscore_engine::rows::secret::RowKeyId;
 use cipherscore_ids::Digest;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::EngineError;
+
+/// Most files that are encrypted under a key: each has a row, and no more rows are answered.
+pub const MAX_SENT_FILES: u64 = MAX_ANSWERED_ROWS;
+
+/// [`MAX_SENT_FILES`] are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "{MAX_SENT_FILES} files were encrypted under this key, each with a row at least, and no more rows \
+     than that are answered: make new keys with `cipherscore keygen --rotate`"
+)]
+pub struct TooManyFiles;
 
 /// Binds a reply to the rows that it answers: kept from encryption to decryption, with the job. No
 /// secret. None of a form whose replies name nothing.
@@ -26,6 +38,10 @@ pub struct SentFile {
     /// Digest of the first reply to it that was decrypted, if one was.
     pub reply: Option<Digest>,
 }
+
+/// Looks at what is known of a file's upload, if it is known, and at the counts, and may change these.
+/// Says whether the reply at hand is the upload's answer from then on.
+pub type AnswerStep<'a> = dyn FnMut(Option<SentFile>, &mut ReplyCounts) -> bool + 'a;
 
 /// Keeps what a key has been through, for as long as there is the key.
 pub trait KeyLog: Send + Sync {
@@ -49,28 +65,26 @@ pub trait KeyLog: Send + Sync {
     /// An upload goes out in a file.
     ///
     /// # Errors
-    /// It cannot be kept.
+    /// It cannot be kept, or there are [`MAX_SENT_FILES`].
     fn sent_file(&self, key: RowKeyId, upload: Receipt) -> Result<(), EngineError>;
 
-    /// What is known of such an upload; none of one that is not known.
+    /// As [`KeyLog::count`], of a reply to an upload that went out in a file. Whether it was answered,
+    /// and that it is now, are one step: of two replies that come at the same time, the one that is
+    /// second finds the first. Counts and answer are kept together, or neither is.
     ///
     /// # Errors
-    /// It cannot be read.
-    fn find_file(&self, key: RowKeyId, upload: Receipt) -> Result<Option<SentFile>, EngineError>;
-
-    /// A file's upload is answered.
-    ///
-    /// # Errors
-    /// It cannot be kept.
-    fn answered_file(
+    /// As [`KeyLog::count`].
+    fn answer_file(
         &self,
         key: RowKeyId,
         upload: Receipt,
         reply: Digest,
+        step: &mut AnswerStep<'_>,
     ) -> Result<(), EngineError>;
 }
 
-/// For a key that is in memory and nowhere else.
+/// For a key that is in memory and nowhere else. Its files take about 100 MB when there are as many as
+/// there may be.
 #[derive(Default)]
 pub struct KeyLogInMemory(Mutex<InMemory>);
 
@@ -95,21 +109,45 @@ impl KeyLog for KeyLogInMemory {
     }
 
     fn sent_file(&self, _key: RowKeyId, upload: Receipt) -> Result<(), EngineError> {
-        self.0.lock().files.insert(upload, SentFile { reply: None });
+        let files = &mut self.0.lock().files;
+        if files.len() as u64 >= MAX_SENT_FILES {
+            return Err(TooManyFiles.into());
+        }
+        files.insert(upload, SentFile { reply: None });
         Ok(())
     }
 
-    fn find_file(&self, _key: RowKeyId, upload: Receipt) -> Result<Option<SentFile>, EngineError> {
-        Ok(self.0.lock().files.get(&upload).copied())
-    }
-
-    fn answered_file(
+    fn answer_file(
         &self,
         _key: RowKeyId,
         upload: Receipt,
         reply: Digest,
+        step: &mut AnswerStep<'_>,
     ) -> Result<(), EngineError> {
-        self.0.lock().files.insert(upload, SentFile { reply: Some(reply) });
+        let InMemory { counts, files } = &mut *self.0.lock();
+        if step(files.get(&upload).copied(), counts) {
+            files.insert(upload, SentFile { reply: Some(reply) });
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use super::*;
+
+    #[test]
+    fn files_in_memory_are_as_many_as_rows_may_be() {
+        let (log, key) = (KeyLogInMemory::default(), RowKeyId([7; 32]));
+        let send = |number: u64| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&number.to_le_bytes());
+            log.sent_file(key, Receipt(Digest::from_bytes(digest)))
+        };
+        (0..MAX_SENT_FILES).for_each(|number| send(number).unwrap());
+        let said = send(MAX_SENT_FILES).unwrap_err().to_string();
+        assert!(said.contains("keygen --rotate"), "{said}");
     }
 }

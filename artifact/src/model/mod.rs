@@ -25,7 +25,9 @@ use zeroize::Zeroizing;
 
 pub use self::features::{Features, InputFeature};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
-pub use self::key_log::{KeyLog, KeyLogInMemory, Receipt, SentFile};
+pub use self::key_log::{
+    AnswerStep, KeyLog, KeyLogInMemory, MAX_SENT_FILES, Receipt, SentFile, TooManyFiles,
+};
 pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
 
@@ -138,11 +140,27 @@ pub enum EncryptionError {
 /// The command that makes new keys where keys are spent.
 const ROTATE: &str = "cipherscore keygen --rotate --client client.zip --keys DIR";
 
+/// Why nothing may be done about an error that a worker could see: were the same rows sent again after
+/// a bad reply, a worker that makes up replies would learn what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// A bad reply.
+    BadReply,
+    /// The key is burned.
+    Burned,
+    /// The key has been used for all the rows that it may be.
+    UsedUp,
+}
+
 impl EncryptionError {
-    /// Whether nothing may be done about it that a worker could see: were the same rows sent again after
-    /// a bad reply, a worker that makes up replies would learn what came of it.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::BadReply(_) | Self::Burned { .. } | Self::UsedUp)
+    /// What makes it final, if it is.
+    pub fn finality(&self) -> Option<Finality> {
+        match self {
+            Self::BadReply(_) => Some(Finality::BadReply),
+            Self::Burned { .. } => Some(Finality::Burned),
+            Self::UsedUp => Some(Finality::UsedUp),
+            _ => None,
+        }
     }
 }
 

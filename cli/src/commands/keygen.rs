@@ -1,8 +1,10 @@
 //! `cipherscore keygen`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cipherscore_common::{EvaluationKeyId, OwnerId};
+use cipherscore_artifact::key_file::evaluation_keys_of;
+use cipherscore_common::{EvaluationKeyId, FormName, OwnerId};
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{ClientModel, EncryptionError, NewKeys};
@@ -18,7 +20,7 @@ use crate::progress;
 ///
 /// Writes DIR/client.key (secret, mode 0600), DIR/evaluation.key (for the server; in Concrete's
 /// format for Concrete ML's models, and not there for models that need none) and DIR/keys.json (the
-/// evaluation key's id, and whose the keys are). Of models that score single rows also DIR/rows.state,
+/// evaluation keys' ids, and whose the keys are). Of models that score single rows also DIR/rows.state,
 /// which counts what must be limited: keep it with the keys. An artifact with several forms has one
 /// file of each kind for all of them.
 #[derive(Args)]
@@ -52,8 +54,12 @@ pub(crate) struct Keygen {
 #[derive(Serialize)]
 struct Generated {
     keys: PathBuf,
+    /// Of a file that is one key.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation_key_id: Option<EvaluationKeyId>,
+    /// Of each key in a file with sections by form. The file has a digest too, which names no key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    evaluation_key_sections: BTreeMap<FormName, EvaluationKeyId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<OwnerId>,
     evaluation_key_bytes: usize,
@@ -102,36 +108,49 @@ impl Keygen {
                 None
             }
         };
+        let named = keys.evaluation.as_deref().map(evaluation_keys_of).transpose()?;
+        let ids = named.into_iter().flatten().map(|(form, key)| (form, EvaluationKeyId::of(key)));
+        let (sections, whole): (Vec<_>, Vec<_>) = ids.partition(|(form, _)| form.is_some());
         let generated = Generated {
-            evaluation_key_id: keys.evaluation.as_deref().map(EvaluationKeyId::of),
+            evaluation_key_id: whole.first().map(|(_, id)| *id),
+            evaluation_key_sections: sections
+                .into_iter()
+                .filter_map(|(form, id)| Some((form?, id)))
+                .collect(),
             retired,
             owner_id: keys.owner,
             evaluation_key_bytes: keys.evaluation.as_ref().map_or(0, Vec::len),
             client_key_encrypted: encrypt,
             keys: self.keys,
         };
-        report(json, &generated, |generated| {
-            let secret = if generated.client_key_encrypted { "encrypted" } else { "mode 0600" };
-            say!(
-                "client key      {} (secret, {secret})",
-                generated.keys.join("client.key").display()
-            );
-            match generated.evaluation_key_id {
-                Some(id) => {
-                    let path = folder.evaluation_key_path();
-                    let size = size(generated.evaluation_key_bytes);
-                    say!("evaluation key  {} ({size})", path.display());
-                    say!("id              {id}");
-                }
-                None => say!("evaluation key  none: this model is evaluated without one"),
+        report(json, &generated, |generated| generated.print(&folder))
+    }
+}
+
+impl Generated {
+    /// For people.
+    fn print(&self, folder: &KeyFolder) {
+        let secret = if self.client_key_encrypted { "encrypted" } else { "mode 0600" };
+        say!("client key      {} (secret, {secret})", self.keys.join("client.key").display());
+        match self.evaluation_key_bytes {
+            0 => say!("evaluation key  none: this model is evaluated without one"),
+            bytes => {
+                let path = folder.evaluation_key_path();
+                say!("evaluation key  {} ({})", path.display(), size(bytes));
             }
-            if let Some(owner) = generated.owner_id {
-                say!("owner           {owner} (public; rows and results carry it)");
-            }
-            if let Some(retired) = &generated.retired {
-                say!("retired         {} (the keys before)", retired.display());
-            }
-        })
+        }
+        if let Some(id) = self.evaluation_key_id {
+            say!("id              {id}");
+        }
+        for (form, id) in &self.evaluation_key_sections {
+            say!("id of {:<9} {id}", form.to_string());
+        }
+        if let Some(owner) = self.owner_id {
+            say!("owner           {owner} (public; rows and results carry it)");
+        }
+        if let Some(retired) = &self.retired {
+            say!("retired         {} (the keys before)", retired.display());
+        }
     }
 }
 

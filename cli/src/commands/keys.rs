@@ -50,9 +50,10 @@ enum KeysCommand {
         #[arg(long, value_name = "TIME", default_value_t = Lease::DEFAULT)]
         ttl: Lease,
     },
-    /// Take an evaluation key out of the store. Workers that have loaded it may keep it in memory.
+    /// Take an evaluation key out of the store. Workers that have loaded it may keep it in memory. Keys
+    /// of several forms are revoked one by one.
     Revoke {
-        /// Evaluation key id.
+        /// Evaluation key id, as `keygen`, `keys push` and `keys list` print it.
         id: EvaluationKeyId,
     },
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use cipherscore_common::ModelId;
-use cipherscore_common::topology::Lane;
+use cipherscore_common::topology::LaneChoice;
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
@@ -81,9 +81,10 @@ pub(crate) struct Score {
     #[arg(long, value_name = "N")]
     in_flight: Option<NonZeroU16>,
 
-    /// Queue of the model: high before normal.
+    /// Queue of the model: high before normal; auto if not given, which is high for single rows that take
+    /// less than 50 ms, and normal for all else.
     #[arg(long, value_name = "LANE")]
-    lane: Option<Lane>,
+    lane: Option<LaneChoice>,
 
     /// Publish unanswered jobs of an interrupted run again at once, instead of waiting for them
     /// until their deadline.

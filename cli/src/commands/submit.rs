@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use cipherscore_common::topology::Lane;
+use cipherscore_common::topology::LaneChoice;
 use cipherscore_common::{Lease, ModelId};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::submit::{JobFiles, MAX_INPUT_BYTES, SubmitRequest, Submitted, submit};
@@ -59,9 +59,9 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "TIME", default_value = "10m")]
     timeout: Lease,
 
-    /// Queue of the model: high before normal.
+    /// Queue of the model: high before normal. Normal if not given, as files do not say what they take.
     #[arg(long, value_name = "LANE")]
-    lane: Option<Lane>,
+    lane: Option<LaneChoice>,
 
     #[command(flatten)]
     services: ServiceOptions,

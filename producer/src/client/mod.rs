@@ -17,7 +17,7 @@ use cipherscore_common::message::{
     Job, JobTerms, MAX_INLINE_BYTES, Payload, ProtocolVersion, Timestamp, TraceParent, headers,
 };
 use cipherscore_common::telemetry::trace;
-use cipherscore_common::topology::{Declare, Lane, ReplyQueue, Topology, job_queue};
+use cipherscore_common::topology::{Declare, Lane, LaneChoice, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, FormName, JobId, Lease,
     MAX_BLOB_BYTES, ModelId, OwnerId, Put, Store, StoreError, Tenant,
@@ -75,7 +75,7 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// Which of a model's queues.
-    pub lane: Lane,
+    pub lane: LaneChoice,
     /// What to do about the reply queue.
     pub declare: Declare,
     /// How long payloads stay in the store.
@@ -89,7 +89,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            lane: Lane::default(),
+            lane: LaneChoice::default(),
             declare: Declare::default(),
             payload_lease: PAYLOAD_LEASE,
             prefetch: NonZeroU16::MIN.saturating_add(15),
@@ -210,7 +210,7 @@ impl<B: Broker, S: Store> Client<B, S> {
     pub async fn submit(&self, request: JobRequest) -> Result<InFlight, ClientError> {
         let (payload, stored) = self.place(request.payload).await?;
         let (job, model_id, owner_id) = (request.id, request.model_id, request.owner_id);
-        let version = self.shared.versions.current();
+        let version = self.shared.versions.current(model_id);
         let (form, planned) = (request.form, request.planned);
         // Workers before version 2 know the other form alone, and would take the rows for it.
         if form == Some(FormName::Rows) && version == ProtocolVersion::V1 {
@@ -225,7 +225,7 @@ impl<B: Broker, S: Store> Client<B, S> {
             reply_to: self.shared.queue.clone(),
             correlation_id: request.correlation_id,
             model_id,
-            lane: self.shared.options.lane,
+            lane: self.shared.options.lane.of_job(form, planned),
             key_id: request.key_id,
             rows: request.rows,
             deadline: request.deadline,
@@ -286,22 +286,33 @@ impl<B: Broker, S: Store> Client<B, S> {
         Replies::new(self.clone())
     }
 
-    /// A worker does not speak the version of a job. Says in which older one the next jobs are
-    /// written, for some minutes; none where there is none.
-    pub(crate) fn speak_older(&self, refused: ProtocolVersion) -> Option<ProtocolVersion> {
-        self.shared.versions.refused(refused)
-    }
-
     /// Asks the workers not to evaluate a job. One that is not done by then is answered with
     /// [`Cancelled`](cipherscore_common::message::ErrorCode::Cancelled).
     pub async fn cancel(&self, job: JobId) -> Result<(), ClientError> {
         Ok(self.shared.store.mark_cancelled(self.tenant(), job).await?)
     }
 
-    /// How many jobs of a model wait, and how many workers take them; `None` when it has no queue.
+    /// How many jobs of a model wait in the lanes that this client's may take, and how many workers take
+    /// them; `None` when it has no queue.
     pub async fn queue_state(&self, model_id: ModelId) -> Result<Option<QueueState>, BrokerError> {
-        let queue = job_queue(model_id, self.shared.options.lane);
-        self.shared.broker.queue_state(&queue).await
+        let lanes = match self.shared.options.lane {
+            LaneChoice::Only(lane) => vec![lane],
+            LaneChoice::Auto => Lane::ALL.to_vec(),
+        };
+        let mut all: Option<QueueState> = None;
+        for lane in lanes {
+            let state = self.shared.broker.queue_state(&job_queue(model_id, lane)).await?;
+            let Some(QueueState { messages, consumers }) = state else { return Ok(None) };
+            all = Some(match all {
+                None => QueueState { messages, consumers },
+                Some(all) => QueueState {
+                    messages: all.messages.saturating_add(messages),
+                    // Whatever lane has nobody has jobs that nobody takes.
+                    consumers: all.consumers.min(consumers),
+                },
+            });
+        }
+        Ok(all)
     }
 
     /// Puts a payload where it belongs: into the message, or into the store.

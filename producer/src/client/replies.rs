@@ -9,7 +9,9 @@ use cipherscore_common::message::{
     ErrorCode, Outcome, Payload, ProtocolVersion, Reply, StoredPayload, Timings,
 };
 use cipherscore_common::telemetry::trace;
-use cipherscore_common::{BlobKind, BlobReader, Digest, ErrorClass, JobId, Store, StoreError};
+use cipherscore_common::{
+    BlobKind, BlobReader, Digest, ErrorClass, JobId, ModelId, Store, StoreError,
+};
 
 use tracing::{Instrument, debug};
 
@@ -138,6 +140,7 @@ impl<B: Broker, S: Store> Client<B, S> {
         // From here on the job counts as handed out, until this is dropped.
         let mut received = Received {
             job: reply.job,
+            model_id: job.model_id,
             version: job.version.unwrap_or_default(),
             worker: reply.worker.clone(),
             timings: reply.timings,
@@ -235,8 +238,10 @@ async fn settle(settlement: Settlement, disposition: Disposition) {
 pub struct Received<B: Broker, S: Store> {
     /// Which job.
     pub job: JobId,
+    /// Which model it names.
+    model_id: ModelId,
     /// In which version of the protocol it was written; the newest where that is not known.
-    pub(crate) version: ProtocolVersion,
+    version: ProtocolVersion,
     /// Which worker answered.
     pub worker: String,
     /// Where its time went.
@@ -255,6 +260,12 @@ struct Open {
 }
 
 impl<B: Broker, S: Store> Received<B, S> {
+    /// The worker does not speak the version of the job. Says in which older one the next jobs of its
+    /// model are written, for some minutes; none where there is none.
+    pub(crate) fn speak_older(&self) -> Option<ProtocolVersion> {
+        self.client.shared.versions.refused(self.model_id, self.version)
+    }
+
     /// The answer by itself, to work on while the message waits.
     pub fn take_answer(&mut self) -> Answer {
         std::mem::replace(&mut self.answer, Answer::Lost { reason: "taken".into() })

@@ -8,7 +8,7 @@ use cipherscore_common::message::MAX_PLANNED;
 
 use super::{Journal, Target};
 use crate::key_folder::KeyFolderError;
-use crate::model::{Encrypted, Encryption, EncryptionError, Receipt};
+use crate::model::{Encrypted, Encryption, EncryptionError, Finality, Receipt};
 
 /// Encrypted rows of one job.
 pub(crate) struct Payload {
@@ -51,7 +51,7 @@ pub(crate) enum Unreadable {
     /// A new job may have others.
     Passing(String),
     /// A new job of the same rows must not follow: whoever has made a bad reply would see it.
-    Final(String),
+    Final(String, Finality),
     /// Nothing is known of them: they are for a process that can keep what the key has been through.
     NoLog(KeyFolderError),
 }
@@ -64,10 +64,11 @@ impl From<String> for Unreadable {
 
 impl From<EncryptionError> for Unreadable {
     fn from(error: EncryptionError) -> Self {
-        match error {
-            EncryptionError::KeyLog(reason) => Self::NoLog(KeyFolderError::NoLog(reason)),
-            error if error.is_final() => Self::Final(error.to_string()),
-            error => Self::Passing(error.to_string()),
+        let finality = error.finality();
+        match (error, finality) {
+            (EncryptionError::KeyLog(reason), _) => Self::NoLog(KeyFolderError::NoLog(reason)),
+            (error, Some(finality)) => Self::Final(error.to_string(), finality),
+            (error, None) => Self::Passing(error.to_string()),
         }
     }
 }

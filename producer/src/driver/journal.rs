@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::due_in;
 use crate::client::ClientError;
 use crate::key_folder::KeyFolderError;
-use crate::model::Receipt;
+use crate::model::{Finality, Receipt};
 
 /// A job that is about to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,13 +105,13 @@ pub(crate) trait Journal: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoResults {
     pub(crate) reason: String,
-    /// Whether no later process may try it again either.
-    pub(crate) is_final: bool,
+    /// Why no later process may try it again either, if none may.
+    pub(crate) finality: Option<Finality>,
 }
 
 impl From<String> for NoResults {
     fn from(reason: String) -> Self {
-        Self { reason, is_final: false }
+        Self { reason, finality: None }
     }
 }
 

@@ -298,8 +298,8 @@ impl<B: Broker, S: Store> Driver<B, S> {
                 match blocking(move || read(outputs, receipt)).await? {
                     Ok(results) => return Self::end(jobs, sink, received, Ok(results)).await,
                     // Whichever job it answers, what follows is what follows results.
-                    Err(Unreadable::Final(reason)) => {
-                        let none = NoResults { reason, is_final: true };
+                    Err(Unreadable::Final(reason, finality)) => {
+                        let none = NoResults { reason, finality: Some(finality) };
                         return Self::end(jobs, sink, received, Err(none)).await;
                     }
                     Err(Unreadable::NoLog(error)) => {
@@ -314,7 +314,7 @@ impl<B: Broker, S: Store> Driver<B, S> {
                 }
             }
             Answer::Failed { code: ErrorCode::UnsupportedVersion, reason } => {
-                self.other_version(&received, &reason)
+                other_version(&received, &reason)
             }
             Answer::Failed { code, reason } => (format!("{code}: {reason}"), Remedy::of(code)),
             Answer::Lost { reason } => (format!("the outputs are lost: {reason}"), Remedy::Again),
@@ -338,19 +338,6 @@ impl<B: Broker, S: Store> Driver<B, S> {
         jobs.answered(received.job);
         received.ack().await;
         Ok(Taken::Ended(end))
-    }
-
-    /// What is done about a job whose version its worker does not speak: the next one is written in an
-    /// older version, if there is one.
-    fn other_version(&self, received: &Received<B, S>, reason: &str) -> (String, Remedy) {
-        let code = ErrorCode::UnsupportedVersion;
-        match self.client.speak_older(received.version) {
-            Some(older) => {
-                let next = format!("jobs are written in protocol version {} now", older.number());
-                (format!("{code}: {reason}; {next}"), Remedy::Again)
-            }
-            None => (format!("{code}: {reason}"), Remedy::of(code)),
-        }
     }
 
     /// Lets go of a job of an earlier process whose rows are not here yet: they are published when
@@ -396,4 +383,20 @@ impl<B: Broker, S: Store> Driver<B, S> {
 
 fn heard<B: Broker, S: Store>(received: &Received<B, S>) -> Heard {
     Heard { job: received.job, worker: Some(received.worker.clone()) }
+}
+
+/// What is done about a job whose version its worker does not speak: the next one is written in an
+/// older version, if there is one.
+fn other_version<B: Broker, S: Store>(received: &Received<B, S>, reason: &str) -> (String, Remedy) {
+    let code = ErrorCode::UnsupportedVersion;
+    match received.speak_older() {
+        Some(older) => {
+            let next = format!(
+                "jobs of this model are written in protocol version {} now",
+                older.number()
+            );
+            (format!("{code}: {reason}; {next}"), Remedy::Again)
+        }
+        None => (format!("{code}: {reason}"), Remedy::of(code)),
+    }
 }

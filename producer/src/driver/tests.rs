@@ -13,7 +13,7 @@ use cipherscore_common::{Digest, MarkStore, MemoryStore};
 
 use super::*;
 use crate::client::{ClientOptions, InFlight};
-use crate::model::{EncryptionError, Receipt};
+use crate::model::{EncryptionError, Finality, Receipt};
 use crate::stream::StreamError;
 
 const RECEIPT: Receipt = Receipt(Digest::from_bytes([5; 32]));
@@ -232,7 +232,7 @@ async fn nothing_follows_a_reply_that_is_final() {
         let first = Arc::new(Mutex::new(true));
         let sink = Sink {
             read: Arc::new(move |outputs, _| match std::mem::take(&mut *first.lock().unwrap()) {
-                true if is_final => Err(Unreadable::Final("bad".into())),
+                true if is_final => Err(Unreadable::Final("bad".into(), Finality::BadReply)),
                 true => Err(Unreadable::Passing("bad".into())),
                 false => Ok(outputs),
             }),
@@ -265,7 +265,7 @@ async fn a_final_reply_ends_a_unit_whichever_of_its_jobs_it_answers() {
         let sink = Sink {
             read: Arc::new(move |outputs, _| match is_good {
                 true => Ok(outputs),
-                false => Err(Unreadable::Final("bad".into())),
+                false => Err(Unreadable::Final("bad".into(), Finality::BadReply)),
             }),
             ..world.sink::<true>(None)
         };
@@ -332,6 +332,32 @@ async fn rows_of_a_form_of_its_own_are_not_sent_to_workers_that_do_not_know_it()
     let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
     let said = end.unwrap_err().to_string();
     assert!(said.contains("upgrade it"), "{said}");
+}
+
+/// A worker that is not upgraded yet takes the jobs of its own models.
+#[tokio::test]
+async fn an_old_worker_of_one_model_does_not_keep_rows_from_another_ones() {
+    let mut world = World::new().await;
+    let mut driver = world.driver().await;
+    driver.listen();
+    let sink = world.sink::<true>(None);
+    let mut unit = driver.unit::<Recording<true>>();
+    let (source, outcomes) =
+        (world.source(), vec![failed(ErrorCode::UnsupportedVersion), scored()]);
+    let (end, _) = tokio::join!(driver.run(&mut unit, &source, &sink), world.answer(outcomes));
+    end.unwrap().unwrap();
+
+    world.model_id = ModelId::of(b"another model");
+    let topology = Topology::of_model(world.model_id);
+    world.broker.declare(&topology, Declare::Create).await.unwrap();
+    let mut source = world.source();
+    source.target.form = Some(FormName::Rows);
+    let mut unit = driver.unit::<Recording<true>>();
+    let run = driver.run(&mut unit, &source, &sink);
+    let (end, _) = tokio::join!(run, world.answer(vec![scored()]));
+    assert_eq!(end.unwrap(), Ok(b"outputs".to_vec()));
+    let (v1, v2) = (ProtocolVersion::V1, ProtocolVersion::V2);
+    assert_eq!(*world.versions.lock().unwrap(), [v2, v1, v2]);
 }
 
 #[tokio::test]

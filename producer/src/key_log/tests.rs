@@ -4,7 +4,11 @@
 
 use std::io::Write;
 
+use super::ahead::MAX_BLOCK_ROWS;
+use super::uploads::RECORD_BYTES;
 use super::*;
+use crate::model::{MAX_SENT_FILES, SentFile};
+use cipherscore_engine::rows::client::MAX_ANSWERED_ROWS;
 
 const KEY: RowKeyId = RowKeyId([7; 32]);
 
@@ -26,6 +30,30 @@ fn answer(log: &KeyLogInFolder, rows: u64) {
 
 fn bad(log: &KeyLogInFolder) {
     log.count(KEY, &mut |counts| counts.bad += 1).unwrap();
+}
+
+/// What is known of a file.
+fn found(log: &KeyLogInFolder, upload: Receipt) -> Option<SentFile> {
+    let mut known = None;
+    let mut look = |found, _: &mut ReplyCounts| {
+        known = found;
+        false
+    };
+    log.answer_file(KEY, upload, Digest::of(b"nothing"), &mut look).unwrap();
+    known
+}
+
+/// A reply to a file comes. Says whether it is its answer.
+fn reply_to(log: &KeyLogInFolder, upload: Receipt, reply: Digest, is_bad: bool) -> bool {
+    let mut is_answer = false;
+    let mut step = |found, counts: &mut ReplyCounts| {
+        is_answer = found == Some(SentFile { reply: None });
+        counts.bad += u32::from(is_answer && is_bad);
+        counts.answered_rows += u64::from(is_answer && !is_bad);
+        is_answer
+    };
+    log.answer_file(KEY, upload, reply, &mut step).unwrap();
+    is_answer
 }
 
 /// Ends a log as a process does that is killed.
@@ -131,20 +159,118 @@ fn files_are_known_with_the_first_reply_to_them() {
     let (folder, log) = begun();
     let [one, two] = [b"one", b"two"].map(|upload| Receipt(Digest::of(upload)));
     let reply = Digest::of(b"reply");
-    assert_eq!(log.find_file(KEY, one).unwrap(), None);
+    assert_eq!(found(&log, one), None);
     log.sent_file(KEY, one).unwrap();
     // A process dies while it writes the next.
     let path = folder.path().join(UPLOADS);
     let mut file = OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(&two.0.to_bytes()).unwrap();
-    assert_eq!(log.find_file(KEY, two).unwrap(), None);
+    assert_eq!(found(&log, two), None);
     log.sent_file(KEY, two).unwrap();
-    log.answered_file(KEY, one, reply).unwrap();
+    assert!(reply_to(&log, one, reply, false));
     let later = KeyLogInFolder::new(folder.path());
-    let found = |upload| later.find_file(KEY, upload).unwrap();
-    assert_eq!(found(one), Some(SentFile { reply: Some(reply) }));
-    assert_eq!(found(two), Some(SentFile { reply: None }));
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 3 * 64);
+    for log in [&log, &later] {
+        assert_eq!(found(log, one), Some(SentFile { reply: Some(reply) }));
+        assert_eq!(found(log, two), Some(SentFile { reply: None }));
+    }
+    // What one process writes, others find that have read the file before.
+    assert!(reply_to(&later, two, reply, true));
+    assert!(!reply_to(&log, two, Digest::of(b"another"), true));
+    assert_eq!(stored(&folder).bad, 1);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 * RECORD_BYTES as u64);
+}
+
+#[test]
+fn a_bad_reply_to_a_file_counts_once_wherever_its_process_is_killed() {
+    let upload = Receipt(Digest::of(b"upload"));
+    let reply = Digest::of(b"reply");
+    let (folder, log) = begun();
+    log.sent_file(KEY, upload).unwrap();
+    let path = folder.path().join(UPLOADS);
+    let before = std::fs::read(&path).unwrap();
+    assert!(reply_to(&log, upload, reply, true));
+    kill(log);
+    // As if it was killed when the count was on the disk, and nothing else.
+    std::fs::write(&path, &before).unwrap();
+    let later = KeyLogInFolder::new(folder.path());
+    // Rows that are counted meanwhile keep it.
+    answer(&later, 1);
+    bad(&later);
+    assert!(!reply_to(&later, upload, Digest::of(b"another"), true));
+    assert_eq!(found(&later, upload), Some(SentFile { reply: Some(reply) }));
+    assert_eq!(stored(&folder).bad, 2);
+}
+
+#[test]
+fn one_of_several_replies_at_the_same_time_is_the_answer() {
+    let (folder, log) = begun();
+    let upload = Receipt(Digest::of(b"upload"));
+    log.sent_file(KEY, upload).unwrap();
+    let answers: usize = std::thread::scope(|scope| {
+        let replies = (0..8_u8).map(|number| {
+            let log = KeyLogInFolder::new(folder.path());
+            scope.spawn(move || reply_to(&log, upload, Digest::of(&[number]), true))
+        });
+        let replies: Vec<_> = replies.collect();
+        replies.into_iter().map(|reply| usize::from(reply.join().unwrap())).sum()
+    });
+    assert_eq!((answers, stored(&folder).bad), (1, 1));
+}
+
+#[test]
+fn files_are_as_many_as_rows_may_be() {
+    let (folder, log) = begun();
+    let (first, last) = (Receipt(Digest::of(b"first")), Receipt(Digest::of(b"last")));
+    log.sent_file(KEY, first).unwrap();
+    let path = folder.path().join(UPLOADS);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(MAX_SENT_FILES * RECORD_BYTES as u64).unwrap();
+    let said = log.sent_file(KEY, last).unwrap_err().to_string();
+    assert!(said.contains("keygen --rotate"), "{said}");
+    assert!(reply_to(&log, first, Digest::of(b"reply"), false), "what went out is answered");
+    file.set_len(u64::from(u32::MAX)).unwrap();
+    let said = log.sent_file(KEY, last).unwrap_err().to_string();
+    assert!(said.contains("damaged"), "{said}");
+}
+
+/// Its memory is a copy of its parent's, which uses the rows that it has counted ahead.
+#[test]
+fn a_forked_process_uses_no_rows_that_its_parent_counted_ahead() {
+    let (folder, parent) = begun();
+    answer(&parent, 8);
+    assert_eq!(stored(&folder).answered_rows, 16);
+    let child = KeyLogInFolder::new(folder.path());
+    {
+        let (of_parent, mut own) = (parent.own.lock(), child.own.lock());
+        own.key = of_parent.key;
+        own.ahead = Ahead { process: of_parent.ahead.process.wrapping_add(1), ..of_parent.ahead };
+    }
+    answer(&child, 8);
+    assert_eq!(stored(&folder).answered_rows, 32, "8 and 8 of both");
+    drop(child);
+    drop(parent);
+    assert_eq!(stored(&folder).answered_rows, 16);
+    // Nor does it give them back.
+    let child = KeyLogInFolder::new(folder.path());
+    *child.own.lock() = Own {
+        key: Some(KEY),
+        ahead: Ahead { process: std::process::id().wrapping_add(1), left: 8, used: 8 },
+        ..Own::default()
+    };
+    drop(child);
+    assert_eq!(stored(&folder).answered_rows, 16);
+}
+
+#[test]
+fn a_lock_that_is_not_given_back_is_named() {
+    let (folder, log) = begun();
+    let lock = log.lock().unwrap();
+    let said = KeyLogInFolder::new(folder.path()).lock_within(Duration::ZERO).unwrap_err();
+    let said = said.to_string();
+    let path = folder.path().join(LOCK);
+    assert!(said.contains(path.to_str().unwrap()) && said.contains("end the process"), "{said}");
+    drop(lock);
+    log.lock_within(Duration::ZERO).unwrap();
 }
 
 #[cfg(unix)]

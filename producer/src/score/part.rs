@@ -151,7 +151,8 @@ impl Journal for PartJournal {
         let (ledger, part, job) = (Arc::clone(&self.ledger), self.part, heard.job);
         let note = move || match end {
             Ok(results) => ledger.finish(job, part, &results).map(Ok),
-            Err(NoResults { reason, is_final }) => {
+            Err(NoResults { reason, finality }) => {
+                let is_final = finality.is_some();
                 let reason = if is_final { format!("{reason}. {NOT_AGAIN}") } else { reason };
                 let failed = ledger.fail(job, part, &reason, is_final);
                 failed.map(|()| Err(Failure { job, reason }))

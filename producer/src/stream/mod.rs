@@ -25,11 +25,11 @@ use self::unkept::Unkept;
 use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
 pub use crate::driver::Target;
-use crate::driver::{Driver, Failure, Payload, Read, Sink, Source};
+use crate::driver::{Driver, NoResults, Payload, Read, Sink, Source};
 use crate::events::{Event, Events};
 use crate::key_folder::KeyFolderError;
 use crate::matrix::Matrix;
-use crate::model::{Encryption, EncryptionError};
+use crate::model::{Encryption, EncryptionError, Finality};
 use crate::score::unique_client;
 use crate::settings::ProducerSection;
 
@@ -59,6 +59,8 @@ pub enum StreamError {
         job: JobId,
         /// Why.
         reason: String,
+        /// What makes that final, if it is: nothing that a worker could see may follow.
+        finality: Option<Finality>,
     },
     /// Nothing reads replies any more.
     #[error("replies are no longer received: {0}")]
@@ -66,6 +68,17 @@ pub enum StreamError {
     /// The runtime is shutting down, or a step panicked.
     #[error("the call was stopped: {0}")]
     Stopped(#[from] JoinError),
+}
+
+impl StreamError {
+    /// What makes it final, if it is.
+    pub fn finality(&self) -> Option<Finality> {
+        match self {
+            Self::Encryption(error) => error.finality(),
+            Self::Failed { finality, .. } => *finality,
+            _ => None,
+        }
+    }
 }
 
 impl From<ClientError> for StreamError {
@@ -196,7 +209,8 @@ impl<B: Broker, S: Store> Stream<B, S> {
     }
 
     /// Runs parts side by side and keeps their order. The first failure ends all of them, or, of a
-    /// patient call, comes when all of them have ended.
+    /// patient call, comes when all of them have ended: one that is final before any other, as who
+    /// hears of the other tries again.
     async fn all<T: Send + 'static>(
         &self,
         parts: impl Iterator<Item = Part<T>>,
@@ -216,7 +230,12 @@ impl<B: Broker, S: Store> Stream<B, S> {
         while let Some(done) = tasks.join_next().await {
             match done? {
                 Ok(result) => results.push(result),
-                Err(error) if is_patient => failure = failure.or(Some(error)),
+                Err(error) if is_patient => {
+                    let is_first = failure.as_ref().is_none_or(|before: &StreamError| {
+                        before.finality().is_none() && error.finality().is_some()
+                    });
+                    failure = if is_first { Some(error) } else { failure };
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -244,9 +263,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
                 scored.tell(Event::Scored { rows: rows.into() });
                 Ok(results)
             }
-            Err(Failure { job, reason }) => {
+            Err((job, NoResults { reason, finality })) => {
                 let (first, last) = (first + 1, first + u64::from(rows));
-                Err(StreamError::Failed { first, last, job, reason })
+                Err(StreamError::Failed { first, last, job, reason, finality })
             }
         }
     }

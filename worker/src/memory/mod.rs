@@ -16,7 +16,7 @@ use cipherscore_ids::KeysetId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OnceCell};
 
-use self::state::{Entry, State};
+use self::state::{Entry, Evicted, State};
 use crate::failure::Failure;
 use crate::metrics::KeyCacheCounts;
 use crate::stop::Stop;
@@ -31,7 +31,7 @@ pub(crate) struct KeyName {
 }
 
 /// The memory that a job takes, in bytes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Demand {
     /// For its key; none for a linear circuit.
     pub(crate) key: Option<KeyDemand>,
@@ -39,6 +39,8 @@ pub(crate) struct Demand {
     pub(crate) job_bytes: u64,
     /// Whether it is planned to be over soon, and so may pass one that waits for much memory.
     pub(crate) is_quick: bool,
+    /// Who evaluates it, and may keep some of its memory for the next job.
+    pub(crate) evaluator: Option<Arc<dyn Evaluator>>,
 }
 
 /// The memory that a key takes, in bytes.
@@ -90,13 +92,6 @@ impl Admission {
     /// Where the key is or comes to be.
     pub(crate) fn key(&self) -> Option<&KeyCell> {
         self.key.as_ref().map(|(_, cell)| cell)
-    }
-
-    /// For a job of this evaluator.
-    pub(crate) fn of(self, evaluator: &Arc<dyn Evaluator>) -> Self {
-        let mut admission = self;
-        admission.evaluator = Some(Arc::clone(evaluator));
-        admission
     }
 }
 
@@ -203,41 +198,16 @@ impl Memory {
     fn try_admit(self: &Arc<Self>, demand: &Demand) -> Option<Admission> {
         let mut state = self.lock();
         state.clock += 1;
-        let now = state.clock;
-        let evicted;
-        let (job_bytes, key) = match &demand.key {
-            None => {
-                evicted = state.make_room(demand.job_bytes, self.limit_bytes, None)?;
-                (demand.job_bytes, None)
-            }
-            Some(KeyDemand { name, .. }) if state.keys.contains_key(name) => {
-                evicted = state.make_room(demand.job_bytes, self.limit_bytes, Some(name))?;
-                self.counts.hits.inc();
-                (demand.job_bytes, Some(name.clone()))
-            }
-            Some(KeyDemand { name, prepared_bytes, serialised_bytes }) => {
-                let job_bytes = demand.job_bytes.max(*serialised_bytes);
-                let all = prepared_bytes + job_bytes;
-                // Else the tenant's own key would go, and nobody come in its place.
-                if !state.has_room(all, self.limit_bytes, None) {
-                    return None;
-                }
-                let own = state.keep_share(&name.tenant, self.max_keys_per_tenant)?;
-                let others = state.make_room(all, self.limit_bytes, None)?;
-                evicted = others.with_key(own);
-                self.counts.misses.inc();
-                state.used_bytes += prepared_bytes;
-                let entry = Entry {
-                    cell: KeyCell::default(),
-                    bytes: *prepared_bytes,
-                    users: 0,
-                    last_used: 0,
-                };
-                state.keys.insert(name.clone(), entry);
-                (job_bytes, Some(name.clone()))
-            }
-        };
+        let taken_over = demand.evaluator.as_ref().map_or(0, |one| state.take_over(one));
+        let mut placed = self.place(&mut state, demand, taken_over);
+        if let (Some(evaluator), true) = (&demand.evaluator, taken_over > 0 && placed.is_none()) {
+            // More was kept than the job takes, and goes like that of others.
+            state.keep(evaluator);
+            placed = self.place(&mut state, demand, 0);
+        }
+        let Placed { evicted, job_bytes, key } = placed?;
         state.used_bytes += job_bytes;
+        let now = state.clock;
         let key = key.and_then(|name| {
             let entry = state.keys.get_mut(&name)?;
             entry.users += 1;
@@ -247,8 +217,46 @@ impl Memory {
         drop(state);
         self.counts.evictions.inc_by(evicted.keys() as u64);
         drop(evicted);
-        Some(Admission { memory: self.clone(), job_bytes, key, evaluator: None })
+        let evaluator = demand.evaluator.clone();
+        Some(Admission { memory: self.clone(), job_bytes, key, evaluator })
     }
+
+    /// Makes room for a job and its key, if there can be. So many bytes that were kept for the job are
+    /// in its hands, and a part of what it takes.
+    fn place(&self, state: &mut State, demand: &Demand, taken_over: u64) -> Option<Placed> {
+        let own_bytes = demand.job_bytes.max(taken_over);
+        let Some(KeyDemand { name, prepared_bytes, serialised_bytes }) = &demand.key else {
+            let evicted = state.make_room(own_bytes, self.limit_bytes, None)?;
+            return Some(Placed { evicted, job_bytes: own_bytes, key: None });
+        };
+        if state.keys.contains_key(name) {
+            let evicted = state.make_room(own_bytes, self.limit_bytes, Some(name))?;
+            self.counts.hits.inc();
+            return Some(Placed { evicted, job_bytes: own_bytes, key: Some(name.clone()) });
+        }
+        // The key is fetched while what was kept is there, and before the rest is.
+        let job_bytes = own_bytes.max(serialised_bytes + taken_over);
+        let all = prepared_bytes + job_bytes;
+        // Else the tenant's own key would go, and nobody come in its place.
+        if !state.has_room(all, self.limit_bytes, None) {
+            return None;
+        }
+        let own = state.keep_share(&name.tenant, self.max_keys_per_tenant)?;
+        let others = state.make_room(all, self.limit_bytes, None)?;
+        self.counts.misses.inc();
+        state.used_bytes += prepared_bytes;
+        let cell = KeyCell::default();
+        let entry = Entry { cell, bytes: *prepared_bytes, users: 0, last_used: 0 };
+        state.keys.insert(name.clone(), entry);
+        Some(Placed { evicted: others.with_key(own), job_bytes, key: Some(name.clone()) })
+    }
+}
+
+/// What has made room for a job.
+struct Placed {
+    evicted: Evicted,
+    job_bytes: u64,
+    key: Option<KeyName>,
 }
 
 impl Drop for Admission {

@@ -130,12 +130,20 @@ impl State {
         Some(entry)
     }
 
+    /// What an evaluator keeps for its next job is in the hands of one: returns how much that is, which
+    /// is not counted any more.
+    pub(super) fn take_over(&mut self, evaluator: &Arc<dyn Evaluator>) -> u64 {
+        let same = |idle: &mut Idle| idle.evaluator.ptr_eq(&Arc::downgrade(evaluator));
+        let bytes = self.idle.extract_if(.., same).map(|idle| idle.bytes).sum();
+        self.used_bytes -= bytes;
+        bytes
+    }
+
     /// Counts what an evaluator keeps for its next job, in the place of what was counted before.
     pub(super) fn keep(&mut self, evaluator: &Arc<dyn Evaluator>) {
-        let same = |idle: &mut Idle| idle.evaluator.ptr_eq(&Arc::downgrade(evaluator));
-        let before: u64 = self.idle.extract_if(.., same).map(|idle| idle.bytes).sum();
+        self.take_over(evaluator);
         let bytes = evaluator.idle_bytes() as u64;
-        self.used_bytes = self.used_bytes - before + bytes;
+        self.used_bytes += bytes;
         if bytes > 0 {
             self.idle.push(Idle { evaluator: Arc::downgrade(evaluator), bytes });
         }

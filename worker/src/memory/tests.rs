@@ -13,7 +13,16 @@ fn name(tenant: &str, key: u8) -> KeyName {
 
 fn demand(tenant: &str, key: u8) -> Demand {
     let key = KeyDemand { name: name(tenant, key), prepared_bytes: 100, serialised_bytes: 30 };
-    Demand { key: Some(key), job_bytes: 10, is_quick: false }
+    Demand { key: Some(key), job_bytes: 10, is_quick: false, evaluator: None }
+}
+
+fn keyless(job_bytes: u64, is_quick: bool) -> Demand {
+    Demand { key: None, job_bytes, is_quick, evaluator: None }
+}
+
+/// The same of a job of an evaluator.
+fn of(demand: Demand, evaluator: &Arc<dyn Evaluator>) -> Demand {
+    Demand { evaluator: Some(Arc::clone(evaluator)), ..demand }
 }
 
 async fn admit(memory: &Arc<Memory>, demand: Demand) -> Option<Admission> {
@@ -67,14 +76,14 @@ async fn who_waits_is_admitted_in_turn_and_what_cannot_be_is_refused() {
         async move { memory.admit(demand("b", 1), &Stop::new(None)).await.unwrap() }
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let small = Demand { key: None, job_bytes: 1, is_quick: false };
+    let small = keyless(1, false);
     assert!(admit(&memory, small.clone()).await.is_none(), "nobody overtakes");
     drop(first);
     let second = waiting.await.unwrap();
     assert!(admit(&memory, small).await.is_some());
     drop(second);
     let stop = Stop::new(None);
-    let huge = memory.admit(Demand { key: None, job_bytes: 151, is_quick: false }, &stop).await;
+    let huge = memory.admit(keyless(151, false), &stop).await;
     assert!(matches!(huge, Err(Failure::Refused(refusal))
         if refusal.code == ErrorCode::TooLarge));
 }
@@ -112,7 +121,7 @@ async fn quick_jobs_pass_one_that_waits_but_not_for_ever() {
     };
     let waiting = wait(&memory);
     has_its_turn(&memory).await;
-    let quick = Demand { key: None, job_bytes: 1, is_quick: true };
+    let quick = keyless(1, true);
     let large = Demand { job_bytes: 30, ..quick.clone() };
     assert!(admit(&memory, large).await.is_none(), "there is no room");
     assert_eq!(used(&memory).1, 130, "there is room for what is small");
@@ -142,7 +151,7 @@ async fn has_its_turn(memory: &Memory) {
 async fn a_tenant_keeps_its_key_until_there_is_room_for_another() {
     let memory = Arc::new(Memory::new(270, 1));
     fetched(&admit(&memory, demand("a", 1)).await.unwrap());
-    let busy = Demand { key: None, job_bytes: 150, is_quick: false };
+    let busy = keyless(150, false);
     let busy = admit(&memory, busy).await.unwrap();
     // 150 of 270 are used beside it, and the other one takes 130.
     assert!(admit(&memory, demand("a", 2)).await.is_none(), "there is room");
@@ -190,27 +199,27 @@ async fn what_models_keep_is_counted_and_gives_its_place_first() {
     let memory = Arc::new(Memory::new(270, 10));
     let keeps = Arc::new(Keeps(AtomicUsize::new(0)));
     let evaluator: Arc<dyn Evaluator> = keeps.clone();
-    let job = admit(&memory, demand("a", 1)).await.unwrap().of(&evaluator);
+    let job = admit(&memory, of(demand("a", 1), &evaluator)).await.unwrap();
     fetched(&job);
     keeps.0.store(8, Ordering::SeqCst);
     drop(job);
     assert_eq!(used(&memory), (100, 108));
     // Counted once, however many jobs there were.
-    drop(admit(&memory, demand("a", 1)).await.unwrap().of(&evaluator));
+    drop(admit(&memory, of(demand("a", 1), &evaluator)).await.unwrap());
     assert_eq!((used(&memory), keeps.idle_bytes()), ((100, 108), 8));
     // 130 and 30 of 270 fit beside it, and 40 do not.
     let second = admit(&memory, demand("a", 2)).await.unwrap();
     fetched(&second);
-    let third = Demand { key: None, job_bytes: 40, is_quick: false };
+    let third = keyless(40, false);
     let third = admit(&memory, third).await.unwrap();
     assert_eq!((used(&memory), keeps.idle_bytes()), ((200, 270), 0));
     drop((second, third));
     // With the model goes what it kept.
     keeps.0.store(8, Ordering::SeqCst);
-    drop(admit(&memory, demand("a", 1)).await.unwrap().of(&evaluator));
+    drop(admit(&memory, of(demand("a", 1), &evaluator)).await.unwrap());
     assert_eq!(used(&memory), (200, 208));
     drop((keeps, evaluator));
-    let all = Demand { key: None, job_bytes: 70, is_quick: false };
+    let all = keyless(70, false);
     let _all = admit(&memory, all).await.unwrap();
     assert_eq!(used(&memory), (200, 270));
 }
@@ -219,12 +228,40 @@ async fn what_models_keep_is_counted_and_gives_its_place_first() {
 async fn what_was_kept_first_goes_first() {
     let memory = Arc::new(Memory::new(20, 10));
     let keeps = [8, 8].map(|bytes| Arc::new(Keeps(AtomicUsize::new(bytes))));
-    let small = Demand { key: None, job_bytes: 1, is_quick: false };
+    let small = keyless(1, false);
     for evaluator in &keeps {
         let evaluator: Arc<dyn Evaluator> = evaluator.clone();
-        drop(admit(&memory, small.clone()).await.unwrap().of(&evaluator));
+        drop(admit(&memory, of(small.clone(), &evaluator)).await.unwrap());
     }
     let job = admit(&memory, Demand { job_bytes: 10, ..small }).await.unwrap();
     assert_eq!(keeps.each_ref().map(|one| one.idle_bytes()), [0, 8]);
     drop(job);
+}
+
+#[tokio::test]
+async fn what_a_model_keeps_is_there_for_its_next_job_where_memory_is_short() {
+    let memory = Arc::new(Memory::new(130, 10));
+    let keeps = Arc::new(Keeps(AtomicUsize::new(0)));
+    let evaluator: Arc<dyn Evaluator> = keeps.clone();
+    fetched(&admit(&memory, demand("a", 1)).await.unwrap());
+    keeps.0.store(8, Ordering::SeqCst);
+    let job = |bytes| Demand { job_bytes: bytes, ..of(demand("a", 1), &evaluator) };
+    drop(admit(&memory, job(10)).await.unwrap());
+    assert_eq!(used(&memory), (100, 108));
+    // 8 of its 25 are there already; it does not take 33.
+    let next = admit(&memory, job(25)).await.unwrap();
+    assert_eq!((used(&memory), keeps.idle_bytes()), ((100, 125), 8));
+    drop(next);
+    assert_eq!(used(&memory), (100, 108));
+    // More is kept than a job takes: all of it is in the job's hands.
+    keeps.0.store(20, Ordering::SeqCst);
+    drop(admit(&memory, job(10)).await.unwrap());
+    let next = admit(&memory, job(10)).await.unwrap();
+    assert_eq!((used(&memory), keeps.idle_bytes()), ((100, 120), 20));
+    drop(next);
+    // Where there is no room for it, it goes.
+    let other = Demand { job_bytes: 10, ..of(demand("a", 2), &evaluator) };
+    let other = admit(&memory, other).await.unwrap();
+    assert_eq!((used(&memory), keeps.idle_bytes()), ((100, 130), 0));
+    drop(other);
 }

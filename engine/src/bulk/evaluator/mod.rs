@@ -23,7 +23,7 @@ use super::artifact::BulkServerArtifact;
 use super::kernel::Kernel;
 use super::layout::{block_words, reply_len, ring_batch_rows, upload_len};
 use super::parameters::{InvalidRingParameters, Packing, Parameters};
-use super::plan::point_nanoseconds;
+use super::plan::{hiding_nanoseconds, point_nanoseconds_on};
 use super::program::InvalidProgram;
 use super::ring::Ring;
 use super::secret::PublicKey;
@@ -70,8 +70,8 @@ pub struct BulkEvaluator {
     degree: u32,
     switch: Switch,
     threads: usize,
-    /// Of one point modulo one prime, on one thread.
-    point_nanoseconds: f64,
+    /// Products of ring elements of the program.
+    ring_products: u64,
     /// Of a hidden model: base-2 logarithm of the standard deviation of a phase.
     log2_sigma_phase: Option<f64>,
     watch: Watch,
@@ -96,7 +96,7 @@ impl BulkEvaluator {
             outputs: specs.outputs as usize,
             degree: specs.degree,
             threads: rayon::current_num_threads(),
-            point_nanoseconds: point_nanoseconds(program.ring_products(), specs.columns),
+            ring_products: program.ring_products(),
             log2_sigma_phase: specs.hidden.then_some(specs.log2_sigma_phase),
             watch: Watch::default(),
         })
@@ -138,12 +138,17 @@ impl BulkEvaluator {
         self.degree as usize + 1
     }
 
-    /// Of a job, as it is planned. A ring batch takes the same however many of its rows are used.
+    /// Of a job, as it is planned, on one thread with the instructions that there are. A ring batch takes
+    /// the same however many of its rows are used.
     fn microseconds(&self, rows: u32) -> f64 {
         let parameters = self.parameters();
         let points =
             parameters.ring_batches(rows as usize) as f64 * f64::from(parameters.ring_dimension);
-        points * f64::from(parameters.primes) * self.point_nanoseconds / 1000.0
+        let mut nanoseconds = point_nanoseconds_on(self.kernel, self.ring_products, self.columns);
+        if self.is_hidden() {
+            nanoseconds += hiding_nanoseconds(self.outputs, self.degree);
+        }
+        points * f64::from(parameters.primes) * nanoseconds / 1000.0
     }
 
     fn upload_len(&self, rows: u32) -> Option<usize> {

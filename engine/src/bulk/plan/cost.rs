@@ -1,14 +1,44 @@
 //! What an evaluation costs, by what was measured of its parts on one core with AVX-512-IFMA.
 
+use super::super::kernel::Kernel;
+
 /// Nanoseconds of one product of residues: a multiply-add of one point with its share of reading
 /// operands.
 const PRODUCT: f64 = 0.8;
+/// The portable kernel's products take so many times as long: 14 to 16 in ensembles.
+const PORTABLE_PRODUCT: f64 = 16.0;
 /// Nanoseconds of one word of a column: its mask expanded, its body unpacked and checked.
 const WORD: f64 = 2.0;
+/// Nanoseconds of hiding one point of an output modulo one prime, for each power of the secret.
+const HIDE: f64 = 10.0;
 
-/// Nanoseconds of one point modulo one prime, of a program of so many products of ring elements.
+/// Nanoseconds of one point modulo one prime, of a program of so many products of ring elements, with
+/// the instructions that were measured with.
 pub fn point_nanoseconds(ring_products: u64, columns: u32) -> f64 {
+    nanoseconds(ring_products, columns, PRODUCT)
+}
+
+/// The same with the instructions that there are.
+pub(in crate::bulk) fn point_nanoseconds_on(
+    kernel: Kernel,
+    ring_products: u64,
+    columns: u32,
+) -> f64 {
+    match kernel == Kernel::portable() {
+        true => nanoseconds(ring_products, columns, PRODUCT * PORTABLE_PRODUCT),
+        false => point_nanoseconds(ring_products, columns),
+    }
+}
+
+fn nanoseconds(ring_products: u64, columns: u32, product: f64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "at most a few millions")]
     let products = ring_products as f64;
-    products * PRODUCT + f64::from(columns) * WORD
+    products * product + f64::from(columns) * WORD
+}
+
+/// Nanoseconds of hiding one point modulo one prime.
+pub(in crate::bulk) fn hiding_nanoseconds(outputs: usize, degree: u32) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "at most a few hundreds")]
+    let outputs = outputs as f64;
+    outputs * f64::from(degree) * HIDE
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::cost::point_nanoseconds;
+pub(super) use self::cost::{hiding_nanoseconds, point_nanoseconds_on};
 pub use self::fit::{MAX_PLAINTEXT_BITS, MIN_LOG2_FAILURE};
 pub use self::search::{Round, plan, plan_at};
 use super::noise::NoiseError;

@@ -195,3 +195,19 @@ fn evaluation_stops_when_it_is_asked_to() {
     assert_eq!(job.push(&upload, &|| true), Err(EvaluationError::Stopped));
     assert_eq!(job.push(&upload, NEVER), Err(EvaluationError::Stopped));
 }
+
+#[test]
+fn the_planned_time_knows_the_kernel_and_what_hides() {
+    let planned = |hidden, kernel| {
+        let party = Party::new(trees(2), slots(8192, 3), hidden, 1);
+        let evaluator = Arc::into_inner(party.evaluator).unwrap().with_kernel(kernel);
+        evaluator.footprint(1).planned.unwrap()
+    };
+    let portable = Kernel::portable();
+    for kernel in Kernel::available() {
+        assert!(planned(true, kernel) > planned(false, kernel), "{kernel:?}");
+        if kernel != portable {
+            assert!(planned(false, portable) > 2 * planned(false, kernel), "{kernel:?}");
+        }
+    }
+}
