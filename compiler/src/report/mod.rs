@@ -91,7 +91,7 @@ pub struct RowReport {
     pub security_bits: u32,
     /// log2 of the probability that a row's scores are wrong, at most.
     pub log2_p_fail: f64,
-    /// Of a row on one thread with AVX-512-IFMA, about; twice as many without.
+    /// Of a row on one thread with AVX-512-IFMA, about; twice as many with AVX2, four times without.
     pub milliseconds: f64,
     /// Of a row.
     pub upload_bytes: u64,

@@ -43,7 +43,7 @@ impl Avx512 {
 impl Kernel {
     /// The fastest on this processor.
     pub fn best() -> Self {
-        *Self::available().last().unwrap_or(&Self::portable())
+        Self::available().pop().unwrap_or(Self::portable())
     }
 
     /// The one for every processor.
@@ -53,13 +53,16 @@ impl Kernel {
 
     /// All that this processor has, the fastest last.
     pub fn available() -> Vec<Self> {
-        let mut kernels = vec![Self::portable()];
+        let portable = Some(Instructions::Portable);
         #[cfg(target_arch = "x86_64")]
-        {
-            kernels.extend(Avx2::detect().map(|found| Self(Instructions::Avx2(found))));
-            kernels.extend(Avx512::detect().map(|found| Self(Instructions::Avx512(found))));
-        }
-        kernels
+        let all = [
+            portable,
+            Avx2::detect().map(Instructions::Avx2),
+            Avx512::detect().map(Instructions::Avx512),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let all = [portable];
+        all.into_iter().flatten().map(Self).collect()
     }
 
     /// For people: `portable`, `avx2` or `avx512-ifma`.

@@ -2,7 +2,8 @@
 //!
 //! * [`primes`]: the primes, and the rings that are safe with them;
 //! * `montgomery`: arithmetic modulo a prime, [`prime_ring`]: of the ring modulo a prime;
-//! * [`kernel`]: which vector instructions there are, and `avx2`: what the engines' kernels for AVX2 share;
+//! * [`kernel`]: which vector instructions there are;
+//! * `avx2`: what the engines' kernels for AVX2 share, and transforms;
 //! * `keystream`: words from a key, [`mask`]: masks from a seed;
 //! * [`sampling`]: secrets and noise;
 //! * [`words`]: residues without gaps.

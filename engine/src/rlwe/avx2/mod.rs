@@ -24,6 +24,7 @@
 
 #![allow(unsafe_code)]
 
+mod butterflies;
 pub(crate) mod transform;
 
 use std::arch::x86_64::{

@@ -5,6 +5,7 @@ use super::super::kernel::Kernel;
 use super::super::parameters::{ExpansionStep, RowParameters};
 use super::super::reply::row_reply_len;
 use super::super::upload::upload_len;
+use crate::rlwe::kernel::Instructions;
 
 /// Microseconds of a transform modulo one prime, N = 8192, on one thread with AVX-512-IFMA. So are
 /// the others.
@@ -25,8 +26,11 @@ const EDGE: f64 = 0.035;
 /// Of a ciphertext of the reply, for each prime: sanitised, transformed back and rounded.
 const REPLY: f64 = 150.0;
 
-/// How many times as long a row takes without AVX-512-IFMA, about.
-const PORTABLE: f64 = 2.0;
+/// How many times as long a row takes with AVX2 and without AVX-512-IFMA, about.
+#[cfg(target_arch = "x86_64")]
+const AVX2: f64 = 2.0;
+/// The same without either.
+const PORTABLE: f64 = 4.0;
 
 /// Bytes that a network carries in a microsecond, by which bytes are weighed against time: a link of
 /// 100 Mbit/s.
@@ -60,10 +64,14 @@ impl RowCost {
 
     /// Of one thread, with the instructions that there are.
     pub fn microseconds_on(&self, kernel: Kernel) -> f64 {
-        match kernel == Kernel::portable() {
-            true => self.microseconds * PORTABLE,
-            false => self.microseconds,
-        }
+        let times = match kernel.0 {
+            Instructions::Portable => PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(_) => AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512(_) => 1.0,
+        };
+        times * self.microseconds
     }
 
     /// Time until a row is answered, its bytes' included.
