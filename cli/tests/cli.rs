@@ -565,7 +565,7 @@ fn a_trained_model_is_compiled_and_scored() {
     let rows = model.join("rows.csv");
     let compile = |extra: &[OsString]| {
         let all = arguments!["compile", model.join("model.json"), "-o", path("artifact"), "--json"];
-        [&all[..], extra].concat()
+        [&all[..], &arguments!["--form", "bulk"], extra].concat()
     };
     let said = refusal(&compile(&[]));
     assert!(said.contains("need calibration rows"), "{said}");

@@ -165,7 +165,12 @@ fn files_say_their_form_to_whoever_evaluates_and_decrypts() {
     for name in ["client.key", "evaluation.key", "keys.json", "rows.state"] {
         fs::copy(fixture.path(&format!("keys/{name}")), format!("{restored}/{name}")).unwrap();
     }
+    // Which rows were answered last stands beside their count; of others nothing is known.
     let said = fixture.not_decrypted("restored", "second.bin");
+    assert!(said.contains("answered by another reply before"), "{said}");
+    json(&words(&fixture.encrypt(&input, "rows.bin", &[])));
+    fixture.evaluate("rows.bin", "third.bin");
+    let said = fixture.not_decrypted("restored", "third.bin");
     assert!(said.contains("these keys do not know"), "{said}");
     fs::remove_file(fixture.path("keys/rows.state")).unwrap();
     let said = fixture.not_decrypted("keys", "first.bin");
