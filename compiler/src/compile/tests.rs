@@ -304,7 +304,8 @@ fn a_model_that_fits_one_form_has_that_one() {
 fn a_model_that_is_not_hidden_or_too_large_for_rows_is_for_bulk() {
     let rows = rows(400, 6);
     let of = |forms, model: &TrainedModel, hide| {
-        compile(model, &CompileOptions { bins: Bins::Used, forms, hide, ..with_rows(&rows) })
+        let options = CompileOptions { bins: Bins::Used, forms, hide, ..with_rows(&rows) };
+        compile(model, &CompileOptions { max_bins: Some(8), ..options })
     };
     let large = classifier(6000, 3, &rows);
     for (model, hide, reason) in
