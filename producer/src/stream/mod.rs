@@ -24,7 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 use self::unkept::Unkept;
 use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
-pub use crate::driver::Target;
+pub use crate::driver::{Cause, Target};
 use crate::driver::{Driver, Failure, Payload, Read, Sink, Source};
 use crate::events::{Event, Events};
 use crate::key_folder::KeyFolderError;
@@ -59,6 +59,8 @@ pub enum StreamError {
         job: JobId,
         /// Why.
         reason: String,
+        /// What kind of reason that is.
+        cause: Cause,
     },
     /// Nothing reads replies any more.
     #[error("replies are no longer received: {0}")]
@@ -118,6 +120,11 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let in_flight = Semaphore::new(settings.in_flight.get().into());
         let shared = Shared { driver, in_flight };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Renews the lease of an evaluation key in the store, and puts it there again if it is gone.
+    pub async fn renew_key(&self, target: &Target) -> Result<(), StreamError> {
+        self.shared.driver.renew_key::<Unkept<()>>(target).await
     }
 
     /// Decrypted integers of rows, in their order. `scored` is told of rows as they come back.
@@ -244,9 +251,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
                 scored.tell(Event::Scored { rows: rows.into() });
                 Ok(results)
             }
-            Err(Failure { job, reason }) => {
+            Err((Failure { job, reason }, cause)) => {
                 let (first, last) = (first + 1, first + u64::from(rows));
-                Err(StreamError::Failed { first, last, job, reason })
+                Err(StreamError::Failed { first, last, job, reason, cause })
             }
         }
     }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use cipherscore_common::{Digest, JobId};
 
 use super::StreamError;
-use crate::driver::{Failure, Heard, Journal, NewJob, NoResults, Ticket};
+use crate::driver::{Cause, Failure, Heard, Journal, NewJob, NoResults, Ticket};
 
 pub(super) struct Unkept<T>(PhantomData<fn() -> T>);
 
@@ -17,7 +17,7 @@ impl<T> Unkept<T> {
 
 impl<T: Send + 'static> Journal for Unkept<T> {
     type Results = T;
-    type End = Result<T, Failure>;
+    type End = Result<T, (Failure, Cause)>;
     type Error = StreamError;
 
     const OUTLIVES: bool = false;
@@ -31,6 +31,6 @@ impl<T: Send + 'static> Journal for Unkept<T> {
     }
 
     async fn end(&self, heard: Heard, end: Result<T, NoResults>) -> Result<Self::End, StreamError> {
-        Ok(end.map_err(|none| Failure { job: heard.job, reason: none.reason }))
+        Ok(end.map_err(|none| (Failure { job: heard.job, reason: none.reason }, none.cause)))
     }
 }
