@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use support::{Example, Fixture, Ran, Running, examples, text, wait_until};
 
 /// Events of the test with kills.
-const EVENTS: usize = 600;
+const EVENTS: usize = 2000;
 /// Virtual host, user and exchange of the owner.
 const OWNER: &str = "shop";
 const PASSWORD: &str = "0wner-and-secret";
