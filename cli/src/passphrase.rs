@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 const ENVIRONMENT: &str = "CIPHERSCORE_PASSPHRASE";
 
 /// Where the passphrase comes from.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(crate) struct PassphraseSource {
     /// File whose first line is the passphrase of the client key. Without it, the environment
     /// variable CIPHERSCORE_PASSPHRASE is used, else the terminal is asked.

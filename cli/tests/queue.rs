@@ -273,6 +273,7 @@ fn publish_malformed(fixture: &Fixture, tree: &Example, ids: &[String]) {
             message_id: Some(id.clone()),
             correlation_id: None,
             reply_to: Some("nowhere".into()),
+            content_type: None,
             user_id: None,
             headers: [].into(),
             body: vec![1, 0],

@@ -51,6 +51,7 @@ fn frozen_job() -> Message {
         message_id: Some(JobId::random().to_string()),
         correlation_id: text("correlation_id"),
         reply_to: text("reply_to"),
+        content_type: None,
         user_id: None,
         headers: headers.filter(|(name, _)| name != "x-delivery-count").collect(),
         body: fs::read(frozen("message/job.body")).unwrap(),

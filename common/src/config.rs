@@ -4,6 +4,7 @@
 //! keys are separated by two underscores. Unknown keys are errors.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,7 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use figment::value::Value;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// What all variables of the environment begin with.
@@ -157,11 +158,12 @@ impl ServiceSettings {
         }
     }
 
-    /// The URL, from wherever it is. `section` is `broker` or `store`.
+    /// The URL, from wherever it is. `section` is which one this is.
     pub fn resolve_url(&self, section: Section) -> Result<Secret, ConfigError> {
         let (what, key) = match section {
             Section::Broker => ("the URL of the broker", "broker.url"),
             Section::Store => ("the URL of the store", "store.url"),
+            Section::Owner => ("the URL of the data owner's broker", "owner.url"),
         };
         match (&self.url, &self.url_file) {
             (Some(url), _) => Ok(url.clone()),
@@ -182,6 +184,8 @@ pub enum Section {
     Broker,
     /// `[store]`
     Store,
+    /// `[owner]`: the broker of the data owner's own events.
+    Owner,
 }
 
 fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
@@ -218,6 +222,33 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err("a log format is human or json"),
         }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// What is logged.
+    pub level: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".into() }
+    }
+}
+
+/// Where something listens; an empty text is nowhere: TOML has no null.
+pub fn address_or_nothing<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.is_empty() {
+        true => Ok(None),
+        false => text.parse().map(Some).map_err(serde::de::Error::custom),
     }
 }
 

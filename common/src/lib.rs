@@ -10,6 +10,7 @@ pub mod broker;
 pub mod config;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod health;
 mod lease;
 pub mod message;
 mod pauses;

@@ -61,6 +61,7 @@ fn message(corpus: &str, name: &str) -> Message {
         message_id: text("message_id"),
         correlation_id: text("correlation_id"),
         reply_to: text("reply_to"),
+        content_type: None,
         user_id: text("user_id"),
         headers: headers.collect::<BTreeMap<_, _>>(),
         body: read("body"),

@@ -8,6 +8,7 @@
 //! `config/producer.toml`.
 
 mod blocking;
+pub mod bridge;
 pub mod client;
 mod driver;
 pub mod evaluation_keys;

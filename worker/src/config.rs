@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use cipherscore_common::config::{LogFormat, ServiceSettings};
+pub use cipherscore_common::config::LogSection;
+use cipherscore_common::config::{ServiceSettings, address_or_nothing};
 use cipherscore_common::topology::Declare;
 use cipherscore_common::{Lease, ModelId, Tenant};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::validate::Tenants;
 
@@ -96,27 +97,6 @@ pub struct HealthSection {
     pub listen: Option<SocketAddr>,
 }
 
-/// `[log]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogSection {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// What is logged.
-    pub level: String,
-}
-
-/// An empty text is nowhere: TOML has no null.
-fn address_or_nothing<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.is_empty() {
-        true => Ok(None),
-        false => text.parse().map(Some).map_err(serde::de::Error::custom),
-    }
-}
-
 impl Default for WorkerSection {
     fn default() -> Self {
         Self {
@@ -154,11 +134,5 @@ impl Default for ModelsSection {
 impl Default for HealthSection {
     fn default() -> Self {
         Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 8484))) }
-    }
-}
-
-impl Default for LogSection {
-    fn default() -> Self {
-        Self { format: LogFormat::Human, level: "info".into() }
     }
 }

@@ -5,13 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use cipherscore_common::Store;
 use cipherscore_common::broker::Broker;
+use cipherscore_common::health::{self, Condition, Health};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -28,8 +24,6 @@ const SENDING_MARGIN: Duration = Duration::from_secs(60);
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 4096;
-/// What Prometheus asks for, and everything else reads.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What `/livez` says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,30 +60,27 @@ pub(crate) async fn serve<B: Broker, S: Store>(
     listener: TcpListener,
     shared: Arc<Shared<B, S>>,
 ) -> io::Result<()> {
-    let (alive, measured, looked) = (shared.clone(), shared.clone(), shared.clone());
-    let livez = move || async move {
-        let liveness = liveness(&alive);
-        answer(liveness.alive, &liveness)
-    };
-    let readyz = move || async move {
-        let readiness = readiness(&shared);
-        answer(readiness.ready, &readiness)
-    };
-    let metrics =
-        move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], exposition::render(&measured)) };
-    let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics));
+    let looked = Arc::clone(&shared);
     tokio::select! {
-        ended = axum::serve(listener, router) => ended,
+        ended = health::serve(listener, shared) => ended,
         () = queues::look(looked) => Ok(()),
     }
 }
 
-fn answer(well: bool, body: &impl Serialize) -> Response {
-    let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(body)).into_response()
+impl<B: Broker, S: Store> Health for Shared<B, S> {
+    fn liveness(&self) -> Condition {
+        let liveness = liveness(self);
+        Condition::new(liveness.alive, &liveness)
+    }
+
+    fn readiness(&self) -> Condition {
+        let readiness = readiness(self);
+        Condition::new(readiness.ready, &readiness)
+    }
+
+    fn metrics(&self) -> String {
+        exposition::render(self)
+    }
 }
 
 fn liveness<B: Broker, S: Store>(shared: &Shared<B, S>) -> Liveness {

@@ -1,5 +1,6 @@
 //! One module for each command, and what they share.
 
+pub(crate) mod bridge;
 pub(crate) mod cancel;
 pub(crate) mod compile;
 pub(crate) mod decrypt;

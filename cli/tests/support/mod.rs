@@ -267,6 +267,10 @@ impl Running<'_> {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -278,8 +282,8 @@ impl Running<'_> {
 
     pub(crate) fn end(mut self) -> Ran {
         wait_until("a command does not end", || self.has_ended());
-        let stdout = fs::read_to_string(self.folder.path().join("stdout")).unwrap();
-        let ran = Ran { code: self.child.wait().unwrap().code(), stdout, stderr: self.stderr() };
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        let ran = Ran { code: self.child.wait().unwrap().code(), stdout, stderr };
         self.fixture.assert_discreet(&ran.stdout);
         self.fixture.assert_discreet(&ran.stderr);
         ran

@@ -91,6 +91,8 @@ pub struct Message {
     pub exchange: String,
     /// By which it is routed.
     pub routing_key: String,
+    /// AMQP `content-type`; none for bytes of no particular kind, as jobs and replies are.
+    pub content_type: Option<String>,
     /// AMQP `type`.
     pub kind: Option<String>,
     /// AMQP `message-id`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cipherscore_common::message::Timestamp;
+use cipherscore_common::message::{ErrorCode, Timestamp};
 use cipherscore_common::{Digest, JobId, StoreError};
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -105,14 +105,20 @@ pub(crate) trait Journal: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoResults {
     pub(crate) reason: String,
-    /// Why no later process may try it again either, if none may.
-    pub(crate) finality: Option<Finality>,
+    pub(crate) cause: Cause,
 }
 
-impl From<String> for NoResults {
-    fn from(reason: String) -> Self {
-        Self { reason, finality: None }
-    }
+/// What keeps rows from results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The reply to the last job says so.
+    Refused(ErrorCode),
+    /// There was no reply by the deadline of the last job.
+    Overdue,
+    /// The outputs were lost, or are none.
+    Outputs,
+    /// Nothing that a worker could see may follow, and no later process may try the same rows either.
+    Final(Finality),
 }
 
 /// Why a unit has no results.

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::ends::{Payload, Read, Sink, Source, Unreadable};
 use self::inboxes::Inboxes;
+pub use self::journal::Cause;
 pub(crate) use self::journal::{Failure, Heard, Journal, NewJob, NoResults, Ticket};
 use self::remedy::{MAX_JOBS_OF_UNIT, Remedy};
 use self::room::PayloadRoom;
@@ -81,6 +82,7 @@ pub(crate) enum Taken<B: Broker, S: Store, End> {
 pub(crate) struct Without<B: Broker, S: Store> {
     job: JobId,
     reason: String,
+    cause: Cause,
     /// How a new job may be tried, if it may.
     step: Option<KeyStep>,
     /// Its reply, if one came.
@@ -147,6 +149,11 @@ impl<B: Broker, S: Store> Driver<B, S> {
     /// Sees to an evaluation key before any job needs it.
     pub(crate) async fn prepare_key<J: Journal>(&self, target: &Target) -> Result<(), J::Error> {
         self.keys.prepare(target.key.as_ref(), KeyStep::Once).await
+    }
+
+    /// Renews an evaluation key's lease, whatever this process has put into the store before.
+    pub(crate) async fn renew_key<J: Journal>(&self, target: &Target) -> Result<(), J::Error> {
+        self.keys.prepare(target.key.as_ref(), KeyStep::Ensure(Instant::now())).await
     }
 
     /// Puts an evaluation key that is at hand into the store.
@@ -287,19 +294,19 @@ impl<B: Broker, S: Store> Driver<B, S> {
             Arrived::Overdue(job) => {
                 jobs.give_up(job);
                 let (reason, step) = ("not answered by its deadline".into(), Some(KeyStep::Once));
-                let without = Without { job, reason, step, received: None };
+                let without = Without { job, reason, cause: Cause::Overdue, step, received: None };
                 return Ok(Taken::Without(Box::new(without)));
             }
         };
         let job = received.job;
-        let (reason, remedy) = match received.take_answer() {
+        let (reason, cause, remedy) = match received.take_answer() {
             Answer::Scored(outputs) => {
                 let (read, receipt) = (Arc::clone(&sink.read), jobs.receipt(job));
                 match blocking(move || read(outputs, receipt)).await? {
                     Ok(results) => return Self::end(jobs, sink, received, Ok(results)).await,
                     // Whichever job it answers, what follows is what follows results.
                     Err(Unreadable::Final(reason, finality)) => {
-                        let none = NoResults { reason, finality: Some(finality) };
+                        let none = NoResults { reason, cause: Cause::Final(finality) };
                         return Self::end(jobs, sink, received, Err(none)).await;
                     }
                     Err(Unreadable::NoLog(error)) => {
@@ -310,21 +317,26 @@ impl<B: Broker, S: Store> Driver<B, S> {
                         }
                         return Err(error.into());
                     }
-                    Err(Unreadable::Passing(reason)) => (reason, Remedy::Again),
+                    Err(Unreadable::Passing(reason)) => (reason, Cause::Outputs, Remedy::Again),
                 }
             }
-            Answer::Failed { code: ErrorCode::UnsupportedVersion, reason } => {
-                other_version(&received, &reason)
+            Answer::Failed { code: code @ ErrorCode::UnsupportedVersion, reason } => {
+                let (reason, remedy) = other_version(&received, &reason);
+                (reason, Cause::Refused(code), remedy)
             }
-            Answer::Failed { code, reason } => (format!("{code}: {reason}"), Remedy::of(code)),
-            Answer::Lost { reason } => (format!("the outputs are lost: {reason}"), Remedy::Again),
+            Answer::Failed { code, reason } => {
+                (format!("{code}: {reason}"), Cause::Refused(code), Remedy::of(code))
+            }
+            Answer::Lost { reason } => {
+                (format!("the outputs are lost: {reason}"), Cause::Outputs, Remedy::Again)
+            }
         };
         let Some(published) = jobs.answered(job) else {
             received.ack().await;
             return Ok(Taken::Nothing);
         };
         let (step, received) = (remedy.key_step(published), Some(received));
-        Ok(Taken::Without(Box::new(Without { job, reason, step, received })))
+        Ok(Taken::Without(Box::new(Without { job, reason, cause, step, received })))
     }
 
     /// A unit ends by a reply.
@@ -351,7 +363,8 @@ impl<B: Broker, S: Store> Driver<B, S> {
         self.tell_again(unit, without.reason);
         if let Some(received) = without.received {
             let reason = "to be encrypted again".to_owned();
-            sink.journal.end(heard(&received), Err(reason.into())).await?;
+            let none = NoResults { reason, cause: without.cause };
+            sink.journal.end(heard(&received), Err(none)).await?;
             received.ack().await;
         }
         Ok(())
@@ -364,10 +377,10 @@ impl<B: Broker, S: Store> Driver<B, S> {
         sink: &Sink<J>,
         without: Box<Without<B, S>>,
     ) -> Result<J::End, J::Error> {
-        let Without { job, reason, received, .. } = *without;
+        let Without { job, reason, cause, received, .. } = *without;
         let heard =
             received.as_ref().map_or(Heard { job, worker: None }, |received| heard(received));
-        let end = sink.journal.end(heard, Err(reason.into())).await?;
+        let end = sink.journal.end(heard, Err(NoResults { reason, cause })).await?;
         if let Some(received) = received {
             received.ack().await;
         }

@@ -13,8 +13,8 @@ use super::record::Record;
 use crate::blocking::{Interest, blocking};
 use crate::client::ClientError;
 use crate::driver::{
-    Counts, Driver, Failure, Heard, Journal, NewJob, NoResults, Payload, Sink, Source, Taken,
-    Target, Ticket, Unit,
+    Cause, Counts, Driver, Failure, Heard, Journal, NewJob, NoResults, Payload, Sink, Source,
+    Taken, Target, Ticket, Unit,
 };
 use crate::matrix::Matrix;
 use crate::model::Encryption;
@@ -151,8 +151,8 @@ impl Journal for PartJournal {
         let (ledger, part, job) = (Arc::clone(&self.ledger), self.part, heard.job);
         let note = move || match end {
             Ok(results) => ledger.finish(job, part, &results).map(Ok),
-            Err(NoResults { reason, finality }) => {
-                let is_final = finality.is_some();
+            Err(NoResults { reason, cause }) => {
+                let is_final = matches!(cause, Cause::Final(_));
                 let reason = if is_final { format!("{reason}. {NOT_AGAIN}") } else { reason };
                 let failed = ledger.fail(job, part, &reason, is_final);
                 failed.map(|()| Err(Failure { job, reason }))
@@ -208,7 +208,7 @@ mod tests {
             let heard = Heard { job: ticket.job, worker: None };
             let end = match part {
                 0 => Some(Ok(Matrix::new(1, vec![5]))),
-                1 => Some(Err("why not".to_owned().into())),
+                1 => Some(Err(NoResults { reason: "why not".into(), cause: Cause::Outputs })),
                 _ => None,
             };
             if let Some(end) = end {

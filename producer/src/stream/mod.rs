@@ -24,7 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 use self::unkept::Unkept;
 use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
-pub use crate::driver::Target;
+pub use crate::driver::{Cause, Target};
 use crate::driver::{Driver, NoResults, Payload, Read, Sink, Source};
 use crate::events::{Event, Events};
 use crate::key_folder::KeyFolderError;
@@ -59,8 +59,8 @@ pub enum StreamError {
         job: JobId,
         /// Why.
         reason: String,
-        /// What makes that final, if it is: nothing that a worker could see may follow.
-        finality: Option<Finality>,
+        /// What kind of reason that is.
+        cause: Cause,
     },
     /// Nothing reads replies any more.
     #[error("replies are no longer received: {0}")]
@@ -75,7 +75,7 @@ impl StreamError {
     pub fn finality(&self) -> Option<Finality> {
         match self {
             Self::Encryption(error) => error.finality(),
-            Self::Failed { finality, .. } => *finality,
+            Self::Failed { cause: Cause::Final(finality), .. } => Some(*finality),
             _ => None,
         }
     }
@@ -131,6 +131,11 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let in_flight = Semaphore::new(settings.in_flight.get().into());
         let shared = Shared { driver, in_flight };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Renews the lease of an evaluation key in the store, and puts it there again if it is gone.
+    pub async fn renew_key(&self, target: &Target) -> Result<(), StreamError> {
+        self.shared.driver.renew_key::<Unkept<()>>(target).await
     }
 
     /// Decrypted integers of rows, in their order. `scored` is told of rows as they come back.
@@ -263,9 +268,9 @@ impl<B: Broker, S: Store> Shared<B, S> {
                 scored.tell(Event::Scored { rows: rows.into() });
                 Ok(results)
             }
-            Err((job, NoResults { reason, finality })) => {
+            Err((job, NoResults { reason, cause })) => {
                 let (first, last) = (first + 1, first + u64::from(rows));
-                Err(StreamError::Failed { first, last, job, reason, finality })
+                Err(StreamError::Failed { first, last, job, reason, cause })
             }
         }
     }

@@ -62,6 +62,7 @@ impl Owner {
         let (client, server) = compiled(name, WantedForms::Both);
         let model = open_client(&client).unwrap();
         let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("client.zip"), &client).unwrap();
         let keys = make_keys(&*model, &folder.path().join("keys"));
         let forms = open_server(&server, None, NonZeroUsize::MIN).unwrap();
         let evaluator = |form| Arc::clone(&forms.get(Some(form)).unwrap().evaluator);

@@ -129,22 +129,31 @@ impl AmqpConfig {
 
     /// Reads what section `[broker]` of a configuration says.
     pub fn from_settings(settings: &ServiceSettings) -> Result<Self, ConfigError> {
-        let url = settings.resolve_url(Section::Broker)?;
+        Self::from_section(settings, Section::Broker)
+    }
+
+    /// As [`AmqpConfig::from_settings`], of another section that names a broker.
+    pub fn from_section(settings: &ServiceSettings, section: Section) -> Result<Self, ConfigError> {
+        let [url_key, authority_key, certificate_key] = match section {
+            Section::Owner => ["owner.url", "owner.ca_file", "owner.certificate_file"],
+            _ => ["broker.url", "broker.ca_file", "broker.certificate_file"],
+        };
+        let url = settings.resolve_url(section)?;
         let wrong = |key| {
             move |error: InvalidAmqpConfig| ConfigError::Value { key, reason: error.to_string() }
         };
-        let mut config = Self::parse(url.expose()).map_err(wrong("broker.url"))?;
+        let mut config = Self::parse(url.expose()).map_err(wrong(url_key))?;
         if let Some(file) = &settings.ca_file {
-            config = config.with_authority(file).map_err(wrong("broker.ca_file"))?;
+            config = config.with_authority(file).map_err(wrong(authority_key))?;
         }
         match (&settings.certificate_file, &settings.key_file) {
             (None, None) => Ok(config),
             (Some(certificate), Some(key)) => {
-                let wrong = wrong("broker.certificate_file");
+                let wrong = wrong(certificate_key);
                 config.with_client_certificate(certificate, key).map_err(wrong)
             }
             _ => Err(ConfigError::Value {
-                key: "broker.certificate_file",
+                key: certificate_key,
                 reason: "a certificate and its key file belong together".into(),
             }),
         }

@@ -7,7 +7,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString, ShortStringError};
 
 use crate::message::{HeaderValue, Message};
 
-const CONTENT_TYPE: &str = "application/octet-stream";
+/// What a message without another content type says.
+const BYTES: &str = "application/octet-stream";
 const PERSISTENT: u8 = 2;
 /// Headers with this prefix are the broker's: how often it delivered a message, and why it
 /// dead-lettered it. Published again, they would tell about the message before.
@@ -29,7 +30,7 @@ pub(super) fn properties(
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut properties = BasicProperties::default()
-        .with_content_type(CONTENT_TYPE.into())
+        .with_content_type(ShortString::try_new(message.content_type.as_deref().unwrap_or(BYTES))?)
         .with_delivery_mode(PERSISTENT)
         .with_app_id(concat!("cipherscore/", env!("CARGO_PKG_VERSION")).into())
         .with_timestamp(now.as_secs())
@@ -71,6 +72,7 @@ pub(super) fn message(delivery: lapin::message::Delivery) -> (Message, u32) {
     let message = Message {
         exchange: delivery.exchange.into(),
         routing_key: delivery.routing_key.into(),
+        content_type: text(properties.content_type()).filter(|kind| kind != BYTES),
         kind: text(properties.kind()),
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),

@@ -1,0 +1,112 @@
+//! Events of a model, gathered to jobs: few wait for at most `max_wait`, many make jobs as large as
+//! the model wants them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cipherscore_common::Digest;
+use cipherscore_common::broker::Settlement;
+use parking_lot::RwLock;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::models::Model;
+use super::record::Record;
+use super::settings::ModelSection;
+use super::turns::Turn;
+use super::window::Underway;
+
+/// What is held of an event until its score, or its dead letter, is safe.
+pub(super) struct Held {
+    pub(super) record: Record,
+    pub(super) settlement: Settlement,
+    /// None of an event without an id.
+    pub(super) underway: Option<Underway>,
+    pub(super) turn: Option<Turn>,
+    pub(super) arrived: Instant,
+    /// Of the memory for events.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// An event that has a row.
+pub(super) struct Gathered {
+    pub(super) held: Held,
+    pub(super) key: Digest,
+    pub(super) id: String,
+    pub(super) source: String,
+    pub(super) fields: Map<String, Value>,
+    pub(super) trace: [Option<String>; 2],
+    pub(super) received: SystemTime,
+    pub(super) row: Vec<f64>,
+    pub(super) model: Arc<Model>,
+}
+
+/// A model, whichever it is at the moment, and the way to its jobs.
+pub(super) struct Lane {
+    pub(super) section: ModelSection,
+    pub(super) model: RwLock<Arc<Model>>,
+    pub(super) events: UnboundedSender<Gathered>,
+}
+
+/// Events that share a job, or more than one where a form takes fewer.
+pub(super) struct Group {
+    pub(super) events: Vec<Gathered>,
+    /// Its place among the jobs in flight.
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+/// Makes groups of what comes. Bounded by the memory that events hold.
+pub(super) struct Gathering {
+    pub(super) events: UnboundedReceiver<Gathered>,
+    pub(super) max_wait: Duration,
+    /// Events of a group, at most; none where the model decides.
+    pub(super) max_rows: Option<usize>,
+    pub(super) slots: Arc<Semaphore>,
+    /// The first event of another model than that of the group before.
+    next: Option<Gathered>,
+}
+
+impl Gathering {
+    pub(super) fn new(
+        events: UnboundedReceiver<Gathered>,
+        max_wait: Duration,
+        max_rows: Option<usize>,
+        slots: Arc<Semaphore>,
+    ) -> Self {
+        Self { events, max_wait, max_rows, slots, next: None }
+    }
+
+    /// The next group; none when no further event comes. It ends when it is full, or when its first
+    /// event has waited for `max_wait` and a job may be begun: while all slots are taken, it grows.
+    pub(super) async fn group(&mut self) -> Option<Group> {
+        let first = match self.next.take() {
+            Some(first) => first,
+            None => self.events.recv().await?,
+        };
+        let model = Arc::clone(&first.model);
+        let max_rows = self.max_rows.unwrap_or_else(|| model.max_rows());
+        let mut due = std::pin::pin!(sleep_until(first.held.arrived + self.max_wait));
+        let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
+        let (mut events, mut is_due, mut is_last) = (vec![first], false, false);
+        loop {
+            let is_full = events.len() >= max_rows || is_last;
+            tokio::select! {
+                biased;
+                event = self.events.recv(), if !is_full => match event {
+                    Some(event) if Arc::ptr_eq(&event.model, &model) => events.push(event),
+                    event => {
+                        self.next = event;
+                        is_last = true;
+                    }
+                },
+                () = &mut due, if !is_due && !is_full => is_due = true,
+                // The semaphore is never closed.
+                slot = &mut slot, if is_due || is_full => {
+                    return Some(Group { events, slot: slot.ok()? });
+                }
+            }
+        }
+    }
+}

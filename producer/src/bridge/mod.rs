@@ -1,0 +1,309 @@
+//! From an event in the owner's systems to a score in them.
+//!
+//! A bridge is a process inside the data owner's walls. It takes clear events from a [source](EventSource),
+//! has their rows scored encrypted by the fleet, and gives clear scores to a [sink](ScoreSink). The
+//! guarantee: **an event is settled at its source when its score is safe at the sink, and not before.**
+//! So each event has at least one score; all scores of an event have the same [key](event_key), and an
+//! event that comes again while it is remembered is not scored again. Events that can have no score
+//! go to the [dead letters](DeadLetterSink), with a reason.
+//!
+//! `pipeline` is the way of an event in one file.
+
+mod cloud;
+mod ends;
+mod events;
+mod gather;
+pub mod lines;
+mod models;
+mod paths;
+mod pipeline;
+pub mod queue;
+mod record;
+mod scores;
+pub mod settings;
+mod state;
+mod turns;
+mod upkeep;
+mod window;
+
+use std::sync::Arc;
+
+use cipherscore_common::Store;
+use cipherscore_common::broker::Broker;
+use parking_lot::RwLock;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::info;
+
+pub use self::ends::open_ends;
+pub use self::events::event_key;
+pub use self::models::{Passphrase, UnusableModel};
+pub use self::record::{
+    Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Ends, EventSource, FromSource, Record,
+    ScoreSink, Waiting,
+};
+pub use self::state::{BridgeCounts, BridgeReadiness, BridgeState};
+
+use self::events::EventReader;
+use self::gather::{Gathering, Lane};
+use self::models::Model;
+use self::pipeline::{Pipeline, pauses};
+use self::scores::ScoreFormat;
+use self::settings::{BridgeSettings, ModelSection};
+use self::state::Place;
+use self::turns::Turns;
+use self::window::Window;
+use crate::blocking::blocking;
+use crate::stream::{Stream, StreamError};
+
+/// What an event takes of `bridge.memory` beside its own bytes: its row, its names, its places in
+/// tables.
+const EVENT_BYTES: usize = 1 << 10;
+/// Unit in which memory is counted, in bytes.
+const ROOM_BYTES: usize = 1 << 10;
+
+/// Why a bridge does not begin, or cannot go on.
+#[derive(Debug, Error)]
+pub enum BridgeError {
+    /// Something in the configuration makes no sense.
+    #[error("{0}")]
+    Settings(String),
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] UnusableModel),
+    /// The fleet.
+    #[error(transparent)]
+    Fleet(#[from] StreamError),
+    /// A source, a sink or a place for dead letters is gone for good.
+    #[error("{place}: {reason}")]
+    End {
+        /// Which one.
+        place: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a bridge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BridgeReport {
+    /// Events.
+    #[serde(flatten)]
+    pub counts: BridgeCounts,
+    /// Whether the source has nothing more, and all of it was settled.
+    pub is_complete: bool,
+}
+
+/// Takes events until the source ends, or until `stop`: then those that are underway are finished
+/// within the grace period, and others are left to the source.
+pub async fn run<B: Broker, S: Store>(
+    fleet: Stream<B, S>,
+    ends: Ends,
+    settings: BridgeSettings,
+    passphrase: Passphrase,
+    state: Arc<BridgeState>,
+    stop: impl Future<Output = ()>,
+) -> Result<BridgeReport, BridgeError> {
+    let mut stop = std::pin::pin!(stop);
+    let Ends { mut source, sink, dead_letters } = ends;
+    let section = &settings.bridge;
+    let wrong = BridgeError::Settings;
+    let reader =
+        EventReader::new(settings.events.clone(), section.max_event_bytes()).map_err(wrong)?;
+    let rooms = Rooms::new(&settings)?;
+    let models = open_models(&settings, &passphrase).await?;
+    let (fatal, mut fatalities) = mpsc::unbounded_channel();
+    let (_alive, alive) = watch::channel(());
+    let pipeline = Arc::new(Pipeline {
+        fleet,
+        sink,
+        dead_letters,
+        reader,
+        format: ScoreFormat(settings.scores.clone()),
+        window: Window::new(section.window),
+        turns: Turns::default(),
+        state: Arc::clone(&state),
+        fatal,
+        alive,
+    });
+    // Ends with this.
+    let mut tasks = JoinSet::new();
+    let lanes = begin_lanes(&settings, models, &pipeline, &mut tasks);
+    let lanes = Arc::new(lanes);
+    pipeline.renew_keys(&lanes).await?;
+    pipeline.keep_up(&lanes, &settings, &passphrase, &mut tasks);
+    state.has_started();
+    info!(models = lanes.len(), "the bridge takes events");
+    let is_at_end = loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break false,
+            Some(error) = fatalities.recv() => return Err(error),
+            taken = next(&mut *source, &rooms, &state) => match taken? {
+                Some((arrival, room)) => pipeline.take(arrival, room, |route| lane_of(&lanes, route)),
+                None => break true,
+            }
+        }
+    };
+    info!("the bridge takes no further events");
+    let grace = async {
+        if is_at_end {
+            stop.await;
+        }
+        sleep(section.grace_period).await;
+    };
+    tokio::select! {
+        () = rooms.all() => {}
+        () = grace => {}
+        Some(error) = fatalities.recv() => return Err(error),
+    }
+    let counts = state.counts();
+    Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+/// The next event, when there is room for it.
+async fn next(
+    source: &mut dyn EventSource,
+    rooms: &Rooms,
+    state: &BridgeState,
+) -> Result<Option<(Arrival, OwnedSemaphorePermit)>, BridgeError> {
+    let mut room = rooms.take().await;
+    let mut pauses = pauses();
+    loop {
+        match source.next().await {
+            Ok(FromSource::Event(arrival)) => {
+                state.goes_on(Place::Source);
+                rooms.give_back(&mut room, arrival.record.body.len());
+                return Ok(Some((arrival, room)));
+            }
+            Ok(FromSource::Open) => state.goes_on(Place::Source),
+            Ok(FromSource::End) => return Ok(None),
+            Err(EndError::Away(reason)) => {
+                state.waits(Place::Source, &reason);
+                sleep(pauses.take()).await;
+            }
+            Err(EndError::Gone(reason)) => {
+                return Err(BridgeError::End { place: Place::Source.as_str(), reason });
+            }
+        }
+    }
+}
+
+/// Memory for events that are taken and not settled: none is taken while there may be no room.
+struct Rooms {
+    semaphore: Arc<Semaphore>,
+    all: u32,
+    largest: u32,
+}
+
+impl Rooms {
+    fn new(settings: &BridgeSettings) -> Result<Self, BridgeError> {
+        let section = &settings.bridge;
+        let largest = permits(section.max_event_bytes());
+        let all = section.memory.as_u64() / ROOM_BYTES as u64;
+        let all = u32::try_from(all).unwrap_or(u32::MAX).min(u32::MAX >> 4);
+        if all < largest {
+            let wrong = "bridge.memory must have room for an event of bridge.max_event_size";
+            return Err(BridgeError::Settings(wrong.into()));
+        }
+        Ok(Self { semaphore: Arc::new(Semaphore::new(all as usize)), all, largest })
+    }
+
+    /// Room for the largest event.
+    async fn take(&self) -> OwnedSemaphorePermit {
+        let taken = Arc::clone(&self.semaphore).acquire_many_owned(self.largest).await;
+        taken.expect("it is never closed")
+    }
+
+    /// Gives back what an event of so many bytes does not need. A larger one than is allowed, which is
+    /// a dead letter, keeps all.
+    fn give_back(&self, room: &mut OwnedSemaphorePermit, bytes: usize) {
+        let spare = self.largest.saturating_sub(permits(bytes));
+        drop(room.split(spare as usize));
+    }
+
+    /// Waits until every event is settled.
+    async fn all(&self) {
+        let all = self.semaphore.acquire_many(self.all).await;
+        drop(all);
+    }
+}
+
+fn permits(bytes: usize) -> u32 {
+    u32::try_from((bytes + EVENT_BYTES).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
+}
+
+async fn open_models(
+    settings: &BridgeSettings,
+    passphrase: &Passphrase,
+) -> Result<Vec<(ModelSection, Model)>, BridgeError> {
+    let sections = settings.models.clone();
+    if sections.is_empty() {
+        return Err(BridgeError::Settings("which model? There is no section [[models]]".into()));
+    }
+    let is_routed = settings.events.route.is_some();
+    for (index, section) in sections.iter().enumerate() {
+        let wrong =
+            |text: &str| Err(BridgeError::Settings(format!("model {}: {text}", section.name)));
+        match &section.when {
+            Some(_) if !is_routed => return wrong("`when` needs events.route"),
+            None if is_routed => return wrong("events.route is given, so it needs `when`"),
+            None if sections.len() > 1 => {
+                return wrong("several models need events.route and `when`");
+            }
+            _ => {}
+        }
+        let others = &sections[..index];
+        if others.iter().any(|other| other.name == section.name || other.when == section.when) {
+            return wrong("another model has the same name, or the same `when`");
+        }
+    }
+    let passphrase = Arc::clone(passphrase);
+    let open = move || {
+        let open = |section: ModelSection| {
+            let model = Model::open(&section, &passphrase)?;
+            Ok::<_, UnusableModel>((section, model))
+        };
+        sections.into_iter().map(open).collect::<Result<Vec<_>, _>>()
+    };
+    let opened = blocking(open).await.map_err(StreamError::Stopped)?;
+    Ok(opened?)
+}
+
+/// Lanes, and a task for each that makes jobs of its events.
+fn begin_lanes<B: Broker, S: Store>(
+    settings: &BridgeSettings,
+    models: Vec<(ModelSection, Model)>,
+    pipeline: &Arc<Pipeline<B, S>>,
+    tasks: &mut JoinSet<()>,
+) -> Vec<Arc<Lane>> {
+    let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
+    let max_rows = settings.bridge.max_rows();
+    let max_rows = max_rows.and_then(|rows| usize::try_from(rows.get()).ok());
+    let begin = |(section, model): (ModelSection, Model)| {
+        info!(name = section.name, model = %model.id, "model");
+        let (events, taken) = mpsc::unbounded_channel();
+        let lane = Arc::new(Lane { section, model: RwLock::new(Arc::new(model)), events });
+        let max_wait = settings.bridge.max_wait;
+        let mut gathering = Gathering::new(taken, max_wait, max_rows, Arc::clone(&slots));
+        let (pipeline, ours) = (Arc::clone(pipeline), Arc::clone(&lane));
+        tasks.spawn(async move {
+            while let Some(group) = gathering.group().await {
+                pipeline.score(&ours, group);
+            }
+        });
+        lane
+    };
+    models.into_iter().map(begin).collect()
+}
+
+fn lane_of(lanes: &[Arc<Lane>], route: Option<&str>) -> Option<Arc<Lane>> {
+    let takes = |lane: &&Arc<Lane>| lane.section.when.as_deref() == route;
+    match lanes {
+        [lane] if lane.section.when.is_none() => Some(Arc::clone(lane)),
+        lanes => lanes.iter().find(takes).cloned(),
+    }
+}
