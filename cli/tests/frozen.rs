@@ -18,6 +18,7 @@ use tempfile::TempDir;
 const ENSEMBLE: &str = "231f1bfe0463c6df61c2de9e134a71f074554820b461af9cd3eb420078d427e4";
 const ENSEMBLE_KEY: &str = "81a59e20a74cf1e579c336a37ea108035fb969148297778232330fb4ba93c354";
 const LINEAR: &str = "702a24989b5bd47cd5f9354a8009abbd5667da41d43e6cbaaa226cdf1f81dfd7";
+const SINGLE_ROWS: &str = "5105d8e2e25586a261a207b11a168a9f2d20d31cb3fe46fa903cfac0d595db56";
 /// Exponentials differ in the last place between processors.
 const RELATIVE_TOLERANCE: f64 = 1e-12;
 
@@ -207,6 +208,46 @@ fn rows_evaluate_to_what_they_did() {
             model.name
         );
     }
+}
+
+/// A copy of the keys of the model of both forms: what is decrypted is counted beside them.
+fn keys_for_single_rows(folder: &TempDir) -> PathBuf {
+    let keys = folder.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    for file in ["client.key", "keys.json", "rows.state", "rows.uploads"] {
+        fs::copy(single_rows("keys").join(file), keys.join(file)).unwrap();
+    }
+    keys
+}
+
+fn single_rows(file: &str) -> PathBuf {
+    path_in("v2", "single_rows").join(file)
+}
+
+/// Zips of both forms, keys with a section for each, the log of the keys, and a reply that it knows.
+#[test]
+fn single_rows_decrypt_to_what_they_did() {
+    let folder = TempDir::new().unwrap();
+    let keys = keys_for_single_rows(&folder);
+    let (client, results) = (single_rows("client.zip"), single_rows("results.bin"));
+    let decrypted = |more: &[&str]| {
+        let words = ["decrypt", "--client", text(&client), "--keys", text(&keys), "--output", "-"];
+        run(&[&words[..], &["--input", text(&results)], more].concat())
+    };
+    let expected = |name: &str| fs::read_to_string(single_rows(name)).unwrap();
+    assert_eq!(decrypted(&["--integers"]), expected("integers.csv"));
+    assert_close(&decrypted(&[]), &expected("scores.csv"), "single rows");
+
+    let shown = run(&["inspect", text(&single_rows("server.zip")), "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let forms: Vec<_> = shown.as_array().unwrap().iter().map(|it| &it["model_id"]).collect();
+    assert_eq!(forms, [SINGLE_ROWS; 2]);
+    // Keys of old encrypt what is new.
+    let (rows, output) = (single_rows("rows.csv"), folder.path().join("rows.bin"));
+    let words = ["encrypt", "--client", text(&client), "--keys", text(&keys), "--form", "rows"];
+    run(&[&words[..], &["--input", text(&rows), "--output", text(&output)]].concat());
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!(bytes(&output), bytes(&single_rows("rows.bin")));
 }
 
 #[test]
