@@ -60,7 +60,7 @@ pub(crate) struct Field {
     /// `2^51 - p`.
     fold: __m256i,
     word_mask: __m256i,
-    /// 4p, without the bits of the one M that a reduction adds.
+    /// 5p, without the bits of the one M that a reduction adds.
     above_zero: __m256i,
     magic: __m256d,
     even_magic: __m256d,
@@ -90,7 +90,7 @@ impl Field {
             inverse: _mm256_set1_pd(inverse),
             fold: splat((1 << WORD_BITS) - field.modulus()),
             word_mask: splat((1 << WORD_BITS) - 1),
-            above_zero: splat((4 * field.modulus()).wrapping_sub(MAGIC.to_bits())),
+            above_zero: splat((5 * field.modulus()).wrapping_sub(MAGIC.to_bits())),
             magic: _mm256_set1_pd(MAGIC),
             even_magic: _mm256_set1_pd(EVEN_MAGIC),
         }
@@ -146,7 +146,8 @@ impl Field {
         self.residues(_mm256_sub_epi64(shifted, _mm256_castpd_si256(self.magic)))
     }
 
-    /// Residues of sums, divided by R. These are above -4 p R, and below 2^62 R.
+    /// Residues of sums, divided by R. These are above -4 p R, since m p is p R at most, and below
+    /// 2^63 R - 6 p R.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     pub(crate) fn reduce<const N: usize>(&self, sums: &Sums<N>) -> [__m256i; N] {

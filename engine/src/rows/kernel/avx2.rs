@@ -89,7 +89,8 @@ fn multiply(field: &Montgomery, terms: Terms<'_>, [first, second]: Both<&mut [u6
 
 /// R times addends, plus products of [`VECTORS`] vectors from vector `from` on: body, then mask.
 ///
-/// At most [`MAX_TERMS`](super::MAX_TERMS) products of two residues below 2^51 are below 2^62 R.
+/// At most [`MAX_TERMS`](super::MAX_TERMS) products of two residues below 2^51 are below 2^62 R, and an
+/// addend is below 2^51 R.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn sums_of(

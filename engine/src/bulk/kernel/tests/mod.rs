@@ -78,6 +78,34 @@ fn kernels_hold_at_the_bounds() {
     }
 }
 
+/// As many terms as a reduction takes, all of them as negative as they can be.
+#[test]
+fn kernels_hold_for_the_most_negative_sums() {
+    let mut scratch = TapeScratch::default();
+    for seed in 0..20 {
+        let mut program = random(seed);
+        program.columns = 12;
+        for node in &mut program.nodes {
+            // Those of degree 0 stay so.
+            if let Node::Affine(affine) = node
+                && !affine.terms.is_empty()
+            {
+                affine.constant = 1 - MAX_COEFFICIENT;
+                affine.terms = (0..12).map(|column| (column, 1 - MAX_COEFFICIENT)).collect();
+            }
+        }
+        let program = program.validate().unwrap();
+        for prime in [0, 7] {
+            // Which of them is closest to its bound depends on the word.
+            let word = |at: usize| PRIMES[prime] - 1 - (at % BLOCK_POINTS) as u64;
+            let count = program.program().columns as usize * BLOCK_POINTS;
+            let words: Vec<u64> = (0..count).map(word).collect();
+            let columns = Columns { bodies: &words, masks: &words };
+            compare(&program, prime, columns, &mut scratch);
+        }
+    }
+}
+
 /// Columns without masks and noise: the first component is the program's value.
 #[test]
 fn trivial_ciphertexts_give_the_integers() {
