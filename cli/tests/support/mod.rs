@@ -253,7 +253,7 @@ impl Fixture {
         worker
     }
 
-    fn assert_discreet(&self, said: &str) {
+    pub(crate) fn assert_discreet(&self, said: &str) {
         assert!(!said.contains("panicked"), "{said}");
         let secrets = self.secrets.iter().map(String::as_str);
         for secret in secrets.chain(["s3cret-and-wrong"]) {
