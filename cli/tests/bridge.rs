@@ -215,6 +215,23 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
+/// A bridge that scores stands still, with more to do than what is underway.
+fn halt_at_work(shop: &Shop, run: &Running<'_>, mut publish: impl FnMut()) {
+    loop {
+        let goal = shop.waiting("scores") + BETWEEN_KILLS;
+        if shop.waiting("payments") < EVENTS / 2 {
+            publish();
+        }
+        wait_until("no scores", || shop.waiting("scores") >= goal);
+        run.signal("STOP");
+        // What is on its way to and from it while it stands still is no more than this.
+        if shop.waiting("payments") > 2 * PREFETCH {
+            return;
+        }
+        run.signal("CONT");
+    }
+}
+
 /// Killed while it scores, three times; the last one stops in order. Every event has its score, and
 /// whatever was scored twice has the same key twice.
 fn queues(fixture: &Fixture, linear: &Example) {
@@ -248,19 +265,7 @@ fn queues(fixture: &Fixture, linear: &Example) {
     let bridge = ["bridge", "--config", text(&config)];
     for _ in 0..3 {
         let run = fixture.begin(&bridge);
-        loop {
-            let goal = shop.waiting("scores") + BETWEEN_KILLS;
-            if shop.waiting("payments") < EVENTS / 2 {
-                publish();
-            }
-            wait_until("no scores", || shop.waiting("scores") >= goal);
-            run.signal("STOP");
-            // What is on its way to and from it while it stands still is no more than this.
-            if shop.waiting("payments") > 2 * PREFETCH {
-                break;
-            }
-            run.signal("CONT");
-        }
+        halt_at_work(&shop, &run, &mut publish);
         run.signal("KILL");
         let ran = run.end();
         assert!(!ran.stderr.contains(PASSWORD), "a password was printed");

@@ -5,7 +5,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +33,22 @@ fn find(program: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// A program `cipherscore` in this folder, which becomes the real one: worker and bridge listen at
+/// these addresses.
+fn write_program(programs: &Path, real: &OsStr, worker: SocketAddr, bridge: SocketAddr) {
+    fs::create_dir(programs).unwrap();
+    let wrapper = format!(
+        "#!/bin/sh\ncase $1 in\n\
+         worker) export CIPHERSCORE_HEALTH__LISTEN={worker} ;;\n\
+         bridge) export CIPHERSCORE_HEALTH__LISTEN={bridge} ;;\nesac\n\
+         exec '{}' \"$@\"\n",
+        real.display()
+    );
+    let program = programs.join("cipherscore");
+    fs::write(&program, wrapper).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[test]
 fn the_tutorial_is_what_it_says() {
     for (program, package) in [("amqp-publish", "amqp-tools"), ("curl", "curl")] {
@@ -47,17 +65,7 @@ fn the_tutorial_is_what_it_says() {
     assert_eq!(commands.matches(DEFAULT_ADDRESS).count(), 2, "{commands}");
     let commands = commands.replace(DEFAULT_ADDRESS, &bridge.to_string());
     let programs = fixture.path("programs");
-    fs::create_dir(&programs).unwrap();
-    let wrapper = format!(
-        "#!/bin/sh\ncase $1 in\n\
-         worker) export CIPHERSCORE_HEALTH__LISTEN={worker} ;;\n\
-         bridge) export CIPHERSCORE_HEALTH__LISTEN={bridge} ;;\nesac\n\
-         exec '{}' \"$@\"\n",
-        usual.get_program().display()
-    );
-    let program = programs.join("cipherscore");
-    fs::write(&program, wrapper).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&programs, usual.get_program(), worker, bridge);
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let foreign = usual.get_envs().filter(|(_, value)| value.is_none());
     let foreign: Vec<_> = foreign.map(|(name, _)| name.to_str().unwrap()).collect();
