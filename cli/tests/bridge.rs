@@ -8,20 +8,23 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::broker::{Broker, Disposition, QueuePrefetch, Subscription};
 use cipherscore_common::message::{Message, headers};
 use cipherscore_common::topology::{Binding, Declare, Exchange, ExchangeKind, Queue, Topology};
 use serde_json::{Value, json};
-use support::{Example, Fixture, Ran, Running, examples, text, wait_until};
+use support::{Example, Fixture, PATIENCE, Ran, Running, examples, own_address, text, wait_until};
 
-/// Events of the test with kills.
+/// Events that are published at once in the test with kills.
 const EVENTS: usize = 2000;
+/// Scores between two kills.
+const BETWEEN_KILLS: usize = 400;
+/// Events that a bridge may take from its queue and not settle.
+const PREFETCH: usize = 100;
 /// Virtual host, user and exchange of the owner.
 const OWNER: &str = "shop";
 const PASSWORD: &str = "0wner-and-secret";
@@ -205,18 +208,35 @@ impl Shop {
 
 fn get(address: &str, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
 }
 
+/// A bridge that scores stands still, with more to do than what is underway.
+fn halt_at_work(shop: &Shop, run: &Running<'_>, mut publish: impl FnMut()) {
+    loop {
+        let goal = shop.waiting("scores") + BETWEEN_KILLS;
+        if shop.waiting("payments") < EVENTS / 2 {
+            publish();
+        }
+        wait_until("no scores", || shop.waiting("scores") >= goal);
+        run.signal("STOP");
+        // What is on its way to and from it while it stands still is no more than this.
+        if shop.waiting("payments") > 2 * PREFETCH {
+            return;
+        }
+        run.signal("CONT");
+    }
+}
+
 /// Killed while it scores, three times; the last one stops in order. Every event has its score, and
 /// whatever was scored twice has the same key twice.
 fn queues(fixture: &Fixture, linear: &Example) {
     let (shop, clear, events) = (Shop::open(fixture), clear(linear), events(linear));
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = own_address().to_string();
     let url_file = fixture.path("owner-url");
     fs::write(&url_file, &shop.url).unwrap();
     let config = config(
@@ -224,28 +244,31 @@ fn queues(fixture: &Fixture, linear: &Example) {
         "queues.toml",
         linear,
         &format!(
-            "[source]\nkind = 'amqp'\nqueue = 'payments'\nprefetch = 100\n\
+            "[source]\nkind = 'amqp'\nqueue = 'payments'\nprefetch = {PREFETCH}\n\
              [sink]\nkind = 'amqp'\nexchange = '{OWNER}'\nrouting_key = 'scores'\n\
              [dead_letters]\nkind = 'amqp'\nexchange = '{OWNER}'\nrouting_key = 'dead'\n\
              [owner]\nurl_file = '{}'\n[bridge]\nmax_rows = 3\n[health]\nlisten = '{address}'\n",
             text(&url_file)
         ),
     );
-    for id in 0..EVENTS {
-        let mut event = events[id % events.len()].clone();
-        event["id"] = id.into();
-        shop.publish(&id.to_string(), &event.to_string());
-    }
+    let mut published = 0;
+    let mut publish = || {
+        for id in published..published + EVENTS {
+            let mut event = events[id % events.len()].clone();
+            event["id"] = id.into();
+            shop.publish(&id.to_string(), &event.to_string());
+        }
+        published += EVENTS;
+    };
+    publish();
     shop.publish("half", "{\"f0\": 1}");
     let bridge = ["bridge", "--config", text(&config)];
-    for kill in 1..=3 {
+    for _ in 0..3 {
         let run = fixture.begin(&bridge);
-        let goal = kill * EVENTS / 5;
-        wait_until("no scores", || shop.waiting("scores") >= goal);
+        halt_at_work(&shop, &run, &mut publish);
         run.signal("KILL");
         let ran = run.end();
         assert!(!ran.stderr.contains(PASSWORD), "a password was printed");
-        assert!(shop.waiting("scores") < EVENTS, "it was killed when all was done");
     }
     let run = fixture.begin(&bridge);
     wait_until("it is not ready", || get(&address, "/readyz").starts_with("HTTP/1.0 200"));
@@ -271,8 +294,8 @@ fn queues(fixture: &Fixture, linear: &Example) {
         let before = scores.insert(message.message_id.clone().unwrap(), id);
         assert!(before.is_none_or(|before| before == id));
     }
-    println!("{EVENTS} events, {} scores that came again", messages.len() - scores.len());
-    assert_eq!(scores.into_values().collect::<std::collections::BTreeSet<_>>().len(), EVENTS);
+    println!("{published} events, {} scores that came again", messages.len() - scores.len());
+    assert_eq!(scores.into_values().collect::<std::collections::BTreeSet<_>>().len(), published);
     let dead = shop.take("dead");
     assert!(!dead.is_empty());
     for message in dead {

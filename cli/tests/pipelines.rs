@@ -5,15 +5,22 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::{Duration, Instant};
 
-use cipherscore_testbed::find_or_install;
+use cipherscore_testbed::{Process, find_or_install};
 use serde_json::Value;
-use support::{Fixture, examples};
+use support::{Fixture, examples, own_address, text};
 
 const DOCUMENT: &str = include_str!("../../docs/pipelines.md");
+/// Where a bridge listens, in the document.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8486";
+/// How long all of the document may take on a busy machine: it compiles a model, and makes keys.
+const TUTORIAL_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is between the fences of shells.
 fn commands() -> String {
@@ -26,6 +33,22 @@ fn find(program: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// A program `cipherscore` in this folder, which becomes the real one: worker and bridge listen at
+/// these addresses.
+fn write_program(programs: &Path, real: &OsStr, worker: SocketAddr, bridge: SocketAddr) {
+    fs::create_dir(programs).unwrap();
+    let wrapper = format!(
+        "#!/bin/sh\ncase $1 in\n\
+         worker) export CIPHERSCORE_HEALTH__LISTEN={worker} ;;\n\
+         bridge) export CIPHERSCORE_HEALTH__LISTEN={bridge} ;;\nesac\n\
+         exec '{}' \"$@\"\n",
+        real.display()
+    );
+    let program = programs.join("cipherscore");
+    fs::write(&program, wrapper).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[test]
 fn the_tutorial_is_what_it_says() {
     for (program, package) in [("amqp-publish", "amqp-tools"), ("curl", "curl")] {
@@ -35,18 +58,37 @@ fn the_tutorial_is_what_it_says() {
     let folder = fixture.path("tutorial");
     fs::create_dir(&folder).unwrap();
     let usual = fixture.command::<&str>(&[]);
-    let program = Path::new(usual.get_program()).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    // What a user types. With an end for what runs beside, if a command fails.
-    let script =
-        format!("set -e\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{}", commands());
-    let mut shell = Command::new("bash");
-    shell.args(["-c", &script]).current_dir(&folder).env("PATH", path).env("EXAMPLE", &example);
-    shell.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ran = fixture.start_command(shell).end();
+    // Worker and bridge listen where the machine has room. What runs is the program itself, so that
+    // the document's signals reach it.
+    let [worker, bridge] = [own_address(), own_address()];
+    let commands = commands();
+    assert_eq!(commands.matches(DEFAULT_ADDRESS).count(), 2, "{commands}");
+    let commands = commands.replace(DEFAULT_ADDRESS, &bridge.to_string());
+    let programs = fixture.path("programs");
+    write_program(&programs, usual.get_program(), worker, bridge);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let foreign = usual.get_envs().filter(|(_, value)| value.is_none());
+    let foreign: Vec<_> = foreign.map(|(name, _)| name.to_str().unwrap()).collect();
+    // What a user types, in an empty folder. It ends with this test, and so does all that it began.
+    let script = format!(
+        "set -e\nunset {}\ncd '{}'\n{{\n{commands}\n}} 2> stderr\n",
+        foreign.join(" "),
+        folder.display()
+    );
+    let ours =
+        usual.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+    let more = [("PATH", path.as_str()), ("EXAMPLE", text(&example))];
+    let variables: Vec<_> = ours.chain(more).collect();
+    let mut shell = Process::start(Path::new("/bin/bash"), &["-c", &script], &variables).unwrap();
+    let begun = Instant::now();
+    while !shell.has_ended() && begun.elapsed() < TUTORIAL_PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let log = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    let said = || format!("{}\n{}\n{}", ran.stderr, log("worker.log"), log("bridge.log"));
-    assert_eq!(ran.code, Some(0), "{}", said());
+    let (code, stdout) = (shell.exit_code(), shell.printed());
+    let logs = ["stderr", "worker.log", "bridge.log"].map(log).join("\n");
+    fixture.assert_discreet(&format!("{stdout}{logs}"));
+    assert_eq!(code, Some(0), "{stdout}\n{logs}");
 
     let clear = fs::read_to_string(example.join("clear.csv")).unwrap();
     let clear: Vec<_> = clear.lines().skip(1).collect();
@@ -69,8 +111,8 @@ fn the_tutorial_is_what_it_says() {
         format!("cipherscore_bridge_events_total{{outcome=\"{outcome}\"}} {count}")
     };
     for line in [counted("scored", clear.len()), counted("unreadable", 1)] {
-        assert!(ran.stdout.contains(&line), "{}", ran.stdout);
+        assert!(stdout.contains(&line), "{stdout}");
     }
-    assert!(ran.stdout.contains("{\"ready\":true"), "{}", ran.stdout);
+    assert!(stdout.contains("{\"ready\":true"), "{stdout}");
     assert!(log("bridge.log").contains("events scored, 1 dead letters"), "{}", log("bridge.log"));
 }

@@ -5,9 +5,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,20 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// An address for a server that is started again and again. No system gives such a port to a
+/// connection, and each test binary begins elsewhere.
+pub(crate) fn own_address() -> SocketAddr {
+    const FIRST: u16 = 20_000;
+    const OF_A_PROCESS: u16 = 100;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let place = u16::try_from(std::process::id() % 120).unwrap();
+    let own = || NEXT.fetch_add(1, Ordering::Relaxed);
+    let addresses = std::iter::repeat_with(own).take_while(|next| *next < OF_A_PROCESS);
+    let mut addresses = addresses
+        .map(|next| SocketAddr::from(([127, 0, 0, 1], FIRST + place * OF_A_PROCESS + next)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("no port is free")
 }
 
 /// A model of `examples`, and keys for it.
@@ -238,7 +253,7 @@ impl Fixture {
         worker
     }
 
-    fn assert_discreet(&self, said: &str) {
+    pub(crate) fn assert_discreet(&self, said: &str) {
         assert!(!said.contains("panicked"), "{said}");
         let secrets = self.secrets.iter().map(String::as_str);
         for secret in secrets.chain(["s3cret-and-wrong"]) {

@@ -14,6 +14,11 @@ use super::{cloud, paths};
 
 /// Longest id and longest source of an event, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
+/// Length of a `traceparent`, in characters: W3C Trace Context.
+const TRACE_PARENT_LENGTH: usize = 55;
+/// Longest `tracestate` that must be passed on, in characters: W3C Trace Context. Scores have it in
+/// headers, which must fit a frame of AMQP.
+const MAX_TRACE_STATE: usize = 512;
 
 /// An event as its document says it, before a model looks at it.
 pub(super) struct ReadEvent {
@@ -60,9 +65,11 @@ impl EventReader {
 
     pub(super) fn read(&self, record: &Record) -> Result<ReadEvent, DeadReason> {
         let received = SystemTime::now();
-        let (bytes, limit) = (record.body.len(), self.max_bytes);
+        let (bytes, limit) = (record.bytes(), self.max_bytes);
         if bytes > limit {
-            let text = format!("{bytes} bytes, where bridge.max_event_size allows {limit}");
+            let text = format!(
+                "{bytes} bytes with its headers, where bridge.max_event_size allows {limit}"
+            );
             return Err(DeadReason::new(DeadCode::TooLarge, text));
         }
         let unreadable = |text: String| DeadReason::new(DeadCode::Unreadable, text);
@@ -86,7 +93,9 @@ impl EventReader {
                 EventKind::CloudEvents => document.get(name).and_then(Value::as_str),
                 EventKind::Json => None,
             };
-            in_document.or_else(|| text_of(&record.headers, name)).map(str::to_owned)
+            let is_sound = |text: &&str| is_trace(name, text);
+            let in_headers = || text_of(&record.headers, name).filter(is_sound);
+            in_document.filter(is_sound).or_else(in_headers).map(str::to_owned)
         });
         let data = match self.section.format {
             EventKind::CloudEvents => document["data"].take(),
@@ -125,6 +134,15 @@ impl EventReader {
             false => Ok((id, source.to_owned())),
         }
     }
+}
+
+/// Whether it is passed on, by its length.
+fn is_trace(name: &str, text: &str) -> bool {
+    text.is_ascii()
+        && match name {
+            TRACE_PARENT => text.len() == TRACE_PARENT_LENGTH,
+            _ => text.len() <= MAX_TRACE_STATE,
+        }
 }
 
 fn text_of<'a>(headers: &'a BTreeMap<String, HeaderValue>, name: &str) -> Option<&'a str> {
@@ -197,6 +215,42 @@ mod tests {
         assert_eq!(event.fields["who"], 12);
         let unordered = reader.read(&record(&json!({ "id": 1, "type": "a" })));
         assert!(unordered.is_err_and(|dead| dead.text.contains("/account")));
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_up_to_its_bound() {
+        let mut section = EventsSection::default();
+        for format in [EventKind::Json, EventKind::CloudEvents] {
+            section.format = format;
+            let reader = EventReader::new(section.clone(), 100_000).unwrap();
+            for (parent, state, is_taken) in
+                [(55, 512, true), (56, 513, false), (54, 70_000, false)]
+            {
+                let texts = ["x".repeat(parent), "x".repeat(state)];
+                let mut body = json!({ "id": "1", "source": "s", "type": "t", "specversion": "1.0",
+                    "data": {} });
+                let mut headers = BTreeMap::new();
+                for (name, text) in [TRACE_PARENT, TRACE_STATE].into_iter().zip(&texts) {
+                    match format {
+                        EventKind::Json => _ = headers.insert(name.into(), text.as_str().into()),
+                        EventKind::CloudEvents => body[name] = text.as_str().into(),
+                    }
+                }
+                let event = reader.read(&Record { headers, ..record(&body) }).unwrap();
+                assert_eq!(event.trace, texts.map(|text| is_taken.then_some(text)));
+            }
+        }
+    }
+
+    #[test]
+    fn headers_count() {
+        let reader = reader(|_| ());
+        let body = json!({ "id": 1 });
+        for (bytes, is_read) in [(900, true), (1000, false)] {
+            let headers = [("a".to_owned(), HeaderValue::Text("x".repeat(bytes)))].into();
+            let read = reader.read(&Record { headers, ..record(&body) });
+            assert_eq!(read.err().map(|dead| dead.code), (!is_read).then_some(DeadCode::TooLarge));
+        }
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! lines: scores of the same event have the same key.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use cipherscore_common::broker::{Disposition, Settle, Settled, Settlement, Settling};
+use cipherscore_common::message::HeaderValue;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -96,26 +97,44 @@ impl Settle for NobodyToTell {
     }
 }
 
+/// An output of which every line is whole.
+struct Output {
+    writer: Box<dyn Write + Send>,
+    /// The last line is there in part, or may be: another one would be glued to it.
+    is_torn: bool,
+}
+
+impl Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            return Err(io::Error::other("a line before was not written whole"));
+        }
+        self.is_torn = true;
+        self.writer.write_all(line)?;
+        self.writer.flush()?;
+        self.is_torn = false;
+        Ok(())
+    }
+}
+
 /// Scores, a line each.
 pub struct LineSink {
-    output: Arc<Mutex<Box<dyn Write + Send>>>,
+    output: Arc<Mutex<Output>>,
 }
 
 impl LineSink {
-    /// Writes to this output; each line is there, or on its way to whoever reads, when it counts as
-    /// written.
+    /// Writes to this output; each line is with the system, or on its way to whoever reads, when it
+    /// counts as written. After a line that was not written whole there is no other.
     pub fn new(output: impl Write + Send + 'static) -> Self {
-        Self { output: Arc::new(Mutex::new(Box::new(output))) }
+        let output = Output { writer: Box::new(output), is_torn: false };
+        Self { output: Arc::new(Mutex::new(output)) }
     }
 
     /// On a thread that may wait: whoever reads may be slow.
     async fn write(&self, mut line: Vec<u8>) -> Result<(), EndError> {
         line.push(b'\n');
         let output = Arc::clone(&self.output);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut output = output.lock();
-            output.write_all(&line).and_then(|()| output.flush())
-        });
+        let written = tokio::task::spawn_blocking(move || output.lock().write(&line));
         match written.await {
             Ok(Ok(())) => Ok(()),
             // A line may be there in part: whoever reads it must not take more for whole.
@@ -132,25 +151,78 @@ impl ScoreSink for LineSink {
 }
 
 /// Dead letters, a line each: `code`, `reason`, and the event as text, or in hexadecimal digits where
-/// it is no UTF-8.
-pub struct LineLetters(LineSink);
+/// it is no UTF-8; with `id`, `content_type` and `headers` where it has any.
+pub struct LineLetters {
+    file: Arc<Mutex<LetterFile>>,
+}
+
+/// The file of dead letters. Terminals and pipes can stand in for it: they are not read, nor synced.
+struct LetterFile {
+    file: File,
+    is_regular: bool,
+}
+
+impl LetterFile {
+    /// A line is on the disk when this returns. A torn line before it, of this run or of one that was
+    /// killed, keeps a line of its own.
+    fn write(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        line.push(b'\n');
+        if self.is_regular && !self.ends_with_line()? {
+            line.insert(0, b'\n');
+        }
+        self.file.write_all(&line)?;
+        match self.is_regular {
+            true => self.file.sync_data(),
+            false => self.file.flush(),
+        }
+    }
+
+    fn ends_with_line(&mut self) -> io::Result<bool> {
+        if self.file.metadata()?.len() == 0 {
+            return Ok(true);
+        }
+        let mut last = [0];
+        self.file.seek(SeekFrom::End(-1))?;
+        self.file.read_exact(&mut last)?;
+        Ok(last == *b"\n")
+    }
+}
 
 impl LineLetters {
     /// Adds to a file, which is made for its owner only: events are clear.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(LineSink::new(append(path)?)))
+        // A pipe that is opened for both is never without a reader.
+        let is_other = path.metadata().is_ok_and(|found| !found.is_file());
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).read(!is_other);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
+        // Its name is on the disk before a letter is.
+        #[cfg(unix)]
+        if !is_other {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        let file = LetterFile { file, is_regular: !is_other };
+        Ok(Self { file: Arc::new(Mutex::new(file)) })
+    }
+
+    async fn write(&self, line: Vec<u8>) -> Result<(), EndError> {
+        let file = Arc::clone(&self.file);
+        let written = tokio::task::spawn_blocking(move || file.lock().write(line));
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            // Somebody makes room.
+            Ok(Err(error)) if is_full(&error) => Err(EndError::Away(error.to_string())),
+            Ok(Err(error)) => Err(EndError::Gone(error.to_string())),
+            Err(error) => Err(EndError::Gone(error.to_string())),
+        }
     }
 }
 
-#[cfg(unix)]
-fn append(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl DeadLetterSink for LineLetters {
@@ -159,17 +231,33 @@ impl DeadLetterSink for LineLetters {
         event: &'a Record,
         reason: &'a DeadReason,
     ) -> Waiting<'a, Result<(), EndError>> {
-        let (name, text) = match std::str::from_utf8(&event.body) {
-            Ok(text) => ("event", text.to_owned()),
-            Err(_) => ("event_hex", hex::encode(&event.body)),
-        };
-        let mut line = json!({ "code": reason.code.as_str(), "reason": reason.text });
-        line[name] = Value::String(text);
-        if let Some(id) = &event.id {
-            line["id"] = Value::String(id.clone());
-        }
-        Box::pin(self.0.write(line.to_string().into_bytes()))
+        Box::pin(self.write(letter(event, reason).to_string().into_bytes()))
     }
+}
+
+fn letter(event: &Record, reason: &DeadReason) -> Value {
+    let (name, text) = match std::str::from_utf8(&event.body) {
+        Ok(text) => ("event", text.to_owned()),
+        Err(_) => ("event_hex", hex::encode(&event.body)),
+    };
+    let mut line = json!({ "code": reason.code.as_str(), "reason": reason.text });
+    line[name] = Value::String(text);
+    for (name, text) in [("id", &event.id), ("content_type", &event.content_type)] {
+        if let Some(text) = text {
+            line[name] = Value::String(text.clone());
+        }
+    }
+    if !event.headers.is_empty() {
+        let header = |(name, value): (&String, &HeaderValue)| {
+            let value = match value {
+                HeaderValue::Text(text) => Value::String(text.clone()),
+                HeaderValue::Integer(number) => (*number).into(),
+            };
+            (name.clone(), value)
+        };
+        line["headers"] = Value::Object(event.headers.iter().map(header).collect());
+    }
+    line
 }
 
 #[cfg(test)]
@@ -221,5 +309,82 @@ mod tests {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_has_its_headers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let event = Record {
+            content_type: Some("application/json".into()),
+            headers: [
+                ("cloudEvents_id".to_owned(), "1".into()),
+                ("retries".to_owned(), HeaderValue::Integer(3)),
+            ]
+            .into(),
+            body: b"{}".to_vec(),
+            ..Record::default()
+        };
+        let reason = DeadReason::new(DeadCode::Unreadable, "why");
+        LineLetters::open(&path).unwrap().keep(&event, &reason).await.unwrap();
+        let line: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(line["headers"], json!({ "cloudEvents_id": "1", "retries": 3 }));
+        assert_eq!(line["content_type"], "application/json");
+        assert!(line.get("id").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_torn_letter_keeps_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        std::fs::write(&path, "{\"code\": \"unre").unwrap();
+        let letters = LineLetters::open(&path).unwrap();
+        let reason = DeadReason::new(DeadCode::Unreadable, "why");
+        for _ in 0..2 {
+            letters.keep(&Record::default(), &reason).await.unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+        assert_eq!((text.lines().count(), text.lines().filter(whole).count()), (3, 2), "{text}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_full_disk_is_waited_for() {
+        let letters = LineLetters::open(Path::new("/dev/full")).unwrap();
+        let reason = DeadReason::new(DeadCode::Unreadable, "why");
+        let kept = letters.keep(&Record::default(), &reason).await;
+        assert!(matches!(kept, Err(EndError::Away(_))), "{kept:?}");
+    }
+
+    /// Writes a byte, fails once, and writes everything from then on.
+    struct FullForAMoment(Arc<Mutex<Vec<u8>>>, usize);
+
+    impl Write for FullForAMoment {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 += 1;
+            let count = match self.1 {
+                1 => 1,
+                2 => return Err(io::ErrorKind::StorageFull.into()),
+                _ => bytes.len(),
+            };
+            self.0.lock().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_torn_score() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = LineSink::new(FullForAMoment(Arc::clone(&written), 0));
+        let score = Record { body: b"{}".to_vec(), ..Record::default() };
+        for _ in 0..2 {
+            assert!(matches!(sink.put(&score).await, Err(EndError::Gone(_))));
+        }
+        assert_eq!(*written.lock(), b"{");
     }
 }

@@ -3,14 +3,15 @@
 //! Queues and exchanges are the owner's, and nothing is made here. Events are acknowledged one by
 //! one; what is published is persistent, mandatory and confirmed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueuePrefetch, Subscription};
-use cipherscore_common::message::{MAX_CORRELATION_BYTES, Message, headers};
+use cipherscore_common::message::{HeaderValue, MAX_CORRELATION_BYTES, Message, headers};
 
 use super::record::{
     Arrival, DeadLetterSink, DeadReason, EndError, EventSource, FromSource, Record, ScoreSink,
-    Waiting,
+    Waiting, header_bytes,
 };
 
 /// AMQP `type` of what a bridge publishes.
@@ -19,6 +20,10 @@ const SCORE_TYPE: &str = "cipherscore.score";
 const MAX_SHORT_BYTES: usize = 255;
 /// Longest reason in a header, in characters.
 const MAX_REASON: usize = 1000;
+
+/// Bytes of the headers that a dead letter keeps. All headers of a message are one frame, for which
+/// RabbitMQ has 128 KiB; the reason and the other properties need the rest.
+const MAX_HEADERS_BYTES: usize = 96 * 1024;
 
 fn away(error: BrokerError) -> EndError {
     EndError::Away(error.to_string())
@@ -45,9 +50,10 @@ impl<B: Broker> QueueSource<B> {
         };
         match subscription.next().await {
             Ok(delivery) => {
-                let Message { message_id, content_type, headers, body, .. } = delivery.message;
-                let (id, answers) = (message_id, None);
-                let record = Record { id, answers, content_type, headers, body };
+                let Message { message_id, correlation_id, kind, reply_to, .. } = delivery.message;
+                let Message { content_type, headers, body, .. } = delivery.message;
+                let (id, answers) = (message_id, correlation_id);
+                let record = Record { id, answers, kind, reply_to, content_type, headers, body };
                 Ok(FromSource::Event(Arrival { record, settlement: delivery.settlement }))
             }
             Err(error) => {
@@ -111,10 +117,50 @@ impl<B: Broker> DeadLetterSink for QueueSink<B> {
         event: &'a Record,
         reason: &'a DeadReason,
     ) -> Waiting<'a, Result<(), EndError>> {
-        let mut message = self.message(event);
+        let mut message = Message {
+            kind: event.kind.clone(),
+            reply_to: event.reply_to.clone(),
+            correlation_id: event.answers.clone(),
+            ..self.message(event)
+        };
+        let all = message.headers.len();
+        keep_what_fits(&mut message.headers);
+        if message.headers.len() < all {
+            let left_out = all - message.headers.len();
+            tracing::warn!(left_out, "a dead letter has more headers than a frame has room for");
+        }
         message.set(headers::DEAD_CODE, reason.code.as_str());
         let text: String = reason.text.chars().take(MAX_REASON).collect();
         message.set(headers::DEAD_REASON, text);
         Box::pin(self.publish(message))
+    }
+}
+
+/// Headers in the order of their names, without those that there is no room for.
+fn keep_what_fits(headers: &mut BTreeMap<String, HeaderValue>) {
+    let mut room = MAX_HEADERS_BYTES;
+    headers.retain(|name, value| match room.checked_sub(header_bytes(name, value)) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_has_headers_for_one_frame() {
+        let header = |name: &str, bytes| (name.to_owned(), HeaderValue::Text("x".repeat(bytes)));
+        let small = header("cloudEvents_id", 10);
+        let huge = header("a", MAX_HEADERS_BYTES);
+        let mut headers = BTreeMap::from([small.clone(), huge, header("b", 60_000)]);
+        keep_what_fits(&mut headers);
+        assert_eq!(headers, [small, header("b", 60_000)].into());
+        keep_what_fits(&mut headers);
+        assert_eq!(headers.len(), 2);
     }
 }

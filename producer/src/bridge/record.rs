@@ -13,14 +13,36 @@ use thiserror::Error;
 pub struct Record {
     /// Id that it has besides what its body says, such as AMQP's `message-id`.
     pub id: Option<String>,
-    /// Which event a score answers, where the sink has a place for it.
+    /// Which event a score answers, where the sink has a place for it; of an event, AMQP's
+    /// `correlation-id`.
     pub answers: Option<String>,
+    /// AMQP's `type`, which a dead letter keeps.
+    pub kind: Option<String>,
+    /// AMQP's `reply-to`, which a dead letter keeps.
+    pub reply_to: Option<String>,
     /// MIME type of the body, if that is known.
     pub content_type: Option<String>,
     /// Headers; none where the transport has no such thing.
     pub headers: BTreeMap<String, HeaderValue>,
     /// JSON, if it is in order.
     pub body: Vec<u8>,
+}
+
+impl Record {
+    /// Bytes of its body and its headers.
+    pub(super) fn bytes(&self) -> usize {
+        let header = |(name, value): (&String, &HeaderValue)| header_bytes(name, value);
+        self.body.len() + self.headers.iter().map(header).sum::<usize>()
+    }
+}
+
+/// Bytes of a header, without its frame.
+pub(super) fn header_bytes(name: &str, value: &HeaderValue) -> usize {
+    let value = match value {
+        HeaderValue::Text(text) => text.len(),
+        HeaderValue::Integer(_) => size_of::<i64>(),
+    };
+    name.len() + value
 }
 
 /// Never what it says: these are clear values.
