@@ -12,6 +12,7 @@
 mod cloud;
 mod ends;
 mod events;
+mod fate;
 mod gather;
 pub mod lines;
 mod models;

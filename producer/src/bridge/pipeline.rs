@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, Disposition, Settled};
-use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{FormName, Pauses, Store};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::BridgeError;
 use super::events::EventReader;
+use super::fate::Fate;
 use super::gather::{Gathered, Group, Held, Lane};
 use super::models::Model;
 use super::record::{Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Record, ScoreSink};
@@ -25,10 +25,9 @@ use super::scores::ScoreFormat;
 use super::state::{BridgeState, Place, Stage};
 use super::turns::Turns;
 use super::window::{Repeated, Seen, Window};
-use crate::client::ClientError;
 use crate::events::Events;
 use crate::matrix::Matrix;
-use crate::stream::{Cause, Stream, StreamError};
+use crate::stream::{Stream, StreamError};
 
 /// First pause before something that is away is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -54,16 +53,6 @@ pub(super) struct Pipeline<B: Broker, S: Store> {
     pub(super) fatal: mpsc::UnboundedSender<BridgeError>,
     /// Its other end is the bridge's, and goes with it.
     pub(super) alive: watch::Receiver<()>,
-}
-
-/// What becomes of events whose job has no scores.
-enum Fate {
-    /// They are tried again.
-    Wait(String),
-    /// They are dead letters.
-    Dead(String),
-    /// Nobody can go on.
-    End(StreamError),
 }
 
 impl<B: Broker, S: Store> Pipeline<B, S> {
@@ -162,7 +151,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             let model = current(lane, &job);
             let reason = match self.integers(&model, &job).await {
                 Ok(rows) => break (model, rows),
-                Err(error) => match judge(error) {
+                Err(error) => match Fate::of(error) {
                     Fate::Wait(reason) => reason,
                     Fate::Dead(reason) => {
                         for event in job {
@@ -303,36 +292,4 @@ fn current(lane: &Lane, job: &[Gathered]) -> Arc<Model> {
         Some(event) if event.model.id != current.id => Arc::clone(&event.model),
         _ => current,
     }
-}
-
-/// What is no fault of the rows is waited for: somebody mends the fleet, or the keys.
-fn judge(error: StreamError) -> Fate {
-    match error {
-        StreamError::Failed { cause, reason, .. } => match cause {
-            Cause::Overdue => Fate::Wait(reason),
-            Cause::Outputs | Cause::Final(_) => Fate::Dead(reason),
-            Cause::Refused(code) if is_of_rows(code) => Fate::Dead(reason),
-            Cause::Refused(_) => Fate::Wait(reason),
-        },
-        StreamError::Ended(_)
-        | StreamError::Stopped(_)
-        | StreamError::Client(ClientError::NoReplies(_) | ClientError::ShuttingDown) => {
-            Fate::End(error)
-        }
-        other => Fate::Wait(other.to_string()),
-    }
-}
-
-/// Whether the same rows would be answered so again. What else keeps them from scores is mended in the
-/// fleet, or by other keys.
-fn is_of_rows(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Malformed
-            | ErrorCode::TooLarge
-            | ErrorCode::WrongShape
-            | ErrorCode::Cancelled
-            | ErrorCode::Internal
-            | ErrorCode::Poison
-    )
 }
