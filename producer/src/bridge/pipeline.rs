@@ -24,7 +24,7 @@ use super::record::{Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Rec
 use super::scores::ScoreFormat;
 use super::state::{BridgeState, Place, Stage};
 use super::turns::Turns;
-use super::window::{Repeated, Seen, Window};
+use super::window::{Repeated, Seen, Underway, Window};
 use crate::events::Events;
 use crate::matrix::Matrix;
 use crate::stream::{Stream, StreamError};
@@ -206,7 +206,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         if self.until(Place::Sink, || self.sink.put(&score)).await {
             self.state.stage(Stage::Sink, begun.elapsed());
             self.state.scored();
-            self.settle(held).await;
+            self.settle(held, Underway::settled).await;
         }
     }
 
@@ -224,7 +224,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                 turn.wait().await;
             }
             pipeline.state.dead_lettered(reason.code);
-            pipeline.settle(held).await;
+            pipeline.settle(held, Underway::forgotten).await;
         });
     }
 
@@ -254,11 +254,11 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
     }
 
     /// Step 4, of the event and of whatever came of it again.
-    async fn settle(&self, held: Held) {
+    async fn settle(&self, held: Held, leave: fn(Underway) -> Vec<Repeated>) {
         let Held { settlement, underway, turn, arrived, room, .. } = held;
         drop(turn);
         let begun = Instant::now();
-        let copies = underway.map(|underway| underway.settled()).unwrap_or_default();
+        let copies = underway.map(leave).unwrap_or_default();
         self.tell(Repeated { settlement, room }).await;
         for copy in copies {
             self.tell_again(copy).await;

@@ -93,11 +93,14 @@ async fn events_are_dead_letters_for_faults_of_theirs_and_wait_for_those_of_the_
     assert_eq!((&dead.body, dead.text("colour")), (&second.body, Some("red")));
     assert_eq!(dead.text(headers::DEAD_CODE), Some("not_scored"));
     assert!(dead.text(headers::DEAD_REASON).unwrap().contains("internal"));
-    // One that comes again is known, whatever became of it.
+    // Whoever mended the fleet sends it again under the same id, and it is scored.
+    shop.publish(&second).await.unwrap();
+    assert_eq!(parse(&take(&shop, "scores", 1).await)[0]["event"]["id"], "2");
+    // What has a score is known.
     shop.publish(&second).await.unwrap();
     until(|| bridge.state.counts().duplicates == 1).await;
     let report = bridge.stop().await;
-    assert_eq!((report.counts.scored, report.counts.dead_lettered), (1, 1));
+    assert_eq!((report.counts.scored, report.counts.dead_lettered), (2, 1));
     assert_eq!(waiting(&shop, "events").await, 0);
 }
 
