@@ -172,18 +172,18 @@ async fn next(
     state: &BridgeState,
 ) -> Result<Option<(Arrival, OwnedSemaphorePermit)>, BridgeError> {
     let mut room = rooms.take().await;
-    let mut pauses = pauses();
+    let (mut pauses, mut waiter) = (pauses(), None);
     loop {
         match source.next().await {
             Ok(FromSource::Event(arrival)) => {
-                state.goes_on(Place::Source);
+                drop(waiter);
                 rooms.give_back(&mut room, arrival.record.body.len());
                 return Ok(Some((arrival, room)));
             }
-            Ok(FromSource::Open) => state.goes_on(Place::Source),
+            Ok(FromSource::Open) => waiter = None,
             Ok(FromSource::End) => return Ok(None),
             Err(EndError::Away(reason)) => {
-                state.waits(Place::Source, &reason);
+                waiter = Some(state.waits(Place::Source, &reason));
                 sleep(pauses.take()).await;
             }
             Err(EndError::Gone(reason)) => {

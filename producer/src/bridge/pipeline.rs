@@ -146,7 +146,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         for event in &job {
             self.state.stage(Stage::Gather, begun - event.held.arrived);
         }
-        let mut pauses = pauses();
+        let (mut pauses, mut waiter) = (pauses(), None);
         let (model, rows) = loop {
             let model = current(lane, &job);
             let reason = match self.integers(&model, &job).await {
@@ -163,10 +163,10 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                     Fate::End(error) => return self.end(error.into()),
                 },
             };
-            self.state.waits(Place::Fleet, &reason);
+            waiter = Some(self.state.waits(Place::Fleet, &reason));
             sleep(pauses.take()).await;
         };
-        self.state.goes_on(Place::Fleet);
+        drop(waiter);
         let took = begun.elapsed();
         for (event, integers) in job.into_iter().zip(rows.rows()) {
             self.state.stage(Stage::Score, took);
@@ -234,15 +234,15 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         place: Place,
         attempt: impl Fn() -> super::record::Waiting<'a, Result<(), EndError>>,
     ) -> bool {
-        let mut pauses = pauses();
+        let (mut pauses, mut waiter) = (pauses(), None);
         loop {
             match attempt().await {
                 Ok(()) => {
-                    self.state.goes_on(place);
+                    drop(waiter);
                     return true;
                 }
                 Err(EndError::Away(reason)) => {
-                    self.state.waits(place, &reason);
+                    waiter = Some(self.state.waits(place, &reason));
                     sleep(pauses.take()).await;
                 }
                 Err(EndError::Gone(reason)) => {
