@@ -11,6 +11,8 @@ use crate::stream::{Cause, StreamError};
 pub(super) enum Fate {
     /// They are tried again.
     Wait(String),
+    /// They are tried again a few times, and are dead letters then.
+    Few(String),
     /// They are dead letters.
     Dead(String),
     /// Nobody can go on.
@@ -22,10 +24,12 @@ impl Fate {
     pub(super) fn of(error: StreamError) -> Self {
         match error {
             StreamError::Failed { cause, reason, .. } => match cause {
-                Cause::Overdue => Self::Wait(reason),
+                Cause::Overdue | Cause::Lost => Self::Wait(reason),
                 // The rows were in flight when their keys were spent: other keys will do.
                 Cause::Final(Finality::Burned | Finality::UsedUp) => Self::Wait(reason),
                 Cause::Outputs | Cause::Final(Finality::BadReply) => Self::Dead(reason),
+                // A worker's own failure may pass, or be that of these rows.
+                Cause::Refused(ErrorCode::Internal) => Self::Few(reason),
                 Cause::Refused(code) if is_of_rows(code) => Self::Dead(reason),
                 Cause::Refused(_) => Self::Wait(reason),
             },
@@ -48,7 +52,6 @@ fn is_of_rows(code: ErrorCode) -> bool {
             | ErrorCode::TooLarge
             | ErrorCode::WrongShape
             | ErrorCode::Cancelled
-            | ErrorCode::Internal
             | ErrorCode::Poison
     )
 }
@@ -62,6 +65,15 @@ mod tests {
     fn of(cause: Cause) -> Fate {
         let (job, reason) = (JobId::random(), "why".to_owned());
         Fate::of(StreamError::Failed { first: 1, last: 1, job, reason, cause })
+    }
+
+    #[test]
+    fn lost_outputs_wait_and_internal_errors_are_tried_again() {
+        assert!(matches!(of(Cause::Lost), Fate::Wait(_)));
+        assert!(matches!(of(Cause::Outputs), Fate::Dead(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::Internal)), Fate::Few(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::Poison)), Fate::Dead(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::UnknownModel)), Fate::Wait(_)));
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub enum BridgeError {
     /// The fleet.
     #[error(transparent)]
     Fleet(#[from] StreamError),
+    /// What cannot be is.
+    #[error("this is a fault of the bridge: {0}")]
+    Fault(String),
     /// A source, a sink or a place for dead letters is gone for good.
     #[error("{place}: {reason}")]
     End {
@@ -281,15 +284,16 @@ fn begin_lanes<B: Broker, S: Store>(
     pipeline: &Arc<Pipeline<B, S>>,
     tasks: &mut JoinSet<()>,
 ) -> Vec<Arc<Lane>> {
-    let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
     let max_rows = settings.bridge.max_rows();
     let max_rows = max_rows.and_then(|rows| usize::try_from(rows.get()).ok());
     let begin = |(section, model): (ModelSection, Model)| {
         info!(name = section.name, model = %model.id, "model");
         let (events, taken) = mpsc::unbounded_channel();
-        let lane = Arc::new(Lane { section, model: RwLock::new(Arc::new(model)), events });
+        let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
+        let model = RwLock::new(Arc::new(model));
+        let lane = Arc::new(Lane { section, model, events, slots: Arc::clone(&slots) });
         let max_wait = settings.bridge.max_wait;
-        let mut gathering = Gathering::new(taken, max_wait, max_rows, Arc::clone(&slots));
+        let mut gathering = Gathering::new(taken, max_wait, max_rows, slots);
         let (pipeline, ours) = (Arc::clone(pipeline), Arc::clone(&lane));
         tasks.spawn(async move {
             while let Some(group) = gathering.group().await {

@@ -34,6 +34,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often rows are tried again on which workers fail.
+const INTERNAL_RETRIES: u32 = 5;
+
 /// Pauses of what is tried until it succeeds.
 pub(super) fn pauses() -> Pauses {
     Pauses::new(FIRST_PAUSE, LONGEST_PAUSE)
@@ -134,39 +137,54 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             let rest = events.split_off(events.len().min(max_rows));
             let job = std::mem::replace(&mut events, rest);
             let (pipeline, lane, slot) = (Arc::clone(self), Arc::clone(lane), Arc::clone(&slot));
-            self.spawn(async move {
-                pipeline.score_job(&lane, job).await;
-                drop(slot);
-            });
+            self.spawn(async move { pipeline.score_job(&lane, job, slot).await });
         }
     }
 
-    async fn score_job(self: &Arc<Self>, lane: &Lane, job: Vec<Gathered>) {
+    /// While it waits for the fleet its slot is free for others.
+    async fn score_job(
+        self: &Arc<Self>,
+        lane: &Lane,
+        mut job: Vec<Gathered>,
+        slot: Arc<OwnedSemaphorePermit>,
+    ) {
         let begun = Instant::now();
         for event in &job {
             self.state.stage(Stage::Gather, begun - event.held.arrived);
         }
-        let (mut pauses, mut waiter) = (pauses(), None);
+        let (mut pauses, mut waiter, mut slot) = (pauses(), None, Some(slot));
+        let mut internal_errors = 0;
         let (model, rows) = loop {
             let model = current(lane, &job);
             let reason = match self.integers(&model, &job).await {
                 Ok(rows) => break (model, rows),
                 Err(error) => match Fate::of(error) {
                     Fate::Wait(reason) => reason,
-                    Fate::Dead(reason) => {
-                        for event in job {
-                            let reason = DeadReason::new(DeadCode::NotScored, reason.clone());
-                            self.end_dead(event.held, reason);
-                        }
-                        return;
+                    Fate::Few(reason) if internal_errors < INTERNAL_RETRIES => {
+                        internal_errors += 1;
+                        reason
+                    }
+                    Fate::Few(reason) | Fate::Dead(reason) => {
+                        return self.end_all_dead(job, &reason);
                     }
                     Fate::End(error) => return self.end(error.into()),
                 },
             };
             waiter = Some(self.state.waits(Place::Fleet, &reason));
+            drop(slot.take());
             sleep(pauses.take()).await;
+            job = self.renew_rows(lane, job);
+            if job.is_empty() {
+                return;
+            }
+            // It is never closed.
+            slot = Arc::clone(&lane.slots).acquire_owned().await.ok().map(Arc::new);
         };
-        drop(waiter);
+        drop((waiter, slot));
+        if rows.len() != job.len() {
+            let (rows, events) = (rows.len(), job.len());
+            return self.end(BridgeError::Fault(format!("{rows} scores of {events} events")));
+        }
         let took = begun.elapsed();
         for (event, integers) in job.into_iter().zip(rows.rows()) {
             self.state.stage(Stage::Score, took);
@@ -182,6 +200,36 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                 }
             }
         }
+    }
+
+    fn end_all_dead(self: &Arc<Self>, job: Vec<Gathered>, reason: &str) {
+        for event in job {
+            self.end_dead(event.held, DeadReason::new(DeadCode::NotScored, reason));
+        }
+    }
+
+    /// Events that wait would do so for ever if nobody answers their model any more: where another one
+    /// has taken its place, it scores them. What it does not take is a dead letter.
+    fn renew_rows(self: &Arc<Self>, lane: &Lane, job: Vec<Gathered>) -> Vec<Gathered> {
+        let model = Arc::clone(&lane.model.read());
+        if job.first().is_none_or(|event| model.takes_rows_of(&event.model)) {
+            return job;
+        }
+        let renew = |mut event: Gathered| {
+            let read = self.reader.read(&event.held.record);
+            let row = read.and_then(|read| model.row(&read.data, self.reader.absent_is_missing()));
+            match row {
+                Ok(row) => {
+                    (event.row, event.model) = (row, Arc::clone(&model));
+                    Some(event)
+                }
+                Err(reason) => {
+                    self.end_dead(event.held, reason);
+                    None
+                }
+            }
+        };
+        job.into_iter().filter_map(renew).collect()
     }
 
     async fn integers(&self, model: &Model, job: &[Gathered]) -> Result<Matrix<i64>, StreamError> {
@@ -285,11 +333,11 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
     }
 }
 
-/// The model of a job: with the keys of this moment, as long as it is the same one.
+/// The model of a job: with the keys of this moment, as long as its rows are the same ones.
 fn current(lane: &Lane, job: &[Gathered]) -> Arc<Model> {
     let current = Arc::clone(&lane.model.read());
     match job.first() {
-        Some(event) if event.model.id != current.id => Arc::clone(&event.model),
+        Some(event) if !current.takes_rows_of(&event.model) => Arc::clone(&event.model),
         _ => current,
     }
 }
