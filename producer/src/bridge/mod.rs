@@ -35,7 +35,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::info;
 
@@ -146,6 +146,7 @@ pub async fn run<B: Broker, S: Store>(
             biased;
             () = &mut stop => break false,
             Some(error) = fatalities.recv() => return Err(error),
+            Some(ended) = tasks.join_next() => return Err(early(&ended)),
             taken = next(&mut *source, &rooms, &state) => match taken? {
                 Some((arrival, room)) => pipeline.take(arrival, room, |route| lane_of(&lanes, route)),
                 None => break true,
@@ -163,9 +164,16 @@ pub async fn run<B: Broker, S: Store>(
         () = rooms.all() => {}
         () = grace => {}
         Some(error) = fatalities.recv() => return Err(error),
+        Some(ended) = tasks.join_next() => return Err(early(&ended)),
     }
     let counts = state.counts();
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+/// Tasks of a bridge end with it, and not before.
+fn early(ended: &Result<(), JoinError>) -> BridgeError {
+    let how = ended.as_ref().err().map_or("it returned".into(), ToString::to_string);
+    BridgeError::Fault(format!("a task ended before the bridge: {how}"))
 }
 
 /// The next event, when there is room for it.

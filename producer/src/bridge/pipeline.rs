@@ -58,11 +58,26 @@ pub(super) struct Pipeline<B: Broker, S: Store> {
     pub(super) alive: watch::Receiver<()>,
 }
 
+/// Ends the bridge when the task that holds it panics: its events would be taken, and nothing else,
+/// for ever.
+struct Panics(mpsc::UnboundedSender<BridgeError>);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Somebody was faster, or it ends already.
+            let _ = self.0.send(BridgeError::Fault("a step of an event panicked".into()));
+        }
+    }
+}
+
 impl<B: Broker, S: Store> Pipeline<B, S> {
     /// Does it beside everything else, for as long as there is a bridge.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut alive = self.alive.clone();
+        let panics = Panics(self.fatal.clone());
         tokio::spawn(async move {
+            let _panics = panics;
             tokio::select! {
                 // Nothing is ever said: it ends.
                 _ = alive.changed() => {}
@@ -123,8 +138,9 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             row,
             model,
         };
-        // Its receiver lives as long as events are taken.
-        let _ = lane.events.send(gathered);
+        if lane.events.send(gathered).is_err() {
+            self.end(BridgeError::Fault("nothing makes jobs of events any more".into()));
+        }
     }
 
     /// Step 2: one job for each so many rows as the form takes that costs less.
@@ -339,5 +355,25 @@ fn current(lane: &Lane, job: &[Gathered]) -> Arc<Model> {
     match job.first() {
         Some(event) if !current.takes_rows_of(&event.model) => Arc::clone(&event.model),
         _ => current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told() {
+        let (fatal, mut fatalities) = mpsc::unbounded_channel();
+        let calm = Panics(fatal.clone());
+        tokio::spawn(async move { drop(calm) }).await.unwrap();
+        assert!(fatalities.try_recv().is_err());
+        let panics = Panics(fatal);
+        let task = tokio::spawn(async move {
+            let _panics = panics;
+            panic!("as a step might");
+        });
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        assert!(matches!(fatalities.try_recv(), Ok(BridgeError::Fault(_))));
     }
 }
