@@ -60,7 +60,7 @@ use self::window::Window;
 use crate::blocking::blocking;
 use crate::stream::{Stream, StreamError};
 
-/// What an event takes of `bridge.memory` beside its own bytes: its row, its names, its places in
+/// What an event takes of `bridge.memory` beside its own bytes and its row: its names, its places in
 /// tables.
 const EVENT_BYTES: usize = 1 << 10;
 /// Unit in which memory is counted, in bytes.
@@ -117,8 +117,12 @@ pub async fn run<B: Broker, S: Store>(
     let wrong = BridgeError::Settings;
     let reader =
         EventReader::new(settings.events.clone(), section.max_event_bytes()).map_err(wrong)?;
-    let rooms = Rooms::new(&settings)?;
+    if section.reload_interval.is_zero() {
+        let wrong = "bridge.reload_interval must not be 0: models would be read all the time";
+        return Err(BridgeError::Settings(wrong.into()));
+    }
     let models = open_models(&settings, &passphrase).await?;
+    let rooms = Rooms::new(&settings, &models)?;
     let (fatal, mut fatalities) = mpsc::unbounded_channel();
     let (_alive, alive) = watch::channel(());
     let pipeline = Arc::new(Pipeline {
@@ -137,7 +141,13 @@ pub async fn run<B: Broker, S: Store>(
     let mut tasks = JoinSet::new();
     let lanes = begin_lanes(&settings, models, &pipeline, &mut tasks);
     let lanes = Arc::new(lanes);
-    pipeline.renew_keys(&lanes).await?;
+    tokio::select! {
+        biased;
+        () = &mut stop => {
+            return Ok(BridgeReport { counts: state.counts(), is_complete: false });
+        }
+        renewed = pipeline.renew_keys(&lanes) => renewed?,
+    }
     pipeline.keep_up(&lanes, &settings, &passphrase, &mut tasks);
     state.has_started();
     info!(models = lanes.len(), "the bridge takes events");
@@ -209,19 +219,32 @@ struct Rooms {
     semaphore: Arc<Semaphore>,
     all: u32,
     largest: u32,
+    /// What an event takes beside its own bytes, in bytes.
+    beside: usize,
+    /// How often its bytes are there: as it came, and where its score repeats some of them.
+    copies: usize,
 }
 
 impl Rooms {
-    fn new(settings: &BridgeSettings) -> Result<Self, BridgeError> {
+    fn new(
+        settings: &BridgeSettings,
+        models: &[(ModelSection, Model)],
+    ) -> Result<Self, BridgeError> {
         let section = &settings.bridge;
-        let largest = permits(section.max_event_bytes());
+        let features = |(_, model): &(_, Model)| model.client().interface().features.count();
+        let widest = models.iter().map(features).max().unwrap_or(0);
+        let beside = EVENT_BYTES + widest * size_of::<f64>();
+        let copies = if settings.events.fields.is_empty() { 1 } else { 2 };
+        let largest = permits(section.max_event_bytes().saturating_mul(copies), beside);
         let all = section.memory.as_u64() / ROOM_BYTES as u64;
         let all = u32::try_from(all).unwrap_or(u32::MAX).min(u32::MAX >> 4);
         if all < largest {
-            let wrong = "bridge.memory must have room for an event of bridge.max_event_size";
+            let wrong =
+                "bridge.memory must have room for an event of bridge.max_event_size and its row";
             return Err(BridgeError::Settings(wrong.into()));
         }
-        Ok(Self { semaphore: Arc::new(Semaphore::new(all as usize)), all, largest })
+        let semaphore = Arc::new(Semaphore::new(all as usize));
+        Ok(Self { semaphore, all, largest, beside, copies })
     }
 
     /// Room for the largest event.
@@ -233,7 +256,8 @@ impl Rooms {
     /// Gives back what an event of so many bytes does not need. A larger one than is allowed, which is
     /// a dead letter, keeps all.
     fn give_back(&self, room: &mut OwnedSemaphorePermit, bytes: usize) {
-        let spare = self.largest.saturating_sub(permits(bytes));
+        let needed = permits(bytes.saturating_mul(self.copies), self.beside);
+        let spare = self.largest.saturating_sub(needed);
         drop(room.split(spare as usize));
     }
 
@@ -244,8 +268,8 @@ impl Rooms {
     }
 }
 
-fn permits(bytes: usize) -> u32 {
-    u32::try_from((bytes + EVENT_BYTES).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
+fn permits(bytes: usize, beside: usize) -> u32 {
+    u32::try_from(bytes.saturating_add(beside).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
 }
 
 async fn open_models(
