@@ -53,7 +53,7 @@ use self::gather::{Gathering, Lane};
 use self::models::Model;
 use self::pipeline::{Pipeline, pauses};
 use self::scores::ScoreFormat;
-use self::settings::{BridgeSettings, ModelSection};
+use self::settings::{BridgeSection, BridgeSettings, ModelSection};
 use self::state::Place;
 use self::turns::Turns;
 use self::window::Window;
@@ -117,10 +117,7 @@ pub async fn run<B: Broker, S: Store>(
     let wrong = BridgeError::Settings;
     let reader =
         EventReader::new(settings.events.clone(), section.max_event_bytes()).map_err(wrong)?;
-    if section.reload_interval.is_zero() {
-        let wrong = "bridge.reload_interval must not be 0: models would be read all the time";
-        return Err(BridgeError::Settings(wrong.into()));
-    }
+    require_interval(section)?;
     let models = open_models(&settings, &passphrase).await?;
     let rooms = Rooms::new(&settings, &models)?;
     let (fatal, mut fatalities) = mpsc::unbounded_channel();
@@ -178,6 +175,16 @@ pub async fn run<B: Broker, S: Store>(
     }
     let counts = state.counts();
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+fn require_interval(section: &BridgeSection) -> Result<(), BridgeError> {
+    match section.reload_interval.is_zero() {
+        true => {
+            let wrong = "bridge.reload_interval must not be 0: models would be read all the time";
+            Err(BridgeError::Settings(wrong.into()))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Tasks of a bridge end with it, and not before.
