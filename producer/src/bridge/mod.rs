@@ -351,3 +351,26 @@ fn lane_of(lanes: &[Arc<Lane>], route: Option<&str>) -> Option<Arc<Lane>> {
         lanes => lanes.iter().find(takes).cloned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_there_for_what_scores_repeat() {
+        let mut settings = BridgeSettings::default();
+        let largest = |settings: &_| Rooms::new(settings, &[]).unwrap().largest;
+        assert_eq!(largest(&settings), 64 + 1);
+        settings.events.fields = [("who".to_owned(), "/account".to_owned())].into();
+        assert_eq!(largest(&settings), 2 * 64 + 1);
+        assert_eq!(permits(1024, EVENT_BYTES + 8), 3);
+    }
+
+    #[test]
+    fn models_are_not_read_all_the_time() {
+        let mut section = BridgeSection::default();
+        assert!(require_interval(&section).is_ok());
+        section.reload_interval = std::time::Duration::ZERO;
+        assert!(require_interval(&section).is_err());
+    }
+}

@@ -184,7 +184,7 @@ impl Model {
     }
 }
 
-/// Between the copies of two files, they are of different models.
+/// Both zips must be of one model: while they are copied, one is of another.
 fn model_id(
     section: &ModelSection,
     client: &dyn ClientModel,

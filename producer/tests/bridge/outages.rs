@@ -44,12 +44,10 @@ async fn a_model_without_workers_does_not_stop_another() {
     bridge.kill().await;
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy(names: &[&str], from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for name in ["client.zip", "server.zip"] {
-        if from.join(name).exists() {
-            std::fs::copy(from.join(name), to.join(name)).unwrap();
-        }
+    for name in names {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
     }
 }
 
@@ -64,7 +62,7 @@ async fn events_that_wait_are_scored_by_the_model_that_takes_the_place() {
     let mut settings = settings(&tree);
     settings.bridge.reload_interval = Duration::from_millis(50);
     let artifact = tree.path("artifact");
-    copy(&testdata(&format!("concrete/{TREE}")), &artifact);
+    copy(&["client.zip", "server.zip"], &testdata(&format!("concrete/{TREE}")), &artifact);
     settings.models[0].artifact.clone_from(&artifact);
     let bridge = Bridge::of_queues(&services, settings, &shop).await;
     // Of all features of both; the second one lacks what only the linear one wants.
@@ -79,9 +77,12 @@ async fn events_that_wait_are_scored_by_the_model_that_takes_the_place() {
     }
     until(|| bridge.state.readiness().waiting.contains_key("fleet")).await;
 
-    std::fs::rename(tree.path("keys"), tree.path("old")).unwrap();
+    let new = testdata(&format!("concrete/{LINEAR}"));
+    copy(&["server.zip"], &new, &artifact);
     until(|| bridge.state.metrics().contains("reloads_total{outcome=\"failed\"}")).await;
-    copy(&testdata(&format!("concrete/{LINEAR}")), &artifact);
+    assert!(!bridge.state.metrics().contains("reloads_total{outcome=\"done\"}"));
+    std::fs::rename(tree.path("keys"), tree.path("old")).unwrap();
+    copy(&["client.zip"], &new, &artifact);
     std::fs::rename(linear.path("keys"), tree.path("keys")).unwrap();
     let score = parse(&take(&shop, "scores", 1).await).remove(0);
     assert_eq!(score["model"], linear.model_id().to_string());
