@@ -30,7 +30,7 @@ pub async fn open_ends(settings: &BridgeSettings) -> Result<Ends, BridgeError> {
         Some(owner) if source.kind == EndKind::Amqp => {
             let queue = named("source.queue", &source.queue)?;
             owner.require_queue(&queue).await?;
-            let queue = QueuePrefetch { queue, prefetch: source.prefetch.get() };
+            let queue = QueuePrefetch { queue, prefetch: settings.source_prefetch() };
             Box::new(QueueSource::new(Arc::clone(&owner.0), queue))
         }
         _ => Box::new(LineSource::new(std::io::stdin(), settings.bridge.max_event_bytes())),

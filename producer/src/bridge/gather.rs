@@ -48,6 +48,8 @@ pub(super) struct Lane {
     pub(super) section: ModelSection,
     pub(super) model: RwLock<Arc<Model>>,
     pub(super) events: UnboundedSender<Gathered>,
+    /// Jobs in flight of this model: another one that waits takes none of them.
+    pub(super) slots: Arc<Semaphore>,
 }
 
 /// Events that share a job, or more than one where a form takes fewer.

@@ -12,6 +12,7 @@
 mod cloud;
 mod ends;
 mod events;
+mod fate;
 mod gather;
 pub mod lines;
 mod models;
@@ -34,7 +35,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::info;
 
@@ -52,14 +53,14 @@ use self::gather::{Gathering, Lane};
 use self::models::Model;
 use self::pipeline::{Pipeline, pauses};
 use self::scores::ScoreFormat;
-use self::settings::{BridgeSettings, ModelSection};
+use self::settings::{BridgeSection, BridgeSettings, ModelSection};
 use self::state::Place;
 use self::turns::Turns;
 use self::window::Window;
 use crate::blocking::blocking;
 use crate::stream::{Stream, StreamError};
 
-/// What an event takes of `bridge.memory` beside its own bytes: its row, its names, its places in
+/// What an event takes of `bridge.memory` beside its own bytes and its row: its names, its places in
 /// tables.
 const EVENT_BYTES: usize = 1 << 10;
 /// Unit in which memory is counted, in bytes.
@@ -77,6 +78,9 @@ pub enum BridgeError {
     /// The fleet.
     #[error(transparent)]
     Fleet(#[from] StreamError),
+    /// What cannot be is.
+    #[error("this is a fault of the bridge: {0}")]
+    Fault(String),
     /// A source, a sink or a place for dead letters is gone for good.
     #[error("{place}: {reason}")]
     End {
@@ -113,8 +117,9 @@ pub async fn run<B: Broker, S: Store>(
     let wrong = BridgeError::Settings;
     let reader =
         EventReader::new(settings.events.clone(), section.max_event_bytes()).map_err(wrong)?;
-    let rooms = Rooms::new(&settings)?;
+    require_interval(section)?;
     let models = open_models(&settings, &passphrase).await?;
+    let rooms = Rooms::new(&settings, &models)?;
     let (fatal, mut fatalities) = mpsc::unbounded_channel();
     let (_alive, alive) = watch::channel(());
     let pipeline = Arc::new(Pipeline {
@@ -133,7 +138,13 @@ pub async fn run<B: Broker, S: Store>(
     let mut tasks = JoinSet::new();
     let lanes = begin_lanes(&settings, models, &pipeline, &mut tasks);
     let lanes = Arc::new(lanes);
-    pipeline.renew_keys(&lanes).await?;
+    tokio::select! {
+        biased;
+        () = &mut stop => {
+            return Ok(BridgeReport { counts: state.counts(), is_complete: false });
+        }
+        renewed = pipeline.renew_keys(&lanes) => renewed?,
+    }
     pipeline.keep_up(&lanes, &settings, &passphrase, &mut tasks);
     state.has_started();
     info!(models = lanes.len(), "the bridge takes events");
@@ -142,6 +153,7 @@ pub async fn run<B: Broker, S: Store>(
             biased;
             () = &mut stop => break false,
             Some(error) = fatalities.recv() => return Err(error),
+            Some(ended) = tasks.join_next() => return Err(early(&ended)),
             taken = next(&mut *source, &rooms, &state) => match taken? {
                 Some((arrival, room)) => pipeline.take(arrival, room, |route| lane_of(&lanes, route)),
                 None => break true,
@@ -159,9 +171,26 @@ pub async fn run<B: Broker, S: Store>(
         () = rooms.all() => {}
         () = grace => {}
         Some(error) = fatalities.recv() => return Err(error),
+        Some(ended) = tasks.join_next() => return Err(early(&ended)),
     }
     let counts = state.counts();
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+fn require_interval(section: &BridgeSection) -> Result<(), BridgeError> {
+    match section.reload_interval.is_zero() {
+        true => {
+            let wrong = "bridge.reload_interval must not be 0: models would be read all the time";
+            Err(BridgeError::Settings(wrong.into()))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Tasks of a bridge end with it, and not before.
+fn early(ended: &Result<(), JoinError>) -> BridgeError {
+    let how = ended.as_ref().err().map_or("it returned".into(), ToString::to_string);
+    BridgeError::Fault(format!("a task ended before the bridge: {how}"))
 }
 
 /// The next event, when there is room for it.
@@ -171,18 +200,18 @@ async fn next(
     state: &BridgeState,
 ) -> Result<Option<(Arrival, OwnedSemaphorePermit)>, BridgeError> {
     let mut room = rooms.take().await;
-    let mut pauses = pauses();
+    let (mut pauses, mut waiter) = (pauses(), None);
     loop {
         match source.next().await {
             Ok(FromSource::Event(arrival)) => {
-                state.goes_on(Place::Source);
-                rooms.give_back(&mut room, arrival.record.body.len());
+                drop(waiter);
+                rooms.give_back(&mut room, arrival.record.bytes());
                 return Ok(Some((arrival, room)));
             }
-            Ok(FromSource::Open) => state.goes_on(Place::Source),
+            Ok(FromSource::Open) => waiter = None,
             Ok(FromSource::End) => return Ok(None),
             Err(EndError::Away(reason)) => {
-                state.waits(Place::Source, &reason);
+                waiter = Some(state.waits(Place::Source, &reason));
                 sleep(pauses.take()).await;
             }
             Err(EndError::Gone(reason)) => {
@@ -197,19 +226,32 @@ struct Rooms {
     semaphore: Arc<Semaphore>,
     all: u32,
     largest: u32,
+    /// What an event takes beside its own bytes, in bytes.
+    beside: usize,
+    /// How often its bytes are there: as it came, and where its score repeats some of them.
+    copies: usize,
 }
 
 impl Rooms {
-    fn new(settings: &BridgeSettings) -> Result<Self, BridgeError> {
+    fn new(
+        settings: &BridgeSettings,
+        models: &[(ModelSection, Model)],
+    ) -> Result<Self, BridgeError> {
         let section = &settings.bridge;
-        let largest = permits(section.max_event_bytes());
+        let features = |(_, model): &(_, Model)| model.client().interface().features.count();
+        let widest = models.iter().map(features).max().unwrap_or(0);
+        let beside = EVENT_BYTES + widest * size_of::<f64>();
+        let copies = if settings.events.fields.is_empty() { 1 } else { 2 };
+        let largest = permits(section.max_event_bytes().saturating_mul(copies), beside);
         let all = section.memory.as_u64() / ROOM_BYTES as u64;
         let all = u32::try_from(all).unwrap_or(u32::MAX).min(u32::MAX >> 4);
         if all < largest {
-            let wrong = "bridge.memory must have room for an event of bridge.max_event_size";
+            let wrong =
+                "bridge.memory must have room for an event of bridge.max_event_size and its row";
             return Err(BridgeError::Settings(wrong.into()));
         }
-        Ok(Self { semaphore: Arc::new(Semaphore::new(all as usize)), all, largest })
+        let semaphore = Arc::new(Semaphore::new(all as usize));
+        Ok(Self { semaphore, all, largest, beside, copies })
     }
 
     /// Room for the largest event.
@@ -221,7 +263,8 @@ impl Rooms {
     /// Gives back what an event of so many bytes does not need. A larger one than is allowed, which is
     /// a dead letter, keeps all.
     fn give_back(&self, room: &mut OwnedSemaphorePermit, bytes: usize) {
-        let spare = self.largest.saturating_sub(permits(bytes));
+        let needed = permits(bytes.saturating_mul(self.copies), self.beside);
+        let spare = self.largest.saturating_sub(needed);
         drop(room.split(spare as usize));
     }
 
@@ -232,8 +275,8 @@ impl Rooms {
     }
 }
 
-fn permits(bytes: usize) -> u32 {
-    u32::try_from((bytes + EVENT_BYTES).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
+fn permits(bytes: usize, beside: usize) -> u32 {
+    u32::try_from(bytes.saturating_add(beside).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
 }
 
 async fn open_models(
@@ -280,15 +323,16 @@ fn begin_lanes<B: Broker, S: Store>(
     pipeline: &Arc<Pipeline<B, S>>,
     tasks: &mut JoinSet<()>,
 ) -> Vec<Arc<Lane>> {
-    let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
     let max_rows = settings.bridge.max_rows();
     let max_rows = max_rows.and_then(|rows| usize::try_from(rows.get()).ok());
     let begin = |(section, model): (ModelSection, Model)| {
         info!(name = section.name, model = %model.id, "model");
         let (events, taken) = mpsc::unbounded_channel();
-        let lane = Arc::new(Lane { section, model: RwLock::new(Arc::new(model)), events });
+        let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
+        let model = RwLock::new(Arc::new(model));
+        let lane = Arc::new(Lane { section, model, events, slots: Arc::clone(&slots) });
         let max_wait = settings.bridge.max_wait;
-        let mut gathering = Gathering::new(taken, max_wait, max_rows, Arc::clone(&slots));
+        let mut gathering = Gathering::new(taken, max_wait, max_rows, slots);
         let (pipeline, ours) = (Arc::clone(pipeline), Arc::clone(&lane));
         tasks.spawn(async move {
             while let Some(group) = gathering.group().await {
@@ -305,5 +349,28 @@ fn lane_of(lanes: &[Arc<Lane>], route: Option<&str>) -> Option<Arc<Lane>> {
     match lanes {
         [lane] if lane.section.when.is_none() => Some(Arc::clone(lane)),
         lanes => lanes.iter().find(takes).cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_there_for_what_scores_repeat() {
+        let mut settings = BridgeSettings::default();
+        let largest = |settings: &_| Rooms::new(settings, &[]).unwrap().largest;
+        assert_eq!(largest(&settings), 64 + 1);
+        settings.events.fields = [("who".to_owned(), "/account".to_owned())].into();
+        assert_eq!(largest(&settings), 2 * 64 + 1);
+        assert_eq!(permits(1024, EVENT_BYTES + 8), 3);
+    }
+
+    #[test]
+    fn models_are_not_read_all_the_time() {
+        let mut section = BridgeSection::default();
+        assert!(require_interval(&section).is_ok());
+        section.reload_interval = std::time::Duration::ZERO;
+        assert!(require_interval(&section).is_err());
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Model {
 #[derive(PartialEq, Eq)]
 pub(super) struct Stamp {
     client_zip: Digest,
+    /// None where there is no such file.
+    server_zip: Option<Digest>,
     client_key: Digest,
 }
 
@@ -74,14 +76,23 @@ impl Stamp {
     pub(super) fn read(section: &ModelSection) -> Result<Self, UnusableModel> {
         let named = |reason| UnusableModel { name: section.name.clone(), reason };
         let zip = read_zip(&client_zip(section)).map_err(named)?;
+        let server_zip = read_server(section).map_err(named)?;
         let keys = KeyFolder::new(&section.keys).digests(None);
         let (_, client_key) = keys.map_err(|error| named(error.to_string()))?;
-        Ok(Self { client_zip: Digest::of(&zip), client_key })
+        let server_zip = server_zip.map(|zip| Digest::of(&zip));
+        Ok(Self { client_zip: Digest::of(&zip), server_zip, client_key })
     }
 }
 
 fn client_zip(section: &ModelSection) -> PathBuf {
     section.artifact.join("client.zip")
+}
+
+/// `server.zip`, where there is one.
+fn read_server(section: &ModelSection) -> Result<Option<Vec<u8>>, String> {
+    let path = section.artifact.join("server.zip");
+    let is_there = path.try_exists().map_err(|error| format!("{}: {error}", path.display()))?;
+    is_there.then(|| read_zip(&path)).transpose()
 }
 
 fn read_zip(path: &Path) -> Result<Vec<u8>, String> {
@@ -96,7 +107,9 @@ impl Model {
         let named = |reason: String| UnusableModel { name: section.name.clone(), reason };
         let zip = read_zip(&client_zip(section)).map_err(named)?;
         let client = open_client(&zip).map_err(|error| named(error.to_string()))?;
-        let id = model_id(section, &*client).map_err(named)?;
+        let server_zip = read_server(section).map_err(named)?;
+        let id = model_id(section, &*client, server_zip.as_deref()).map_err(named)?;
+        let server_zip = server_zip.map(|zip| Digest::of(&zip));
         let features = features(section, &*client).map_err(named)?;
         let classes = client.interface().scores;
         if !section.labels.is_empty() && section.labels.len() != classes {
@@ -107,7 +120,7 @@ impl Model {
         let in_keys = |error: KeyFolderError| named(error.to_string());
         let whole = keys.encryption(client, || passphrase()).map_err(in_keys)?;
         let (_, client_key) = keys.digests(None).map_err(in_keys)?;
-        let stamp = Stamp { client_zip: Digest::of(&zip), client_key };
+        let stamp = Stamp { client_zip: Digest::of(&zip), server_zip, client_key };
         let forms = forms(section.form, &whole, id, &keys).map_err(named)?;
         let (labels, choice) = (section.labels.clone(), section.form);
         Ok(Self { name: section.name.clone(), id, labels, whole, choice, forms, features, stamp })
@@ -115,6 +128,11 @@ impl Model {
 
     pub(super) fn stamp(&self) -> &Stamp {
         &self.stamp
+    }
+
+    /// Whether rows that were made for another one are rows of this: only the keys differ, if anything.
+    pub(super) fn takes_rows_of(&self, other: &Self) -> bool {
+        self.id == other.id && self.stamp.client_zip == other.stamp.client_zip
     }
 
     /// What anybody with its zip can do.
@@ -166,14 +184,21 @@ impl Model {
     }
 }
 
-fn model_id(section: &ModelSection, client: &dyn ClientModel) -> Result<ModelId, String> {
+/// Both zips must be of one model: while they are copied, one is of another.
+fn model_id(
+    section: &ModelSection,
+    client: &dyn ClientModel,
+    server_zip: Option<&[u8]>,
+) -> Result<ModelId, String> {
     let path = section.artifact.join("server.zip");
     let said = client.model_id().or(section.model);
-    let found = match path.exists() {
-        false => None,
-        true => {
-            let zip = read_zip(&path)?;
-            let server = ServerZip::read(&zip).map_err(|error| error.to_string())?;
+    let found = match server_zip {
+        None => None,
+        Some(zip) => {
+            if !client.fits(zip).map_err(|error| format!("{}: {error}", path.display()))? {
+                return Err("client.zip and server.zip are not of one model".into());
+            }
+            let server = ServerZip::read(zip).map_err(|error| error.to_string())?;
             Some(server.model_id().map_err(|error| error.to_string())?)
         }
     };

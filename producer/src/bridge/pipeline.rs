@@ -11,29 +11,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, Disposition, Settled};
-use cipherscore_common::message::ErrorCode;
 use cipherscore_common::{FormName, Pauses, Store};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::BridgeError;
 use super::events::EventReader;
+use super::fate::Fate;
 use super::gather::{Gathered, Group, Held, Lane};
 use super::models::Model;
 use super::record::{Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Record, ScoreSink};
 use super::scores::ScoreFormat;
 use super::state::{BridgeState, Place, Stage};
 use super::turns::Turns;
-use super::window::{Repeated, Seen, Window};
-use crate::client::ClientError;
+use super::window::{Repeated, Seen, Underway, Window};
 use crate::events::Events;
 use crate::matrix::Matrix;
-use crate::stream::{Cause, Stream, StreamError};
+use crate::stream::{Stream, StreamError};
 
 /// First pause before something that is away is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often rows are tried again on which workers fail.
+const INTERNAL_RETRIES: u32 = 5;
 
 /// Pauses of what is tried until it succeeds.
 pub(super) fn pauses() -> Pauses {
@@ -56,21 +58,26 @@ pub(super) struct Pipeline<B: Broker, S: Store> {
     pub(super) alive: watch::Receiver<()>,
 }
 
-/// What becomes of events whose job has no scores.
-enum Fate {
-    /// They are tried again.
-    Wait(String),
-    /// They are dead letters.
-    Dead(String),
-    /// Nobody can go on.
-    End(StreamError),
+/// Ends the bridge when the task that holds it panics: its events would be taken, and nothing else,
+/// for ever.
+struct Panics(mpsc::UnboundedSender<BridgeError>);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Somebody was faster, or it ends already.
+            let _ = self.0.send(BridgeError::Fault("a step of an event panicked".into()));
+        }
+    }
 }
 
 impl<B: Broker, S: Store> Pipeline<B, S> {
     /// Does it beside everything else, for as long as there is a bridge.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut alive = self.alive.clone();
+        let panics = Panics(self.fatal.clone());
         tokio::spawn(async move {
+            let _panics = panics;
             tokio::select! {
                 // Nothing is ever said: it ends.
                 _ = alive.changed() => {}
@@ -131,8 +138,9 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             row,
             model,
         };
-        // Its receiver lives as long as events are taken.
-        let _ = lane.events.send(gathered);
+        if lane.events.send(gathered).is_err() {
+            self.end(BridgeError::Fault("nothing makes jobs of events any more".into()));
+        }
     }
 
     /// Step 2: one job for each so many rows as the form takes that costs less.
@@ -145,39 +153,54 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             let rest = events.split_off(events.len().min(max_rows));
             let job = std::mem::replace(&mut events, rest);
             let (pipeline, lane, slot) = (Arc::clone(self), Arc::clone(lane), Arc::clone(&slot));
-            self.spawn(async move {
-                pipeline.score_job(&lane, job).await;
-                drop(slot);
-            });
+            self.spawn(async move { pipeline.score_job(&lane, job, slot).await });
         }
     }
 
-    async fn score_job(self: &Arc<Self>, lane: &Lane, job: Vec<Gathered>) {
+    /// While it waits for the fleet its slot is free for others.
+    async fn score_job(
+        self: &Arc<Self>,
+        lane: &Lane,
+        mut job: Vec<Gathered>,
+        slot: Arc<OwnedSemaphorePermit>,
+    ) {
         let begun = Instant::now();
         for event in &job {
             self.state.stage(Stage::Gather, begun - event.held.arrived);
         }
-        let mut pauses = pauses();
+        let (mut pauses, mut waiter, mut slot) = (pauses(), None, Some(slot));
+        let mut internal_errors = 0;
         let (model, rows) = loop {
             let model = current(lane, &job);
             let reason = match self.integers(&model, &job).await {
                 Ok(rows) => break (model, rows),
-                Err(error) => match judge(error) {
+                Err(error) => match Fate::of(error) {
                     Fate::Wait(reason) => reason,
-                    Fate::Dead(reason) => {
-                        for event in job {
-                            let reason = DeadReason::new(DeadCode::NotScored, reason.clone());
-                            self.end_dead(event.held, reason);
-                        }
-                        return;
+                    Fate::Few(reason) if internal_errors < INTERNAL_RETRIES => {
+                        internal_errors += 1;
+                        reason
+                    }
+                    Fate::Few(reason) | Fate::Dead(reason) => {
+                        return self.end_all_dead(job, &reason);
                     }
                     Fate::End(error) => return self.end(error.into()),
                 },
             };
-            self.state.waits(Place::Fleet, &reason);
+            waiter = Some(self.state.waits(Place::Fleet, &reason));
+            drop(slot.take());
             sleep(pauses.take()).await;
+            job = self.renew_rows(lane, job);
+            if job.is_empty() {
+                return;
+            }
+            // It is never closed.
+            slot = Arc::clone(&lane.slots).acquire_owned().await.ok().map(Arc::new);
         };
-        self.state.goes_on(Place::Fleet);
+        drop((waiter, slot));
+        if rows.len() != job.len() {
+            let (rows, events) = (rows.len(), job.len());
+            return self.end(BridgeError::Fault(format!("{rows} scores of {events} events")));
+        }
         let took = begun.elapsed();
         for (event, integers) in job.into_iter().zip(rows.rows()) {
             self.state.stage(Stage::Score, took);
@@ -193,6 +216,36 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                 }
             }
         }
+    }
+
+    fn end_all_dead(self: &Arc<Self>, job: Vec<Gathered>, reason: &str) {
+        for event in job {
+            self.end_dead(event.held, DeadReason::new(DeadCode::NotScored, reason));
+        }
+    }
+
+    /// Events that wait would do so for ever if nobody answers their model any more: where another one
+    /// has taken its place, it scores them. What it does not take is a dead letter.
+    fn renew_rows(self: &Arc<Self>, lane: &Lane, job: Vec<Gathered>) -> Vec<Gathered> {
+        let model = Arc::clone(&lane.model.read());
+        if job.first().is_none_or(|event| model.takes_rows_of(&event.model)) {
+            return job;
+        }
+        let renew = |mut event: Gathered| {
+            let read = self.reader.read(&event.held.record);
+            let row = read.and_then(|read| model.row(&read.data, self.reader.absent_is_missing()));
+            match row {
+                Ok(row) => {
+                    (event.row, event.model) = (row, Arc::clone(&model));
+                    Some(event)
+                }
+                Err(reason) => {
+                    self.end_dead(event.held, reason);
+                    None
+                }
+            }
+        };
+        job.into_iter().filter_map(renew).collect()
     }
 
     async fn integers(&self, model: &Model, job: &[Gathered]) -> Result<Matrix<i64>, StreamError> {
@@ -217,7 +270,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         if self.until(Place::Sink, || self.sink.put(&score)).await {
             self.state.stage(Stage::Sink, begun.elapsed());
             self.state.scored();
-            self.settle(held).await;
+            self.settle(held, Underway::settled).await;
         }
     }
 
@@ -235,7 +288,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                 turn.wait().await;
             }
             pipeline.state.dead_lettered(reason.code);
-            pipeline.settle(held).await;
+            pipeline.settle(held, Underway::forgotten).await;
         });
     }
 
@@ -245,15 +298,15 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         place: Place,
         attempt: impl Fn() -> super::record::Waiting<'a, Result<(), EndError>>,
     ) -> bool {
-        let mut pauses = pauses();
+        let (mut pauses, mut waiter) = (pauses(), None);
         loop {
             match attempt().await {
                 Ok(()) => {
-                    self.state.goes_on(place);
+                    drop(waiter);
                     return true;
                 }
                 Err(EndError::Away(reason)) => {
-                    self.state.waits(place, &reason);
+                    waiter = Some(self.state.waits(place, &reason));
                     sleep(pauses.take()).await;
                 }
                 Err(EndError::Gone(reason)) => {
@@ -265,11 +318,11 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
     }
 
     /// Step 4, of the event and of whatever came of it again.
-    async fn settle(&self, held: Held) {
+    async fn settle(&self, held: Held, leave: fn(Underway) -> Vec<Repeated>) {
         let Held { settlement, underway, turn, arrived, room, .. } = held;
         drop(turn);
         let begun = Instant::now();
-        let copies = underway.map(|underway| underway.settled()).unwrap_or_default();
+        let copies = underway.map(leave).unwrap_or_default();
         self.tell(Repeated { settlement, room }).await;
         for copy in copies {
             self.tell_again(copy).await;
@@ -296,43 +349,31 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
     }
 }
 
-/// The model of a job: with the keys of this moment, as long as it is the same one.
+/// The model of a job: with the keys of this moment, as long as its rows are the same ones.
 fn current(lane: &Lane, job: &[Gathered]) -> Arc<Model> {
     let current = Arc::clone(&lane.model.read());
     match job.first() {
-        Some(event) if event.model.id != current.id => Arc::clone(&event.model),
+        Some(event) if !current.takes_rows_of(&event.model) => Arc::clone(&event.model),
         _ => current,
     }
 }
 
-/// What is no fault of the rows is waited for: somebody mends the fleet, or the keys.
-fn judge(error: StreamError) -> Fate {
-    match error {
-        StreamError::Failed { cause, reason, .. } => match cause {
-            Cause::Overdue => Fate::Wait(reason),
-            Cause::Outputs | Cause::Final(_) => Fate::Dead(reason),
-            Cause::Refused(code) if is_of_rows(code) => Fate::Dead(reason),
-            Cause::Refused(_) => Fate::Wait(reason),
-        },
-        StreamError::Ended(_)
-        | StreamError::Stopped(_)
-        | StreamError::Client(ClientError::NoReplies(_) | ClientError::ShuttingDown) => {
-            Fate::End(error)
-        }
-        other => Fate::Wait(other.to_string()),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether the same rows would be answered so again. What else keeps them from scores is mended in the
-/// fleet, or by other keys.
-fn is_of_rows(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Malformed
-            | ErrorCode::TooLarge
-            | ErrorCode::WrongShape
-            | ErrorCode::Cancelled
-            | ErrorCode::Internal
-            | ErrorCode::Poison
-    )
+    #[tokio::test]
+    async fn a_panic_is_told() {
+        let (fatal, mut fatalities) = mpsc::unbounded_channel();
+        let calm = Panics(fatal.clone());
+        tokio::spawn(async move { drop(calm) }).await.unwrap();
+        assert!(fatalities.try_recv().is_err());
+        let panics = Panics(fatal);
+        let task = tokio::spawn(async move {
+            let _panics = panics;
+            panic!("as a step might");
+        });
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        assert!(matches!(fatalities.try_recv(), Ok(BridgeError::Fault(_))));
+    }
 }

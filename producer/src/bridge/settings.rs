@@ -95,6 +95,17 @@ impl BridgeSection {
     }
 }
 
+impl BridgeSettings {
+    /// Unsettled messages of the source's queue, at most: those that cannot be taken for want of memory
+    /// would wait here, in memory that nobody counts.
+    pub(super) fn source_prefetch(&self) -> u16 {
+        let largest = self.bridge.max_event_size.as_u64().max(1);
+        let fitting = (self.bridge.memory.as_u64() / largest).max(1);
+        let prefetch = self.source.prefetch.get();
+        u16::try_from(fitting).map_or(prefetch, |fitting| fitting.min(prefetch))
+    }
+}
+
 /// What kind of source, sink or place for dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -357,6 +368,15 @@ mod tests {
             keys.map(move |key| format!("{head} {key}"))
         });
         assert_eq!(explained, known.collect());
+    }
+
+    #[test]
+    fn no_more_is_prefetched_than_memory_holds() {
+        let prefetch = |text: &str| load_text(text).unwrap().source_prefetch();
+        assert_eq!(prefetch(""), 4096);
+        assert_eq!(prefetch("[source]\nprefetch = 7"), 7);
+        assert_eq!(prefetch("[bridge]\nmemory = '1MiB'\nmax_event_size = '512KiB'"), 2);
+        assert_eq!(prefetch("[bridge]\nmemory = '1TiB'"), 10_000);
     }
 
     #[test]

@@ -135,11 +135,35 @@ struct Counted {
     duplicates: AtomicU64,
 }
 
+/// Who waits for a place.
+#[derive(Default)]
+struct Waiters {
+    /// Guards that are held.
+    held: usize,
+    /// Whether the client of the fleet said so last.
+    is_client: bool,
+    /// The last one that was given.
+    reason: String,
+}
+
+/// Held by whoever waits for a place.
+#[must_use]
+pub(super) struct Waiter<'a> {
+    state: &'a BridgeState,
+    place: Place,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.state.goes_on(self.place, |waiters| waiters.held -= 1);
+    }
+}
+
 /// What a bridge says of itself, for whoever watches.
 pub struct BridgeState {
     registry: Registry,
     counted: Counted,
-    waiting: Mutex<BTreeMap<Place, String>>,
+    waiting: Mutex<BTreeMap<Place, Waiters>>,
     started: AtomicBool,
     outcomes: Family<OutcomeLabel, Counter>,
     stages: Family<StageLabel, Histogram, fn() -> Histogram>,
@@ -236,8 +260,10 @@ impl BridgeState {
     pub fn events(self: &Arc<Self>) -> Events {
         let state = Arc::clone(self);
         Events::new(move |event| match event {
-            Event::Waiting { reason, .. } => state.waits(Place::Fleet, &reason),
-            Event::GoesOn => state.goes_on(Place::Fleet),
+            Event::Waiting { reason, .. } => {
+                state.begins(Place::Fleet, &reason, |waiters| waiters.is_client = true);
+            }
+            Event::GoesOn => state.goes_on(Place::Fleet, |waiters| waiters.is_client = false),
             Event::ReplyMalformed { reason } => warn!(reason, "a reply cannot be read"),
             Event::PublishedAgain { reason } => warn!(reason, "events are encrypted again"),
             _ => {}
@@ -248,19 +274,30 @@ impl BridgeState {
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// Something is waited for.
-    pub(super) fn waits(&self, place: Place, reason: &str) {
-        let place_name = place.as_str();
-        self.places.get_or_create(&PlaceLabel { place: place_name }).set(1);
-        let before = self.waiting.lock().insert(place, reason.to_owned());
-        if before.as_deref() != Some(reason) {
-            warn!(place = place_name, reason, "waiting");
+    /// Something is waited for, until the guard is dropped.
+    pub(super) fn waits(&self, place: Place, reason: &str) -> Waiter<'_> {
+        self.begins(place, reason, |waiters| waiters.held += 1);
+        Waiter { state: self, place }
+    }
+
+    fn begins(&self, place: Place, reason: &str, count: impl FnOnce(&mut Waiters)) {
+        let mut waiting = self.waiting.lock();
+        let waiters = waiting.entry(place).or_default();
+        count(waiters);
+        self.places.get_or_create(&PlaceLabel { place: place.as_str() }).set(1);
+        if waiters.reason != reason {
+            reason.clone_into(&mut waiters.reason);
+            warn!(place = place.as_str(), reason, "waiting");
         }
     }
 
-    /// It is not waited for any more.
-    pub(super) fn goes_on(&self, place: Place) {
-        if self.waiting.lock().remove(&place).is_some() {
+    /// One less waits; the place is waited for until nobody does.
+    fn goes_on(&self, place: Place, count: impl FnOnce(&mut Waiters)) {
+        let mut waiting = self.waiting.lock();
+        let Some(waiters) = waiting.get_mut(&place) else { return };
+        count(waiters);
+        if waiters.held == 0 && !waiters.is_client {
+            waiting.remove(&place);
             self.places.get_or_create(&PlaceLabel { place: place.as_str() }).set(0);
             info!(place = place.as_str(), "goes on");
         }
@@ -323,6 +360,26 @@ impl Health for BridgeState {
     }
 }
 
-fn said((place, reason): (&Place, &String)) -> (&'static str, String) {
-    (place.as_str(), reason.clone())
+fn said((place, waiters): (&Place, &Waiters)) -> (&'static str, String) {
+    (place.as_str(), waiters.reason.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_waited_for_until_nobody_waits() {
+        let state = Arc::new(BridgeState::default());
+        state.has_started();
+        let gauge = |value: u8| format!("waiting{{place=\"fleet\"}} {value}");
+        let (one, other) = (state.waits(Place::Fleet, "one"), state.waits(Place::Fleet, "other"));
+        let client = state.events();
+        client.tell(Event::GoesOn);
+        drop(one);
+        assert_eq!(state.readiness().waiting["fleet"], "other");
+        assert!(state.metrics().contains(&gauge(1)));
+        drop(other);
+        assert!(state.readiness().ready && state.metrics().contains(&gauge(0)));
+    }
 }

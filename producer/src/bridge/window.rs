@@ -74,7 +74,14 @@ pub(super) struct Underway {
 }
 
 impl Underway {
-    /// Its score, or its dead letter, is safe: returns what came of it again meanwhile.
+    /// Its dead letter is safe: returns what came of it again meanwhile. Whoever mends what kept it from
+    /// a score sends it once more, so it is new when it comes then.
+    pub(super) fn forgotten(mut self) -> Vec<Repeated> {
+        self.is_settled = true;
+        self.window.state().underway.remove(&self.key).unwrap_or_default()
+    }
+
+    /// Its score is safe: returns what came of it again meanwhile.
     pub(super) fn settled(mut self) -> Vec<Repeated> {
         self.is_settled = true;
         let mut state = self.window.state();
@@ -138,5 +145,15 @@ mod tests {
         assert!(matches!(window.arrive(other, arrival()), Seen::Settled(_)));
         drop(new(&window, one));
         drop(new(&window, one));
+    }
+
+    #[test]
+    fn what_was_a_dead_letter_is_new_when_it_comes_again() {
+        let window = Window::new(NonZeroUsize::MIN);
+        let one = Digest::of(b"one");
+        let underway = new(&window, one);
+        assert!(matches!(window.arrive(one, arrival()), Seen::Underway));
+        assert_eq!(underway.forgotten().len(), 1);
+        assert!(new(&window, one).settled().is_empty());
     }
 }

@@ -115,7 +115,9 @@ pub enum Cause {
     Refused(ErrorCode),
     /// There was no reply by the deadline of the last job.
     Overdue,
-    /// The outputs were lost, or are none.
+    /// The store lost the outputs.
+    Lost,
+    /// The outputs are none.
     Outputs,
     /// Nothing that a worker could see may follow, and no later process may try the same rows either.
     Final(Finality),

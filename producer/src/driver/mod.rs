@@ -328,7 +328,7 @@ impl<B: Broker, S: Store> Driver<B, S> {
                 (format!("{code}: {reason}"), Cause::Refused(code), Remedy::of(code))
             }
             Answer::Lost { reason } => {
-                (format!("the outputs are lost: {reason}"), Cause::Outputs, Remedy::Again)
+                (format!("the outputs are lost: {reason}"), Cause::Lost, Remedy::Again)
             }
         };
         let Some(published) = jobs.answered(job) else {

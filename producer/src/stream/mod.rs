@@ -6,17 +6,19 @@
 //! they are answered. A call has the results of all its rows or an error; jobs of a call that ended
 //! early are taken back.
 //!
-//! Several calls share one reply queue, one bound of jobs in flight, and the knowledge of which
+//! Several calls share one reply queue, one bound of jobs in flight for each model, and the knowledge of which
 //! evaluation keys are in the store.
 
 mod unkept;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{FormName, JobId, Store, StoreError};
+use cipherscore_common::{FormName, JobId, ModelId, Store, StoreError};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -106,8 +108,10 @@ pub struct Stream<B: Broker, S: Store> {
 
 struct Shared<B: Broker, S: Store> {
     driver: Driver<B, S>,
-    /// Jobs of all calls.
-    in_flight: Semaphore,
+    /// Jobs of all calls, for each model that has any: those that nobody takes keep no other model's
+    /// from the queue.
+    in_flight: Mutex<HashMap<ModelId, Arc<Semaphore>>>,
+    per_model: usize,
 }
 
 impl<B: Broker, S: Store> Stream<B, S> {
@@ -128,8 +132,8 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let (key_lease, job_time) = (settings.key_lease, settings.job_deadline());
         let mut driver = Driver::new(client, key_lease, job_time, events);
         driver.listen();
-        let in_flight = Semaphore::new(settings.in_flight.get().into());
-        let shared = Shared { driver, in_flight };
+        let (in_flight, per_model) = (Mutex::default(), settings.in_flight.get().into());
+        let shared = Shared { driver, in_flight, per_model };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -253,6 +257,14 @@ impl<B: Broker, S: Store> Stream<B, S> {
 }
 
 impl<B: Broker, S: Store> Shared<B, S> {
+    fn room(&self, model: ModelId) -> Arc<Semaphore> {
+        let mut in_flight = self.in_flight.lock();
+        // A model with no job needs no place.
+        in_flight.retain(|_, room| Arc::strong_count(room) > 1);
+        let room = in_flight.entry(model);
+        Arc::clone(room.or_insert_with(|| Arc::new(Semaphore::new(self.per_model))))
+    }
+
     /// Takes a part through the queue.
     async fn part<T: Send + 'static>(
         &self,
@@ -260,7 +272,8 @@ impl<B: Broker, S: Store> Shared<B, S> {
         scored: &Events,
     ) -> Result<T, StreamError> {
         let Part { first, rows, source, read } = part;
-        let _room = self.in_flight.acquire().await;
+        let room = self.room(source.target.model_id);
+        let _room = room.acquire().await;
         let sink = Sink { read, journal: Unkept::new() };
         let mut unit = self.driver.unit::<Unkept<T>>();
         match self.driver.run(&mut unit, &source, &sink).await? {

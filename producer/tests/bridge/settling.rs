@@ -1,6 +1,8 @@
 //! What is settled, and when; what is a dead letter; what waits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
@@ -57,9 +59,9 @@ async fn what_is_taken_is_bounded_by_memory() {
         shop.publish(&message("events", event(&owner, id).to_string())).await.unwrap();
     }
     let mut settings = settings(&owner);
-    // Room for one of the largest and seven small ones: each of these takes 2 KiB.
+    // Room for one of the largest, with its row, and seven small ones: each of these takes 2 KiB.
     settings.bridge.max_event_size = bytesize::ByteSize::kib(3);
-    settings.bridge.memory = bytesize::ByteSize::kib(18);
+    settings.bridge.memory = bytesize::ByteSize::kib(19);
     let bridge = Bridge::of_queues(&services, settings, &shop).await;
     until(|| bridge.state.counts().taken == 8).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -73,10 +75,14 @@ async fn what_is_taken_is_bounded_by_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_dead_letters_for_faults_of_theirs_and_wait_for_those_of_the_fleet() {
     let (services, owner) = (Services::default(), Owner::new(TREE));
-    let _worker = Worker::start(&services, &owner, |number, _| match number {
+    let fails = Arc::new(AtomicBool::new(false));
+    let worker_fails = Arc::clone(&fails);
+    let worker = Worker::start(&services, &owner, move |number, _| match number {
         0 => Conduct::Refuse(ErrorCode::UnknownModel),
         1 => Conduct::Refuse(ErrorCode::KeyMissing),
-        3 => Conduct::Refuse(ErrorCode::Internal),
+        // It passes.
+        2 => Conduct::Refuse(ErrorCode::Internal),
+        _ if worker_fails.load(Ordering::Relaxed) => Conduct::Refuse(ErrorCode::Internal),
         _ => Conduct::Answer,
     })
     .await;
@@ -88,16 +94,23 @@ async fn events_are_dead_letters_for_faults_of_theirs_and_wait_for_those_of_the_
     assert_eq!(parse(&take(&shop, "scores", 1).await)[0]["event"]["id"], "1");
     let mut second = message("events", event(&owner, 2).to_string());
     second.set("colour", "red");
+    let tried = worker.seen().len();
+    fails.store(true, Ordering::Relaxed);
     shop.publish(&second).await.unwrap();
     let dead = take(&shop, "dead", 1).await.remove(0);
     assert_eq!((&dead.body, dead.text("colour")), (&second.body, Some("red")));
     assert_eq!(dead.text(headers::DEAD_CODE), Some("not_scored"));
     assert!(dead.text(headers::DEAD_REASON).unwrap().contains("internal"));
-    // One that comes again is known, whatever became of it.
+    assert_eq!(worker.seen().len(), tried + 6);
+    fails.store(false, Ordering::Relaxed);
+    // Whoever mended the fleet sends it again under the same id, and it is scored.
+    shop.publish(&second).await.unwrap();
+    assert_eq!(parse(&take(&shop, "scores", 1).await)[0]["event"]["id"], "2");
+    // What has a score is known.
     shop.publish(&second).await.unwrap();
     until(|| bridge.state.counts().duplicates == 1).await;
     let report = bridge.stop().await;
-    assert_eq!((report.counts.scored, report.counts.dead_lettered), (1, 1));
+    assert_eq!((report.counts.scored, report.counts.dead_lettered), (2, 1));
     assert_eq!(waiting(&shop, "events").await, 0);
 }
 
