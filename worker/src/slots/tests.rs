@@ -115,8 +115,10 @@ async fn a_quick_job_that_waits_leaves_its_slot_to_others_and_is_served_first() 
     assert!(slots.take(Need::Quick).is_none(), "who has begun goes first");
     let quick = waiting.await.unwrap();
     assert_eq!(quick.taken(), Some(Taken::Reserved));
-    let state = |slots: &Slots| (slots.lock().paused, slots.lock().resuming);
-    assert_eq!(state(&slots), (0, 0));
+    {
+        let state = slots.lock();
+        assert_eq!((state.paused, state.resuming), (0, 0));
+    }
     drop(quick);
     assert!(slots.take(Need::Quick).is_some());
     // A long one keeps its slot, which bounds how many wait.
