@@ -40,7 +40,8 @@ async fn a_model_without_workers_does_not_stop_another() {
     }
     let scores = parse(&take(&shop, "scores", 3).await);
     assert!(scores.iter().all(|score| score["model"] == linear.model_id().to_string()));
-    assert_eq!(bridge.state.counts().underway(), 3);
+    // A score is settled after it is there.
+    until(|| bridge.state.counts().underway() == 3).await;
     bridge.kill().await;
 }
 
@@ -75,6 +76,8 @@ async fn events_that_wait_are_scored_by_the_model_that_takes_the_place() {
     for waits in [&both, &few] {
         shop.publish(&message("events", waits.to_string())).await.unwrap();
     }
+    // They are taken, so that their model is open.
+    until(|| bridge.state.counts().underway() == 2).await;
     until(|| bridge.state.readiness().waiting.contains_key("fleet")).await;
 
     let new = testdata(&format!("concrete/{LINEAR}"));
