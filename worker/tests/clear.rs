@@ -24,6 +24,7 @@ async fn a_model_of_another_engine_is_served_like_any_other() {
     let mut tester = services.tester("clear").await;
 
     let model = open_client(&zips.client).unwrap();
+    tester.wait_for_worker(model.model_id().unwrap()).await;
     let keys = model.make_keys(&|| ()).unwrap();
     let encryption = std::sync::Arc::clone(&model).with_key(&keys.client).unwrap();
     let rows = Matrix::new(1, (0..ROWS).map(f64::from).collect());
