@@ -9,6 +9,7 @@ use cipherscore_common::{BlobKind, BlobStore, MarkStore, OwnerId};
 use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::events::{Event, Events};
 use cipherscore_producer::model::write_rows_file;
+use cipherscore_producer::note::NoteFile;
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use cipherscore_producer::settings::ProducerSection;
 use cipherscore_producer::submit::{JobFiles, SubmitError, SubmitRequest, Submitted, submit};
@@ -215,6 +216,8 @@ async fn a_call_that_was_given_up_is_gone_on_with() {
         assert!(!services.store.marks(&tenant, *job).await.unwrap().cancelled);
     }
     assert!(note(&owner, 0).exists() && note(&owner, 1).exists());
+    // What the call did on threads of its own may hold the notes for a moment more.
+    until(|| (0..2).all(|row| NoteFile::open(&output(&owner, row)).is_ok())).await;
 
     let (events, told) = recorded();
     let worker = Worker::start(&services, &owner, |_, _| Conduct::Answer).await;
