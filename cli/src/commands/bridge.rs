@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use super::services::BrokerUrl;
+use super::store::StoreUrl;
 use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
@@ -34,7 +36,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// and not before: killed and started again, it scores what was not settled. Scores of one event have
 /// one key. Events that cannot be scored go to the dead letters, with a reason.
 ///
-/// Everything is in the configuration: config/bridge.toml of the sources explains every key, and
+/// Everything is in the configuration, but for the fleet's broker and store, which may be named here:
+/// config/bridge.toml of the sources explains every key, and
 /// docs/pipelines.md leads through the first one. SIGTERM and Ctrl-C: nothing new is taken, what is
 /// underway is finished within bridge.grace_period, a second signal stops at once.
 ///
@@ -46,23 +49,12 @@ pub(crate) struct Bridge {
     #[arg(long, value_name = "FILE", env = "CIPHERSCORE_BRIDGE_CONFIG")]
     config: PathBuf,
 
-    /// RabbitMQ of the fleet, as amqp://USER:PASSWORD@HOST:PORT/VHOST. Other users of this machine can
-    /// read command lines; a password belongs into CIPHERSCORE_BROKER_URL or into a file.
-    #[arg(long, value_name = "URL", env = "CIPHERSCORE_BROKER_URL", hide_env_values = true)]
-    broker: Option<String>,
+    // Both of the fleet.
+    #[command(flatten)]
+    broker: BrokerUrl,
 
-    /// File with the URL of RabbitMQ, used when there is no --broker.
-    #[arg(long, value_name = "FILE", env = "CIPHERSCORE_BROKER_URL_FILE")]
-    broker_url_file: Option<PathBuf>,
-
-    /// Redis of the fleet, as redis://USER:PASSWORD@HOST:PORT/NUMBER. A password belongs into
-    /// CIPHERSCORE_REDIS_URL or into a file.
-    #[arg(long, value_name = "URL", env = "CIPHERSCORE_REDIS_URL", hide_env_values = true)]
-    redis: Option<String>,
-
-    /// File with the URL of Redis, used when there is no --redis.
-    #[arg(long, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
-    redis_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreUrl,
 
     /// How log lines are written to standard error: human or json.
     #[arg(long, value_name = "FORMAT")]
@@ -89,8 +81,8 @@ enum Ended {
 impl Bridge {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         let mut settings: BridgeSettings = load(Some(&self.config), &[])?;
-        settings.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
-        settings.store.name(self.redis.as_deref(), self.redis_url_file.as_deref());
+        self.broker.name(&mut settings.broker);
+        self.store.name(&mut settings.store);
         settings.log.format = self.log_format.unwrap_or(settings.log.format);
         settings.log.level = self.log_level.clone().unwrap_or(settings.log.level);
         let has_lines = settings.sink.kind == EndKind::Lines;

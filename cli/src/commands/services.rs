@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
-use cipherscore_common::config::LogFormat;
+use cipherscore_common::config::{LogFormat, ServiceSettings};
 use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError, telemetry};
 use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 
 use super::store::{StoreOptions, open_store};
 
-/// Which broker and which store.
+/// Where the broker is.
 #[derive(Args)]
-pub(crate) struct ServiceOptions {
+pub(crate) struct BrokerUrl {
     /// RabbitMQ, as amqp://USER:PASSWORD@HOST:PORT/VHOST, of which only HOST is needed; amqps:// for
     /// TLS. Other users of this machine can read command lines; a password belongs into
     /// CIPHERSCORE_BROKER_URL or into a file.
@@ -24,6 +24,20 @@ pub(crate) struct ServiceOptions {
     /// File with the URL of RabbitMQ, used when there is no --broker.
     #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_BROKER_URL_FILE")]
     broker_url_file: Option<PathBuf>,
+}
+
+impl BrokerUrl {
+    /// Wins over what the settings say.
+    pub(super) fn name(&self, section: &mut ServiceSettings) {
+        section.name(self.broker.as_deref(), self.broker_url_file.as_deref());
+    }
+}
+
+/// Which broker and which store.
+#[derive(Args)]
+pub(crate) struct ServiceOptions {
+    #[command(flatten)]
+    url: BrokerUrl,
 
     /// Write log lines to standard error, as human or json.
     #[arg(long, global = true, value_name = "FORMAT")]
@@ -54,7 +68,7 @@ impl ServiceOptions {
         let level = self.log_level.as_deref().unwrap_or(level);
         telemetry::start(SERVICE, self.log_format.unwrap_or_default(), level)?;
         let mut settings = self.store.settings()?;
-        settings.broker.name(self.broker.as_deref(), self.broker_url_file.as_deref());
+        self.url.name(&mut settings.broker);
         let broker = open_broker(&settings)?;
         Ok(Services { settings, broker })
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use cipherscore_common::config::load;
+use cipherscore_common::config::{ServiceSettings, load};
 use cipherscore_common::{
     Blob, BlobInfo, BlobName, BlobStore, Lease, Put, RedisConfig, RedisStore, Tenant,
 };
@@ -16,13 +16,9 @@ use super::{report, size};
 use crate::print::say;
 use crate::progress;
 
-/// Which store, and whose keys and models in it.
+/// Where the store is.
 #[derive(Args)]
-pub(crate) struct StoreOptions {
-    /// Settings as in config/producer.toml. The environment and flags win over it.
-    #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_CONFIG")]
-    config: Option<PathBuf>,
-
+pub(crate) struct StoreUrl {
     /// Redis, as redis://USER:PASSWORD@HOST:PORT/NUMBER, of which only HOST is needed; rediss://
     /// for TLS. Other users of this machine can read command lines; a password belongs into
     /// CIPHERSCORE_REDIS_URL or into a file.
@@ -34,6 +30,24 @@ pub(crate) struct StoreOptions {
     /// File with the URL of Redis, used when there is no --redis.
     #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_REDIS_URL_FILE")]
     redis_url_file: Option<PathBuf>,
+}
+
+impl StoreUrl {
+    /// Wins over what the settings say.
+    pub(super) fn name(&self, section: &mut ServiceSettings) {
+        section.name(self.redis.as_deref(), self.redis_url_file.as_deref());
+    }
+}
+
+/// Which store, and whose keys and models in it.
+#[derive(Args)]
+pub(crate) struct StoreOptions {
+    /// Settings as in config/producer.toml. The environment and flags win over it.
+    #[arg(long, global = true, value_name = "FILE", env = "CIPHERSCORE_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    url: StoreUrl,
 
     /// Whose keys, models and jobs: 1 to 64 characters of a-z, 0-9 and -. "default" if not given.
     #[arg(long, global = true, value_name = "NAME", env = "CIPHERSCORE_TENANT")]
@@ -44,7 +58,7 @@ impl StoreOptions {
     /// Defaults, file, environment, and flags.
     pub(super) fn settings(&self) -> anyhow::Result<ProducerSettings> {
         let mut settings: ProducerSettings = load(self.config.as_deref(), &[])?;
-        settings.store.name(self.redis.as_deref(), self.redis_url_file.as_deref());
+        self.url.name(&mut settings.store);
         if let Some(tenant) = &self.tenant {
             settings.producer.tenant = tenant.clone();
         }
