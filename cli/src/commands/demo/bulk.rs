@@ -181,8 +181,7 @@ fn compare(scores: &[Vec<f64>], bound: f64, print: &Printer) -> anyhow::Result<V
         Verdict { within: 0, largest_difference: 0.0, equal_labels: 0, right_labels: 0 };
     for (row, score) in scores.iter().enumerate() {
         let (clear, label) = (clear[row % clear.len()], labels[row % labels.len()]);
-        let pairs = score.iter().zip(clear);
-        let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let difference = bulk_example::difference(score, clear);
         let class = most_probable(score);
         verdict.within += usize::from(difference <= bound);
         verdict.largest_difference = verdict.largest_difference.max(difference);

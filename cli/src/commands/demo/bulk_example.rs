@@ -87,6 +87,12 @@ pub(super) fn clear() -> anyhow::Result<Matrix<f64>> {
     read(CLEAR_CSV, &Features::unnamed(CLASSES.len()))
 }
 
+/// The largest between a row's scores and XGBoost's own.
+pub(super) fn difference(scores: &[f64], clear: &[f64]) -> f64 {
+    let pairs = scores.iter().zip(clear);
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
 /// What they really are.
 pub(super) fn labels() -> anyhow::Result<Vec<&'static str>> {
     read_labels(LABELS_CSV, &CLASSES)

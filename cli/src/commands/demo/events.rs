@@ -66,8 +66,7 @@ pub(super) async fn act<B: Broker, S: Store>(
         evaluations.push(received.evaluate.as_secs_f64());
         (upload_bytes, reply_bytes) = (sent.bytes, received.bytes);
         worker = received.workers.into_iter().next().context("a row without a reply")?;
-        let pairs = received.scores[0].iter().zip(clear);
-        let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let difference = bulk_example::difference(&received.scores[0], clear);
         largest_difference = largest_difference.max(difference);
         rows_within_bound += usize::from(difference <= example.bound());
     }
