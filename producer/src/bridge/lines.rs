@@ -18,6 +18,7 @@ use super::record::{
     Arrival, DeadLetterSink, DeadReason, EndError, EventSource, FromSource, Record, ScoreSink,
     Waiting,
 };
+use crate::blocking::blocking;
 
 /// Lines that are read ahead.
 const AHEAD: usize = 64;
@@ -130,17 +131,12 @@ impl LineSink {
         Self { output: Arc::new(Mutex::new(output)) }
     }
 
-    /// On a thread that may wait: whoever reads may be slow.
     async fn write(&self, mut line: Vec<u8>) -> Result<(), EndError> {
         line.push(b'\n');
         let output = Arc::clone(&self.output);
-        let written = tokio::task::spawn_blocking(move || output.lock().write(&line));
-        match written.await {
-            Ok(Ok(())) => Ok(()),
-            // A line may be there in part: whoever reads it must not take more for whole.
-            Ok(Err(error)) => Err(EndError::Gone(error.to_string())),
-            Err(error) => Err(EndError::Gone(error.to_string())),
-        }
+        let written = beside(move || output.lock().write(&line)).await;
+        // A line may be there in part: whoever reads it must not take more for whole.
+        written.map_err(|error| EndError::Gone(error.to_string()))
     }
 }
 
@@ -210,15 +206,18 @@ impl LineLetters {
 
     async fn write(&self, line: Vec<u8>) -> Result<(), EndError> {
         let file = Arc::clone(&self.file);
-        let written = tokio::task::spawn_blocking(move || file.lock().write(line));
-        match written.await {
-            Ok(Ok(())) => Ok(()),
+        let written = beside(move || file.lock().write(line)).await;
+        written.map_err(|error| match is_full(&error) {
             // Somebody makes room.
-            Ok(Err(error)) if is_full(&error) => Err(EndError::Away(error.to_string())),
-            Ok(Err(error)) => Err(EndError::Gone(error.to_string())),
-            Err(error) => Err(EndError::Gone(error.to_string())),
-        }
+            true => EndError::Away(error.to_string()),
+            false => EndError::Gone(error.to_string()),
+        })
     }
+}
+
+/// Writes on a thread that may wait: disks and whoever reads may be slow.
+async fn beside(write: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    blocking(write).await.map_err(io::Error::other)?
 }
 
 fn is_full(error: &io::Error) -> bool {

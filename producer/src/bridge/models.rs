@@ -72,6 +72,11 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    fn of(client_zip: &[u8], server_zip: Option<&[u8]>, client_key: Digest) -> Self {
+        let (client_zip, server_zip) = (Digest::of(client_zip), server_zip.map(Digest::of));
+        Self { client_zip, server_zip, client_key }
+    }
+
     /// Of what is there now.
     pub(super) fn read(section: &ModelSection) -> Result<Self, UnusableModel> {
         let named = |reason| UnusableModel { name: section.name.clone(), reason };
@@ -79,8 +84,7 @@ impl Stamp {
         let server_zip = read_server(section).map_err(named)?;
         let keys = KeyFolder::new(&section.keys).digests(None);
         let (_, client_key) = keys.map_err(|error| named(error.to_string()))?;
-        let server_zip = server_zip.map(|zip| Digest::of(&zip));
-        Ok(Self { client_zip: Digest::of(&zip), server_zip, client_key })
+        Ok(Self::of(&zip, server_zip.as_deref(), client_key))
     }
 }
 
@@ -109,7 +113,6 @@ impl Model {
         let client = open_client(&zip).map_err(|error| named(error.to_string()))?;
         let server_zip = read_server(section).map_err(named)?;
         let id = model_id(section, &*client, server_zip.as_deref()).map_err(named)?;
-        let server_zip = server_zip.map(|zip| Digest::of(&zip));
         let features = features(section, &*client).map_err(named)?;
         let classes = client.interface().scores;
         if !section.labels.is_empty() && section.labels.len() != classes {
@@ -120,7 +123,7 @@ impl Model {
         let in_keys = |error: KeyFolderError| named(error.to_string());
         let whole = keys.encryption(client, || passphrase()).map_err(in_keys)?;
         let (_, client_key) = keys.digests(None).map_err(in_keys)?;
-        let stamp = Stamp { client_zip: Digest::of(&zip), server_zip, client_key };
+        let stamp = Stamp::of(&zip, server_zip.as_deref(), client_key);
         let forms = forms(section.form, &whole, id, &keys).map_err(named)?;
         let (labels, choice) = (section.labels.clone(), section.form);
         Ok(Self { name: section.name.clone(), id, labels, whole, choice, forms, features, stamp })

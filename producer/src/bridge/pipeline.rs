@@ -95,26 +95,27 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
     ) {
         self.state.taken();
         let Arrival { record, settlement } = arrival;
-        let (arrived, held) = (Instant::now(), Repeated { settlement, room });
+        let arrived = Instant::now();
         let event = match self.reader.read(&record) {
             Ok(event) => event,
             Err(reason) => {
-                let Repeated { settlement, room } = held;
                 let (underway, turn) = (None, None);
-                return self
-                    .end_dead(Held { record, settlement, underway, turn, arrived, room }, reason);
+                let held = Held { record, settlement, underway, turn, arrived, room };
+                return self.end_dead(held, reason);
             }
         };
-        let (underway, Repeated { settlement, room }) = match self.window.arrive(event.key, held) {
-            Seen::New(underway, held) => (Some(underway), held),
-            // Counted when the first one is settled.
-            Seen::Underway => return,
-            Seen::Settled(copy) => {
-                let pipeline = Arc::clone(self);
-                self.spawn(async move { pipeline.tell_again(copy).await });
-                return;
-            }
-        };
+        let repeated = Repeated { settlement, room };
+        let (underway, Repeated { settlement, room }) =
+            match self.window.arrive(event.key, repeated) {
+                Seen::New(underway, first) => (Some(underway), first),
+                // Counted when the first one is settled.
+                Seen::Underway => return,
+                Seen::Settled(copy) => {
+                    let pipeline = Arc::clone(self);
+                    self.spawn(async move { pipeline.tell_again(copy).await });
+                    return;
+                }
+            };
         let turn = event.order.map(|key| self.turns.take(key));
         let held = Held { record, settlement, underway, turn, arrived, room };
         let Some(lane) = lane_of(event.route.as_deref()) else {

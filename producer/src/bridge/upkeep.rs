@@ -62,7 +62,8 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         });
     }
 
-    /// Events that are underway are finished with the model by which they were read.
+    /// Events that are underway are finished with the model by which they were read, unless they wait
+    /// for the fleet.
     async fn look_at(&self, lane: &Arc<Lane>, passphrase: &Passphrase) {
         let (ours, passphrase) = (Arc::clone(lane), passphrase.clone());
         let name = lane.section.name.clone();

@@ -1,6 +1,6 @@
 //! Which events are underway, and which were settled lately: what comes again is not scored again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) struct Window(Arc<Mutex<State>>);
 struct State {
     /// Events that are underway, each with what came of it again.
     underway: HashMap<Digest, Vec<Repeated>>,
-    settled: HashMap<Digest, ()>,
+    settled: HashSet<Digest>,
     /// The oldest first.
     order: VecDeque<Digest>,
     capacity: usize,
@@ -49,7 +49,7 @@ impl Window {
 
     pub(super) fn arrive(&self, key: Digest, arrival: Repeated) -> Seen {
         let mut state = self.state();
-        if state.settled.contains_key(&key) {
+        if state.settled.contains(&key) {
             return Seen::Settled(arrival);
         }
         if let Some(copies) = state.underway.get_mut(&key) {
@@ -86,7 +86,7 @@ impl Underway {
         self.is_settled = true;
         let mut state = self.window.state();
         let copies = state.underway.remove(&self.key).unwrap_or_default();
-        state.settled.insert(self.key, ());
+        state.settled.insert(self.key);
         state.order.push_back(self.key);
         if state.order.len() > state.capacity
             && let Some(oldest) = state.order.pop_front()
