@@ -86,6 +86,8 @@ fn workers_answer(fixture: &Fixture, worker: &Worker<'_>, tree: &Example) {
     assert_eq!(workers.len(), 1);
     let name = workers[0]["worker"].as_str().unwrap();
     assert!(name.ends_with(&format!("-{}", worker.process_id())), "{name}");
+    let kind = &workers[0]["kinds"][&tree.model][0];
+    assert!(kind.as_str().is_some_and(|kind| kind.starts_with("server")), "{status}");
     assert_eq!(consumers(&status, tree), [1, 1]);
     assert!(fixture.refusal(&["status", "--watch", "--json"]).contains("--watch"));
     assert!(!worker.printed().contains('\u{1b}'), "colours in a file");

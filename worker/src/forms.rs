@@ -15,6 +15,8 @@ pub(crate) struct ModelForm {
     /// None of a model that has one form only.
     pub(crate) name: Option<FormName>,
     pub(crate) evaluator: Arc<dyn Evaluator>,
+    /// What it is, for people; nothing where nobody said it.
+    pub(crate) kind: String,
 }
 
 impl ModelForm {
@@ -70,13 +72,17 @@ impl fmt::Display for ModelForms {
 
 impl From<Forms> for ModelForms {
     fn from(forms: Forms) -> Self {
-        Self(forms.map(|Form { name, evaluator, .. }| ModelForm { name, evaluator }))
+        Self(forms.map(|Form { name, evaluator, facts, .. }| ModelForm {
+            name,
+            evaluator,
+            kind: facts.kind,
+        }))
     }
 }
 
 /// The only form of a model.
 impl From<Arc<dyn Evaluator>> for ModelForms {
     fn from(evaluator: Arc<dyn Evaluator>) -> Self {
-        Self(ModelForm { name: None, evaluator }.into())
+        Self(ModelForm { name: None, evaluator, kind: String::new() }.into())
     }
 }

@@ -57,6 +57,16 @@ impl Models {
         self.by_id.keys().copied()
     }
 
+    /// What each form of each model is, for people.
+    pub(crate) fn kinds(&self) -> BTreeMap<ModelId, Vec<String>> {
+        let of = |forms: &ModelForms| {
+            let kinds = forms.iter().map(|form| form.kind.clone());
+            kinds.filter(|kind| !kind.is_empty()).collect::<Vec<_>>()
+        };
+        let all = self.by_id.iter().map(|(&id, forms)| (id, of(forms)));
+        all.filter(|(_, kinds)| !kinds.is_empty()).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }

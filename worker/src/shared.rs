@@ -183,11 +183,13 @@ impl<B: Broker, S: Store> Shared<B, S> {
     /// How this worker describes itself.
     pub(crate) fn presence(&self) -> Presence {
         let answered = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let models = self.models();
         Presence {
             worker: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            models: self.models().ids().collect(),
+            models: models.ids().collect(),
+            kinds: models.kinds(),
             slots: self.slots.all(),
             jobs: self.in_flight.len(),
             answered: answered(&self.scored) + answered(&self.failed),

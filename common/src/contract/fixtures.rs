@@ -46,6 +46,7 @@ pub fn presence(worker: &str) -> Presence {
         version: "0.1.0".into(),
         started_ms: 1_700_000_000_000,
         models: vec![ModelId::new(key("a").name().id)],
+        kinds: [(ModelId::new(key("a").name().id), vec!["server, recorded".to_owned()])].into(),
         slots: 4,
         jobs: 1,
         answered: 77,

@@ -1,5 +1,6 @@
 //! A worker, as it describes itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ pub struct Presence {
     pub started_ms: u64,
     /// Its models.
     pub models: Vec<ModelId>,
+    /// What they are: the kind of each form, for people, as `inspect` says it. Nothing of an older worker, nor of
+    /// one whose models leave no room for it in [`MAX_PRESENCE_BYTES`].
+    #[serde(default)]
+    pub kinds: BTreeMap<ModelId, Vec<String>>,
     /// Jobs that it evaluates at a time.
     pub slots: usize,
     /// Jobs that it has now.
@@ -65,7 +70,11 @@ pub struct Activity {
 impl Presence {
     /// As it is stored; none where it would not be read back.
     pub(super) fn to_json(&self) -> Option<Vec<u8>> {
-        let json = serde_json::to_vec(self).expect("a struct of strings and numbers");
+        let bytes = |presence: &Self| serde_json::to_vec(presence).expect("strings and numbers");
+        let mut json = bytes(self);
+        if json.len() > MAX_PRESENCE_BYTES {
+            json = bytes(&Self { kinds: BTreeMap::new(), ..self.clone() });
+        }
         let stored = is_worker_name(&self.worker) && Self::parse(&self.worker, &json).is_some();
         stored.then_some(json)
     }
@@ -93,5 +102,21 @@ mod tests {
             "jobs":1,"answered":3,"key_cache_bytes":4}"#;
         let presence = Presence::parse("w", old.as_bytes()).unwrap();
         assert_eq!((presence.answered, presence.activity), (3, Activity::default()));
+        assert!(presence.kinds.is_empty());
+    }
+
+    #[test]
+    fn a_worker_of_many_models_is_listed_without_saying_what_they_are() {
+        let old = r#"{"worker":"w","version":"0.1.0","started_ms":1,"models":[],"slots":2,
+            "jobs":1,"answered":3,"key_cache_bytes":4}"#;
+        let mut presence = Presence::parse("w", old.as_bytes()).unwrap();
+        let model = ModelId::new(crate::Digest::of(b"model"));
+        presence.models = vec![model];
+        presence.kinds = BTreeMap::from([(model, vec!["server".to_owned()])]);
+        let read = |presence: &Presence| Presence::parse("w", &presence.to_json().unwrap());
+        assert_eq!(read(&presence).unwrap(), presence);
+        presence.kinds = BTreeMap::from([(model, vec!["x".repeat(MAX_PRESENCE_BYTES)])]);
+        let without = Presence { kinds: BTreeMap::new(), ..presence.clone() };
+        assert_eq!(read(&presence).unwrap(), without);
     }
 }

@@ -3,6 +3,7 @@
 mod rates;
 mod view;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -141,7 +142,21 @@ impl ShownQueue {
     }
 }
 
+impl Shown {
+    /// What a model is, by the word of the first worker that says it.
+    fn kinds(&self, model: ModelId) -> Option<String> {
+        let kinds = self.workers.iter().find_map(|worker| worker.kinds.get(&model))?;
+        Some(printable(&kinds.join("; ")).replace('\n', " "))
+    }
+}
+
 fn print(shown: &Shown) {
+    let models: BTreeSet<_> = shown.queues.iter().filter_map(|queue| queue.model_id).collect();
+    for model in models {
+        if let Some(kinds) = shown.kinds(model) {
+            say!("model {model}: {kinds}");
+        }
+    }
     for queue in &shown.queues {
         match (queue.waiting, queue.consumers) {
             (Some(waiting), Some(consumers)) => {

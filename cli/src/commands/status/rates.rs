@@ -86,6 +86,7 @@ mod tests {
             version: String::new(),
             started_ms: 0,
             models: Vec::new(),
+            kinds: Default::default(),
             slots: 1,
             jobs: 0,
             answered,

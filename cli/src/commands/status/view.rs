@@ -40,12 +40,12 @@ pub(super) fn refresh(terminal: &Term, shown: &Shown, rates: &Rates) -> std::io:
 fn lines(shown: &Shown, rates: &Rates, now: Timestamp) -> Vec<String> {
     let mut lines = vec![summary(shown, rates), String::new()];
     lines.push(format!(
-        "{:<MODEL_DIGITS$}  {:<6}  {:>8}  {:>9}",
-        "MODEL", "LANE", "WAITING", "CONSUMERS"
+        "{:<MODEL_DIGITS$}  {:<6}  {:>8}  {:>9}  {}",
+        "MODEL", "LANE", "WAITING", "CONSUMERS", "KIND"
     ));
     let (jobs, others): (Vec<_>, Vec<_>) =
         shown.queues.iter().partition(|queue| queue.model_id.is_some());
-    lines.extend(jobs.into_iter().map(of_model));
+    lines.extend(jobs.into_iter().map(|queue| of_model(queue, shown)));
     lines.push(String::new());
     lines.push(format!("{:<16}  {:>8}", "QUEUE", "MESSAGES"));
     for queue in others {
@@ -101,7 +101,7 @@ fn summary(shown: &Shown, rates: &Rates) -> String {
     )
 }
 
-fn of_model(queue: &ShownQueue) -> String {
+fn of_model(queue: &ShownQueue, shown: &Shown) -> String {
     let model = queue.model_id.map(|id| id.to_string()).unwrap_or_default();
     let lane = queue.lane.map(|lane| lane.to_string()).unwrap_or_default();
     let (waiting, consumers) = match queue.exists {
@@ -109,7 +109,8 @@ fn of_model(queue: &ShownQueue) -> String {
         false => ("missing".to_owned(), String::new()),
     };
     let model = &model[..model.len().min(MODEL_DIGITS)];
-    format!("{model:<MODEL_DIGITS$}  {lane:<6}  {waiting:>8}  {consumers:>9}")
+    let kind = queue.model_id.and_then(|id| shown.kinds(id)).unwrap_or(NOTHING.into());
+    format!("{model:<MODEL_DIGITS$}  {lane:<6}  {waiting:>8}  {consumers:>9}  {kind}")
 }
 
 fn of_worker(worker: &Presence, rates: &Rates, now: Timestamp) -> String {
@@ -177,6 +178,7 @@ mod tests {
             version: "0.1.0\u{1b}[2J".into(),
             started_ms: 1,
             models: vec![model],
+            kinds: [(model, vec!["server of a model, hidden\u{1b}".to_owned()])].into(),
             slots: 4,
             jobs: 2,
             answered: 77,
@@ -200,7 +202,8 @@ mod tests {
         assert!(lines[0].contains("1 workers, 2 of 4 slots busy; 41 jobs wait"), "{}", lines[0]);
         assert!(lines[0].contains("waited 3.2s"), "{}", lines[0]);
         assert!(lines[0].contains("6 unacknowledged (the oldest for 61s)"), "{}", lines[0]);
-        assert!(found(&[&model.to_string()[..MODEL_DIGITS], "high", "41", "3"]), "{lines:#?}");
+        let id = &model.to_string()[..MODEL_DIGITS];
+        assert!(found(&[id, "high", "41", "3", "server", "of", "a", "model,"]), "{lines:#?}");
         assert!(found(&["cs.dead", "6"]), "{lines:#?}");
         let cells = ["host-1", "3.0s", "2/4", "2", "77", "5", "-", "-", "3.2s", "1.00", "MiB", "1"];
         assert!(found(&cells), "{lines:#?}");
