@@ -1,5 +1,5 @@
-//! Queues that were full a moment ago. Each job that waits for such a queue would cost seconds; after
-//! the first, one attempt is enough.
+//! Queues that were full, or confirmed nothing, a moment ago. Each job that waits for such a queue would cost
+//! seconds; after the first, one attempt is enough.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// Most queues that are remembered. Of further ones every job is patient.
 const MAX_QUEUES: usize = 1024;
 
-/// Which queues were full, by routing key, and until when it is remembered.
+/// Which queues took nothing, by routing key, and until when it is remembered.
 #[derive(Default)]
 pub(crate) struct FullQueues(Mutex<HashMap<String, Instant>>);
 
@@ -21,12 +21,12 @@ impl FullQueues {
         self.0.lock()
     }
 
-    /// Whether it was full a moment ago.
+    /// Whether it took nothing a moment ago.
     pub(crate) fn knows(&self, queue: &str) -> bool {
         self.lock().get(queue).is_some_and(|until| *until > Instant::now())
     }
 
-    /// It refuses.
+    /// It takes nothing.
     pub(crate) fn refuses(&self, queue: &str) {
         let (mut queues, now) = (self.lock(), Instant::now());
         if queues.len() >= MAX_QUEUES {

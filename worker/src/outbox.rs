@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often something is sent to a queue that is full: some seconds. A tenant may bound its own
 /// reply queue, and must not hold up a worker by it.
 const MOST_TIMES_FULL: u32 = 4;
+/// How often something is sent to a queue that confirms nothing while the broker is there: for so many times the
+/// broker's `confirm_timeout`. A quorum queue without a leader takes no message and refuses none.
+const MOST_TIMES_UNCONFIRMED: u32 = 2;
 /// Longest value of a header that is sent on, in bytes.
 const MAX_HEADER_BYTES: usize = 512;
 /// Most headers that this worker does not know and sends on.
@@ -78,21 +81,37 @@ pub(crate) async fn payload<B: Broker, S: Store>(
     Ok(Payload::Stored(stored))
 }
 
+/// What became of a reply.
+pub(crate) enum Sent {
+    /// The broker has it.
+    Confirmed,
+    /// Its queue confirms nothing for now, for this reason.
+    Later(Refusal),
+    /// There is no way to send it.
+    Never(Refusal),
+}
+
 /// Publishes a reply, and marks its job as done if it is. `None`: the worker stopped before the broker had
-/// it. A refusal: there is no way to send it.
+/// it.
 pub(crate) async fn reply<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     address: &Address,
     times: Timings,
     outcome: Outcome,
     done: bool,
-) -> Option<Option<Refusal>> {
+) -> Option<Sent> {
     let reply = address.reply(&shared.name, times, outcome);
     info!(outcome = reply.outcome.name(), evaluate = ?times.evaluate, key = ?times.key, "answered");
     let message = address.message(&reply);
     match shared.timed(Step::Reply, publish(shared, &message)).await? {
         Ok(()) => {}
-        Err(error) => return Some(Some(Refusal::new(ErrorCode::Internal, error.to_string()))),
+        Err(error) => {
+            let refusal = Refusal::new(ErrorCode::Internal, error.to_string());
+            return Some(match error {
+                BrokerError::Unconfirmed { .. } => Sent::Later(refusal),
+                _ => Sent::Never(refusal),
+            });
+        }
     }
     fail_point!("after_reply_confirm");
     // Without the mark a second delivery is evaluated again, and its reply dropped by the client.
@@ -103,7 +122,7 @@ pub(crate) async fn reply<B: Broker, S: Store>(
             warn!(%error, "the job could not be marked as done");
         }
     }
-    Some(None)
+    Some(Sent::Confirmed)
 }
 
 /// Keeps a job for people to look at, with the reason.
@@ -198,38 +217,48 @@ fn sent_on<B: Broker, S: Store>(
 
 /// Publishes until the broker has it, also while it refuses us: who has changed a password or a
 /// permission will set it right, and until then no job is thrown away. `None`: the worker stopped
-/// first. An error: nothing takes this message.
+/// first. An error: nothing takes this message, or a reply's queue does not take it for now.
 async fn publish<B: Broker, S: Store>(
     shared: &Shared<B, S>,
     message: &Message,
 ) -> Option<Result<(), BrokerError>> {
     let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
     let queue = &message.routing_key;
-    let mut times_full = 0;
+    let (mut times_full, mut times_unconfirmed) = (0, 0);
     loop {
         // Another job has just been patient with it. Without patience a job that cannot be put off
         // would come again at once, so this is for replies only.
-        let was_full = message.exchange == REPLIES && shared.full_queues.knows(queue);
-        match shared.broker.publish(message).await {
+        let is_reply = message.exchange == REPLIES;
+        let refused = is_reply && shared.full_queues.knows(queue);
+        let error = match shared.broker.publish(message).await {
             Ok(()) => {
-                if was_full || times_full > 0 {
+                if refused || times_full > 0 || times_unconfirmed > 0 {
                     shared.full_queues.takes(queue);
                 }
                 return Some(Ok(()));
             }
             Err(error @ BrokerError::Unroutable { .. }) => return Some(Err(error)),
-            Err(error @ BrokerError::Full { .. }) if was_full || times_full == MOST_TIMES_FULL => {
-                shared.full_queues.refuses(queue);
-                return Some(Err(error));
+            Err(error) => error,
+        };
+        let patience_is_over = match error {
+            BrokerError::Full { .. } => refused || times_full == MOST_TIMES_FULL,
+            // Of a connection that was lost as well; a broker that is away then says so the next time.
+            BrokerError::Unconfirmed { .. } => {
+                is_reply && (refused || times_unconfirmed == MOST_TIMES_UNCONFIRMED)
             }
-            Err(error) => {
-                let full = matches!(error, BrokerError::Full { .. });
-                times_full = if full { times_full + 1 } else { 0 };
-                warn!(%error, "published again soon");
-                if !shared.pause(pauses.take()).await {
-                    return None;
-                }
-            }
+            _ => false,
+        };
+        if patience_is_over {
+            shared.full_queues.refuses(queue);
+            return Some(Err(error));
+        }
+        let in_a_row = |times, is_one_more| if is_one_more { times + 1 } else { 0 };
+        times_full = in_a_row(times_full, matches!(error, BrokerError::Full { .. }));
+        times_unconfirmed =
+            in_a_row(times_unconfirmed, matches!(error, BrokerError::Unconfirmed { .. }));
+        warn!(%error, "published again soon");
+        if !shared.pause(pauses.take()).await {
+            return None;
         }
     }
 }

@@ -22,12 +22,16 @@ use crate::failure::Failure;
 use crate::in_flight::Name;
 use crate::keys::fetch_key;
 use crate::metrics::Step;
-use crate::outbox;
+use crate::outbox::{self, Sent};
 use crate::settle::settle;
 use crate::shared::Shared;
 use crate::slots::Slot;
 use crate::stop::Stop;
 use crate::validate::{Address, BLAME, FORGIVEN, ValidJob, address, validate};
+
+/// Most times that a job is put off since the queue of its reply confirms nothing: some quarter of an hour. Then it
+/// is a dead letter, as one is whose queue is full.
+const MOST_TIMES_PUT_OFF: u32 = 10;
 
 /// Does a job, from its arrival to the word to the broker. The slot is free again as soon as
 /// evaluation is over: who waits for a confirm computes nothing. Only a job that runs alone keeps
@@ -186,9 +190,17 @@ async fn answer<B: Broker, S: Store>(
         Err(Failure::Abandoned) => return None,
     };
     shared.count(&outcome);
-    let unanswerable = match address {
+    let sent = match address {
         Some(address) => outbox::reply(shared, address, times, outcome, dead.is_none()).await?,
-        None => None,
+        None => Sent::Confirmed,
+    };
+    let unanswerable = match sent {
+        Sent::Confirmed => None,
+        // Nothing else of the worker waits for it, and nothing is lost: it is evaluated again.
+        Sent::Later(refusal) if dead.is_none() && message.attempt() < MOST_TIMES_PUT_OFF => {
+            return outbox::put_off(shared, message, &refusal.reason).await;
+        }
+        Sent::Later(refusal) | Sent::Never(refusal) => Some(refusal),
     };
     match dead.or(unanswerable) {
         Some(refusal) => outbox::dead_letter(shared, message, &refusal).await,

@@ -14,4 +14,5 @@ mod overlap;
 mod quick;
 mod services;
 mod support;
+mod unconfirmed;
 mod watched;

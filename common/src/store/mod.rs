@@ -13,6 +13,7 @@ pub(crate) mod workers;
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,9 @@ pub struct Blob {
     name: BlobName,
     bytes: Vec<u8>,
     sha256: Digest,
+    /// Under what its chunks are sent: the same each time, so that a put that is tried again, as while a store is
+    /// slow, takes no more room there.
+    upload: u64,
 }
 
 impl Blob {
@@ -127,7 +131,7 @@ impl Blob {
         let length = bytes.len() as u64;
         match length {
             0 => Err(StoreError::Empty { name }),
-            1..=MAX_BLOB_BYTES => Ok(Self { name, bytes, sha256 }),
+            1..=MAX_BLOB_BYTES => Ok(Self { name, bytes, sha256, upload: random_upload() }),
             _ => Err(StoreError::TooLarge { name, bytes: length, limit: MAX_BLOB_BYTES }),
         }
     }
@@ -145,9 +149,15 @@ impl Blob {
             sha256: self.sha256,
             created_by: env!("CARGO_PKG_VERSION").to_owned(),
             expires_in: lease.map(Lease::duration),
-            upload: 0,
+            upload: self.upload,
         }
     }
+}
+
+/// Differs from every other upload's; not a secret. The standard library seeds its maps from the
+/// system's random numbers.
+fn random_upload() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Never the bytes.

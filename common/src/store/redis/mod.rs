@@ -6,7 +6,6 @@ mod marks;
 mod meta;
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use redis::{Pipeline, pipe};
@@ -58,7 +57,7 @@ impl RedisStore {
         })
     }
 
-    /// Sends all chunks under names that nobody else writes to.
+    /// Sends all chunks under names that nothing but this blob is written to.
     async fn upload(
         &self,
         blob: &Blob,
@@ -174,12 +173,6 @@ fn set_life(commands: &mut Pipeline, key: &str, life: Option<Duration>) {
     };
 }
 
-/// Differs from every other upload's; not a secret. The standard library seeds its maps from the
-/// system's random numbers.
-fn random_upload() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
 impl BlobStore for RedisStore {
     async fn put(
         &self,
@@ -201,7 +194,7 @@ impl BlobStore for RedisStore {
             Err(error) if lacking(&error) => {}
             Err(error) => return Err(error),
         }
-        let info = BlobInfo { upload: random_upload(), ..blob.info(lease) };
+        let info = blob.info(lease);
         self.upload(blob, &info, progress).await?;
         if !self.renew_chunks(&info, lease).await? {
             return Err(StoreError::damaged(&info.name, "chunks went away while it was sent"));
