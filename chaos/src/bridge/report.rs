@@ -22,7 +22,7 @@ pub struct BridgeRunReport {
     pub standing: EventStanding,
     /// Longest time in which no event ended, while some were waited for.
     pub longest_silence_seconds: f64,
-    /// Publications that were not confirmed and done again: the event may be in the queue twice.
+    /// Publications that were not confirmed, and tried again: an event may be in the queue twice.
     pub published_again: usize,
     /// Kills, by what was killed.
     pub kills: BTreeMap<BridgeFault, usize>,
@@ -90,7 +90,7 @@ impl fmt::Display for BridgeRunReport {
             line(name, self.kills.get(&fault).copied().unwrap_or_default().to_string())?;
         }
         line("bridges that found a service away", self.failed_starts.to_string())?;
-        line("events published again", self.published_again.to_string())?;
+        line("publications that were tried again", self.published_again.to_string())?;
         line("read again by the oracle", standing.read_again.to_string())?;
         let silence = self.longest_silence_seconds;
         line("longest time without a score", format!("{silence:.1} s"))
