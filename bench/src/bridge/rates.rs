@@ -148,7 +148,6 @@ pub(super) async fn measure(
     let others = watch.others();
     let name = |what: &str| format!("{NAME}, {rate} events/s: {what}");
     let count = arrived.latencies.len() as f64;
-    table.add(name("events"), "", vec![count], None, others);
     ensure!(!arrived.is_too_high, "a bridge does not keep up with {rate} events/s");
     let target = (rate == TARGET_RATE).then_some(Target::AtMost(TARGET_P99));
     for (what, share, target) in
