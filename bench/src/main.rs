@@ -1,5 +1,6 @@
 //! Measures on this machine what the documentation says about speed, and prints one table.
 
+mod bridge;
 mod bulk;
 mod calls;
 mod circuits;
@@ -12,6 +13,7 @@ mod options;
 mod part_clock;
 mod queue;
 mod rows;
+mod steps;
 mod table;
 mod workers;
 
@@ -32,6 +34,9 @@ enum Command {
     /// What jobs cost on their way through RabbitMQ, Redis and worker processes, all private to
     /// this command.
     Queue(options::Options),
+    /// `cipherscore bridge` from end to end: latencies at a rate, the highest rate, and floods from lines
+    /// to lines and from queue to queue.
+    Bridge(bridge::Arguments),
     /// What the bulk engine does in a second, alone and from end to end.
     Bulk(options::Options),
     /// What a row costs in the row engine, part by part, and events of one row through the queue.
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
     }
     let done = match Arguments::parse().command {
         Command::Queue(options) => queue::run(&options),
+        Command::Bridge(arguments) => bridge::run(&arguments),
         Command::Bulk(options) => bulk::run(&options),
         Command::Rows(arguments) => rows::run(&arguments),
         Command::Calls(options) => calls::run(&options),

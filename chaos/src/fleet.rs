@@ -1,4 +1,4 @@
-//! Workers as processes, started again when they die, as a service manager does.
+//! Workers as processes, started again when they die, as a service manager does; and bridges.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,11 +18,18 @@ const BACKTRACES: (&str, &str) = ("RUST_BACKTRACE", "0");
 /// What a worker may take at the end beyond its grace period.
 const END_SLACK: Duration = Duration::from_secs(30);
 
-/// How workers are started.
+/// How workers, or bridges, are started.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// The program with the subcommand `worker`.
+    /// What they are, for people.
+    pub role: &'static str,
+    /// The program with the subcommand of `arguments`.
     pub program: PathBuf,
+    /// The subcommand, and what it needs beside settings.
+    pub arguments: Vec<String>,
+    /// What it logs once it has reached its services. Where that is said, one that ends before, since
+    /// a service is away, is started again and is no surprise.
+    pub begun: Option<&'static str>,
     /// What the workers and the run share.
     pub folder: PathBuf,
     /// How they connect.
@@ -35,18 +42,19 @@ pub struct Start {
     pub variables: Vec<(&'static str, String)>,
 }
 
-/// All workers of a run.
+/// All workers of a run, or its bridge.
 pub struct Fleet {
     start: Start,
     workers: Vec<Process>,
     deaths: usize,
+    failed_starts: usize,
     surprises: Vec<String>,
 }
 
 impl Start {
     /// Starts one worker.
     pub fn worker(&self) -> anyhow::Result<Process> {
-        let mut arguments = vec!["worker"];
+        let mut arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
         for setting in &self.settings {
             arguments.extend(["--set", setting]);
         }
@@ -67,17 +75,25 @@ impl Fleet {
     /// Starts so many workers.
     pub fn start(start: Start, workers: usize) -> anyhow::Result<Self> {
         let workers = (0..workers).map(|_| start.worker()).collect::<anyhow::Result<_>>()?;
-        Ok(Self { start, workers, deaths: 0, surprises: Vec::new() })
+        Ok(Self { start, workers, deaths: 0, failed_starts: 0, surprises: Vec::new() })
     }
 
     /// Starts those that died again. One that was not killed but ended by itself is a surprise.
     pub fn revive(&mut self) -> anyhow::Result<()> {
         for worker in &mut self.workers {
             if worker.has_ended() {
-                self.deaths += 1;
-                if let Some(code) = worker.exit_code() {
-                    let said = tail(&worker.printed());
-                    self.surprises.push(format!("a worker ended with {code}:\n{said}"));
+                let printed = worker.printed();
+                let has_begun = self.start.begun.is_none_or(|begun| printed.contains(begun));
+                match worker.exit_code() {
+                    Some(_) if !has_begun => self.failed_starts += 1,
+                    code => {
+                        self.deaths += 1;
+                        let said = |code| {
+                            let role = self.start.role;
+                            format!("a {role} ended with {code}:\n{}", tail(&printed))
+                        };
+                        self.surprises.extend(code.map(said));
+                    }
                 }
                 *worker = self.start.worker()?;
             }
@@ -120,6 +136,11 @@ impl Fleet {
         self.deaths
     }
 
+    /// How many ended before they had begun, since a service was away.
+    pub fn failed_starts(&self) -> usize {
+        self.failed_starts
+    }
+
     /// What ended without having been killed.
     pub fn surprises(&self) -> &[String] {
         &self.surprises
@@ -131,17 +152,21 @@ impl Fleet {
     }
 
     /// Ends all in order. An error says what one of them printed that did not.
-    pub fn end(self, grace_period: Duration) -> anyhow::Result<Duration> {
-        let started = Instant::now();
-        let mut workers = self.workers;
-        for worker in &workers {
+    pub fn end(mut self, grace_period: Duration) -> anyhow::Result<Duration> {
+        self.terminate(grace_period)
+    }
+
+    /// The same, for who has more to ask.
+    pub fn terminate(&mut self, grace_period: Duration) -> anyhow::Result<Duration> {
+        let (started, role) = (Instant::now(), self.start.role);
+        for worker in &self.workers {
             worker.signal("TERM")?;
         }
-        for worker in &mut workers {
+        for worker in &mut self.workers {
             let ended = worker.end(grace_period + END_SLACK)?;
-            ensure!(ended, "a worker does not end:\n{}", tail(&worker.printed()));
+            ensure!(ended, "a {role} does not end:\n{}", tail(&worker.printed()));
             let code = worker.exit_code();
-            ensure!(code == Some(0), "a worker ended with {code:?}:\n{}", tail(&worker.printed()));
+            ensure!(code == Some(0), "a {role} ended with {code:?}:\n{}", tail(&worker.printed()));
         }
         Ok(started.elapsed())
     }

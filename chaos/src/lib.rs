@@ -8,8 +8,10 @@
 //! * [`load`], [`inflict`], [`audit`]: publishing and receiving; breaking; counting afterwards.
 //! * [`fleet`], [`services`]: what is broken.
 //! * [`report`]: the figures.
+//! * [`bridge`]: the same with a bridge between two brokers: a run, its oracle and its figures.
 
 pub mod audit;
+pub mod bridge;
 pub mod fleet;
 pub mod inflict;
 pub mod ledger;

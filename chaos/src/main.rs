@@ -1,9 +1,11 @@
 //! `cipherscore-chaos`: load and faults at the same time, for as long as one likes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::ensure;
+use cipherscore_chaos::bridge::{BridgePlan, EventPace, run_with_bridge};
 use cipherscore_chaos::load::Pace;
 use cipherscore_chaos::owner::Owner;
 use cipherscore_chaos::run::{RunPlan, run};
@@ -24,6 +26,9 @@ enum ChaosCommand {
     /// Publish jobs, break things, and print the figures. Ends with 0 if nothing was lost, answered
     /// twice or wrong.
     Run(RunOptions),
+    /// Publish events to a bridge, kill it and everything around it, and print the figures. Ends with 0
+    /// if every event has its score, or is the dead letter that it must be, and nothing was wrong.
+    Bridge(BridgeOptions),
     /// The worker under test, which the run starts.
     Worker(Box<cipherscore_worker::command::WorkerOptions>),
 }
@@ -64,9 +69,39 @@ struct RunOptions {
     faults: Amounts,
 }
 
+#[derive(Args)]
+struct BridgeOptions {
+    /// Events in all.
+    #[arg(long, default_value_t = 2000)]
+    events: usize,
+    /// In which time they are published.
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Seed of the schedule.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Kills in all: of the bridge, a worker, the fleet's broker, its store and the owner's broker, in
+    /// equal parts.
+    #[arg(long, default_value_t = 20)]
+    kills: usize,
+    /// Worker processes.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Events of a hundred that have no features, and must be dead letters.
+    #[arg(long, default_value_t = 1.0)]
+    unreadable: f64,
+    /// The program `cipherscore`; if not given, the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         ChaosCommand::Run(options) => start(&options),
+        ChaosCommand::Bridge(options) => start_with_bridge(options),
         ChaosCommand::Worker(options) => worker::run(&options),
     };
     match result {
@@ -109,7 +144,38 @@ fn start(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(run(plan))?;
     println!("{report}");
-    let violations = report.violations();
+    Ok(judge(&report.violations()))
+}
+
+fn start_with_bridge(options: BridgeOptions) -> anyhow::Result<ExitCode> {
+    ensure!(options.events >= 100, "at least 100 events, so that kills have something to hit");
+    ensure!(options.minutes > 0.0, "some minutes");
+    let ours = std::env::current_exe()?;
+    let program = options.program.unwrap_or_else(|| ours.with_file_name("cipherscore"));
+    let missing = "is missing: cargo build --release -p cipherscore, or name it by --program";
+    ensure!(program.is_file(), "{} {missing}", program.display());
+    let plan = BridgePlan {
+        program,
+        pace: EventPace {
+            events: options.events,
+            time: Duration::from_secs_f64(60.0 * options.minutes),
+            unreadable_percent: options.unreadable,
+            seed: options.seed,
+        },
+        workers: options.workers,
+        kills: options.kills,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(run_with_bridge(plan))?;
+    match options.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => println!("{report}"),
+    }
+    Ok(judge(&report.violations()))
+}
+
+/// Says what must not be, if anything is.
+fn judge(violations: &[String]) -> ExitCode {
     violations.iter().for_each(|violation| eprintln!("violated: {violation}"));
-    Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

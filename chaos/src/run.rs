@@ -161,7 +161,10 @@ pub fn how_to_start(
     prefetch: usize,
 ) -> Start {
     Start {
+        role: "worker",
         program,
+        arguments: vec!["worker".into()],
+        begun: None,
         folder: folder.path().to_owned(),
         broker_url: services.workers_url().to_owned(),
         store_url: services.store_url().to_owned(),

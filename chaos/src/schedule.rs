@@ -134,19 +134,24 @@ impl Amounts {
     }
 }
 
-/// A fault, and after how many published jobs it happens.
+/// A fault, and after how many published jobs, or events, it happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned {
-    /// After so many jobs.
+pub struct Planned<F = Fault> {
+    /// After so many.
     pub at: usize,
     /// What happens.
-    pub fault: Fault,
+    pub fault: F,
 }
 
 /// All faults in their order, while jobs are published. The same seed gives the same schedule.
 pub fn schedule(amounts: &Amounts, jobs: usize, seed: u64) -> Vec<Planned> {
+    spread(amounts.faults(), jobs, seed)
+}
+
+/// Faults in an order of chance, each at a moment of chance while so many jobs, or events, are published.
+/// The same seed gives the same order and moments.
+pub fn spread<F>(mut faults: Vec<F>, jobs: usize, seed: u64) -> Vec<Planned<F>> {
     let mut random = Rng::with_seed(seed);
-    let mut faults = amounts.faults();
     random.shuffle(&mut faults);
     let mut planned: Vec<_> = faults
         .into_iter()

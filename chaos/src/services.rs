@@ -46,6 +46,11 @@ impl Services {
         &self.broker_urls[0]
     }
 
+    /// How data owners connect to the broker.
+    pub fn owners_url(&self) -> &str {
+        &self.broker_urls[1]
+    }
+
     /// How everybody connects to the store.
     pub fn store_url(&self) -> &str {
         &self.store_url

@@ -29,7 +29,8 @@ usage: cargo xtask TASK
                      is there is what would be made. Needs the program capnp
   demo [ARGUMENTS]   `cipherscore demo` through a private RabbitMQ and Redis
   chaos [ARGUMENTS]  break workers, broker, store and network under load, check every reply, and
-                     print the figures: --jobs N --minutes M --seed S, --help for all
+                     print the figures: --jobs N --minutes M --seed S, --help for all. With --bridge
+                     first, the same around a bridge between two brokers: --events N --kills K ..
   fuzz [TARGET] [--seconds N]
                      every fuzz target, or one, for N seconds each (60); needs cargo-fuzz
   aarch64            build the program for 64-bit ARM, run it under emulation and compare its integers
@@ -75,9 +76,23 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 fn chaos(arguments: &[String]) -> anyhow::Result<()> {
+    let (command, arguments) = match arguments.split_first() {
+        Some((first, rest)) if first == "--bridge" => {
+            // What is killed is the released program.
+            run(Command::new(env!("CARGO")).current_dir(root()).args([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "cipherscore",
+            ]))?;
+            ("bridge", rest)
+        }
+        _ => ("run", arguments),
+    };
     let status = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["run", "--release", "--locked", "--package", "cipherscore-chaos", "--", "run"])
+        .args(["run", "--release", "--locked", "--package", "cipherscore-chaos", "--", command])
         .args(arguments)
         .status()?;
     ensure!(status.success(), "something was lost, answered twice or wrong, or could not be run");

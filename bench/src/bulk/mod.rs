@@ -13,7 +13,7 @@ mod setting;
 mod subjects;
 mod trained;
 
-pub(crate) use self::rows::{Training, example};
+pub(crate) use self::rows::{Training, example, example_path};
 
 use std::time::{Duration, Instant};
 

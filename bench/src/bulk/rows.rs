@@ -16,11 +16,12 @@ const EXAMPLE: &str = "examples/breast_cancer_xgboost";
 
 /// A file of the example.
 pub(crate) fn example(file: &str) -> anyhow::Result<Vec<u8>> {
-    let path = path(file);
+    let path = example_path(file);
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
 
-fn path(file: &str) -> PathBuf {
+/// Where a file of the example is.
+pub(crate) fn example_path(file: &str) -> PathBuf {
     sources().join(EXAMPLE).join(file)
 }
 

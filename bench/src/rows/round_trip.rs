@@ -1,8 +1,7 @@
 //! Events of one row through RabbitMQ, Redis and a worker process, at a rate, and where the time goes.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,6 +21,7 @@ use crate::bulk::{Training, example};
 use crate::data_owner::{Answer, DataOwner, Round};
 use crate::machine::Watch;
 use crate::numbers::Numbers;
+use crate::steps::{StepMetric, Steps};
 use crate::table::{Table, Target, quantile, sorted};
 use crate::workers::{Starter, WORKER, WorkerProcess, program};
 
@@ -32,6 +32,8 @@ const THREADS: usize = 2;
 const RATES: [u32; 3] = [1, 50, 100];
 /// The rate that has targets.
 const TARGET_RATE: u32 = 50;
+/// A worker's own steps.
+const STEPS: StepMetric = StepMetric { name: "cipherscore_step_seconds", label: "step" };
 /// Steps of a worker before the broker has the reply, beside key and evaluation.
 const BEFORE_REPLY: [&str; 4] = ["validate", "marks", "admit", "release"];
 /// Steps in which broker and store are told, on which nobody waits but the first.
@@ -136,39 +138,6 @@ impl Event {
     }
 }
 
-/// Seconds that a worker has spent on each step, and how often.
-struct Steps(BTreeMap<String, (f64, f64)>);
-
-impl Steps {
-    /// Asks a worker.
-    fn of(address: SocketAddr) -> anyhow::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let mut steps = BTreeMap::<_, (f64, f64)>::new();
-        for line in text.lines() {
-            let Some(rest) = line.strip_prefix("cipherscore_step_seconds_") else { continue };
-            let Some((kind, rest)) = rest.split_once("{step=\"") else { continue };
-            let Some((step, value)) = rest.split_once("\"} ") else { continue };
-            let entry = steps.entry(step.to_owned()).or_default();
-            match kind {
-                "sum" => entry.0 = value.parse()?,
-                "count" => entry.1 = value.parse()?,
-                _ => {}
-            }
-        }
-        Ok(Self(steps))
-    }
-
-    /// Mean milliseconds of a step since then.
-    fn since(&self, before: &Self, step: &str) -> anyhow::Result<f64> {
-        let of = |steps: &Self| steps.0.get(step).copied();
-        let (now, then) = of(self).zip(of(before)).with_context(|| format!("no step {step}"))?;
-        Ok(1e3 * (now.0 - then.0) / (now.1 - then.1).max(1.0))
-    }
-}
-
 #[tokio::main]
 pub(super) async fn measure(amount: &Amount, table: &mut Table) -> anyhow::Result<()> {
     let worker = program(WORKER, "")?;
@@ -221,9 +190,9 @@ impl AtRate<'_> {
         let events = (self.amount.seconds * self.rate) as usize;
         let mut values = Values::default();
         for _ in 0..self.amount.round_trips {
-            let before = Steps::of(self.address)?;
+            let before = Steps::of(self.address, STEPS)?;
             let round = self.event.run(owner, events, interval).await?;
-            let after = Steps::of(self.address)?;
+            let after = Steps::of(self.address, STEPS)?;
             let seconds = |time: fn(&Answer) -> f64| {
                 sorted(&round.answers.iter().map(time).collect::<Vec<_>>())
             };
