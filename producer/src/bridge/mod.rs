@@ -13,9 +13,15 @@ mod cloud;
 mod ends;
 mod events;
 mod fate;
+mod file_marks;
 mod gather;
+pub mod http;
+mod jobs;
 pub mod lines;
+mod meters;
 mod models;
+mod outage;
+mod parts;
 mod paths;
 mod pipeline;
 pub mod queue;
@@ -43,8 +49,8 @@ pub use self::ends::open_ends;
 pub use self::events::event_key;
 pub use self::models::{Passphrase, UnusableModel};
 pub use self::record::{
-    Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Ends, EventSource, FromSource, Record,
-    ScoreSink, Waiting,
+    Arrival, Claim, DeadCode, DeadLetterSink, DeadReason, EndError, Ended, Ends, EventSource,
+    FromSource, Record, ScoreSink, Waiting,
 };
 pub use self::state::{BridgeCounts, BridgeReadiness, BridgeState};
 
@@ -128,7 +134,7 @@ pub async fn run<B: Broker, S: Store>(
         dead_letters,
         reader,
         format: ScoreFormat(settings.scores.clone()),
-        window: Window::new(section.window),
+        window: Window::new(section.window, settings.http.remembered_bytes()),
         turns: Turns::default(),
         state: Arc::clone(&state),
         fatal,
@@ -161,6 +167,7 @@ pub async fn run<B: Broker, S: Store>(
         }
     };
     info!("the bridge takes no further events");
+    let settled = async { tokio::join!(rooms.all(), source.close()) };
     let grace = async {
         if is_at_end {
             stop.await;
@@ -168,7 +175,7 @@ pub async fn run<B: Broker, S: Store>(
         sleep(section.grace_period).await;
     };
     tokio::select! {
-        () = rooms.all() => {}
+        _ = settled => {}
         () = grace => {}
         Some(error) = fatalities.recv() => return Err(error),
         Some(ended) = tasks.join_next() => return Err(early(&ended)),
@@ -197,7 +204,7 @@ fn early(ended: &Result<(), JoinError>) -> BridgeError {
 async fn next(
     source: &mut dyn EventSource,
     rooms: &Rooms,
-    state: &BridgeState,
+    state: &Arc<BridgeState>,
 ) -> Result<Option<(Arrival, OwnedSemaphorePermit)>, BridgeError> {
     let mut room = rooms.take().await;
     let (mut pauses, mut waiter) = (pauses(), None);
@@ -330,7 +337,10 @@ fn begin_lanes<B: Broker, S: Store>(
         let (events, taken) = mpsc::unbounded_channel();
         let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
         let model = RwLock::new(Arc::new(model));
-        let lane = Arc::new(Lane { section, model, events, slots: Arc::clone(&slots) });
+        let (marks, outage) = Default::default();
+        let taken_slots = Arc::clone(&slots);
+        let lane = Lane { section, model, marks, events, slots: taken_slots, outage };
+        let lane = Arc::new(lane);
         let max_wait = settings.bridge.max_wait;
         let mut gathering = Gathering::new(taken, max_wait, max_rows, slots);
         let (pipeline, ours) = (Arc::clone(pipeline), Arc::clone(&lane));

@@ -1,5 +1,7 @@
 //! Events from a queue or from lines, scored by a worker in miniature.
 
+mod faults;
+mod http;
 mod outages;
 mod settling;
 mod support;
