@@ -283,7 +283,7 @@ impl Server {
         if !self.is_known(&head.headers) {
             return Err(Problem::unauthorized());
         }
-        match (head.uri.path() == PATH, &head.method == Method::POST) {
+        match (head.uri.path() == PATH, head.method == Method::POST) {
             (true, true) if *self.stopped.borrow() => Err(Problem::stopping()),
             (true, true) => Ok(()),
             (true, false) => Err(Problem::not_allowed()),
