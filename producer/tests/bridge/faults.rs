@@ -15,7 +15,7 @@ use serde_json::json;
 use super::support::{
     Bridge, clear_scores, event, message, of_lines, parse, settings, shop, take, waiting,
 };
-use crate::support::{Conduct, Owner, PATIENCE, Services, TREE, Worker, until};
+use crate::support::{Conduct, LINEAR, Owner, PATIENCE, Services, TREE, Worker, until};
 
 /// How long events wait for others, where a test wants them in one job.
 const ONE_JOB: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const ONE_JOB: Duration = Duration::from_secs(1);
 #[tokio::test(flavor = "multi_thread")]
 async fn only_events_that_are_to_blame_are_dead_letters() {
     for code in [ErrorCode::Poison, ErrorCode::WrongShape] {
-        let (services, owner) = (Services::default(), Owner::new(TREE));
+        let (services, owner) = (Services::default(), Owner::new(LINEAR));
         // In halves, the first one first: 0..8, 0..4, 0..2, 2..4, 2, 3, 4..8, 4..6, 4, 5, 6..8.
         let refused = [0, 1, 3, 5, 6, 7, 8];
         let worker = Worker::start(&services, &owner, move |number, _| {
@@ -42,7 +42,7 @@ async fn only_events_that_are_to_blame_are_dead_letters() {
         for score in scores {
             let id: usize = score["event"]["id"].as_str().unwrap().parse().unwrap();
             assert!(id != 3 && id != 4, "{score}");
-            assert_eq!(score["probabilities"], json!(clear_scores(&owner, id)));
+            assert_eq!(score["prediction"], json!(clear_scores(&owner, id)[0]));
         }
         let mut ids = Vec::new();
         for dead in take(&shop, "dead", 2).await {
@@ -65,7 +65,7 @@ async fn only_events_that_are_to_blame_are_dead_letters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_waited_go_together() {
     const EVENTS: usize = 20;
-    let (services, owner) = (Services::default(), Owner::new(TREE));
+    let (services, owner) = (Services::default(), Owner::new(LINEAR));
     let is_away = Arc::new(AtomicBool::new(true));
     let refuses = Arc::clone(&is_away);
     let worker =
@@ -88,7 +88,7 @@ async fn events_that_waited_go_together() {
     is_away.store(false, Ordering::Relaxed);
     for score in parse(&take(&shop, "scores", EVENTS).await) {
         let id: usize = score["event"]["id"].as_str().unwrap().parse().unwrap();
-        assert_eq!(score["probabilities"], json!(clear_scores(&owner, id)));
+        assert_eq!(score["prediction"], json!(clear_scores(&owner, id)[0]));
     }
     until(|| bridge.state.readiness().ready).await;
     assert_eq!(bridge.stop().await.counts.scored, EVENTS as u64);
