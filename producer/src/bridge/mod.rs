@@ -42,7 +42,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
 pub use self::ends::open_ends;
@@ -147,6 +147,7 @@ pub async fn run<B: Broker, S: Store>(
     tokio::select! {
         biased;
         () = &mut stop => {
+            _ = timeout(section.grace_period, source.close()).await;
             return Ok(BridgeReport { counts: state.counts(), is_complete: false });
         }
         renewed = pipeline.renew_keys(&lanes) => renewed?,
