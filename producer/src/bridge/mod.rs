@@ -175,13 +175,19 @@ pub async fn run<B: Broker, S: Store>(
         }
         sleep(section.grace_period).await;
     };
-    tokio::select! {
-        _ = settled => {}
-        () = grace => {}
+    let is_settled = tokio::select! {
+        biased;
         Some(error) = fatalities.recv() => return Err(error),
         Some(ended) = tasks.join_next() => return Err(early(&ended)),
-    }
+        _ = settled => true,
+        () = grace => false,
+    };
     let counts = state.counts();
+    if is_settled && counts.underway() > 0 {
+        // Whoever panics lets go of its event, and says so then.
+        let lost = |_| BridgeError::Fault("an event was let go of and not settled".into());
+        return Err(fatalities.try_recv().unwrap_or_else(lost));
+    }
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
 }
 

@@ -380,9 +380,9 @@ async fn who_asks_is_answered_when_the_sink_has_the_score() {
     let answer = post(address, JSON, event(&owner, 1)).await;
     assert_eq!(waiting(&full, "scores").await, 1);
     assert_eq!(take(&full, "scores", 1).await[0].body, answer.body.as_bytes());
-    let dead = post(address, JSON, "{\"id\": 1}").await;
+    let dead = post(address, JSON, "{\"id\": 2}").await;
     assert_eq!(dead.problem(), (422, "unreadable".into()));
-    assert_eq!(take(&full, "dead", 1).await[0].body, b"{\"id\": 1}");
+    assert_eq!(take(&full, "dead", 1).await[0].body, b"{\"id\": 2}");
     bridge.stop().await;
 
     // There is no queue for scores, so that nobody has one.
