@@ -142,8 +142,7 @@ pub async fn run<B: Broker, S: Store>(
     });
     // Ends with this.
     let mut tasks = JoinSet::new();
-    let lanes = begin_lanes(&settings, models, &pipeline, &mut tasks);
-    let lanes = Arc::new(lanes);
+    let lanes = Arc::new(begin_lanes(&settings, models, &pipeline, &mut tasks));
     tokio::select! {
         biased;
         () = &mut stop => {
@@ -183,12 +182,21 @@ pub async fn run<B: Broker, S: Store>(
         () = grace => false,
     };
     let counts = state.counts();
-    if is_settled && counts.underway() > 0 {
-        // Whoever panics lets go of its event, and says so then.
-        let lost = |_| BridgeError::Fault("an event was let go of and not settled".into());
-        return Err(fatalities.try_recv().unwrap_or_else(lost));
-    }
+    require_settled(is_settled, counts, &mut fatalities)?;
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+/// Whoever panics lets go of its event, and says so then.
+fn require_settled(
+    all_are: bool,
+    counts: BridgeCounts,
+    fatalities: &mut mpsc::UnboundedReceiver<BridgeError>,
+) -> Result<(), BridgeError> {
+    if !all_are || counts.underway() == 0 {
+        return Ok(());
+    }
+    let lost = |_| BridgeError::Fault("an event was let go of and not settled".into());
+    Err(fatalities.try_recv().unwrap_or_else(lost))
 }
 
 fn require_interval(section: &BridgeSection) -> Result<(), BridgeError> {
