@@ -1,6 +1,5 @@
-//! Scores over HTTP, asked for as bytes on a socket.
+//! Scores over HTTP.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -15,82 +14,9 @@ use cipherscore_producer::bridge::settings::{BridgeSettings, EventKind, HttpSect
 use cipherscore_producer::bridge::{BridgeState, Ends, event_key};
 use serde_json::{Value, json};
 
+use super::asking::{JSON, connect, exchange, post, request};
 use super::support::{Bridge, SHOP, clear_scores, event, settings, shop, take, waiting};
 use crate::support::{Conduct, Owner, PATIENCE, Services, TREE, Worker, until};
-
-const JSON: &str = "application/json";
-
-/// What came back.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Answer {
-    fn read(stream: &mut TcpStream) -> Self {
-        let mut bytes = Vec::new();
-        // A connection that the other side has reset has said before what it had to say.
-        _ = stream.read_to_end(&mut bytes);
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("no answer");
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let header = |line: &str| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        };
-        Self { status, headers: lines.map(header).collect(), body: body.to_owned() }
-    }
-
-    fn kind(&self) -> &str {
-        &self.headers["content-type"]
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-
-    /// Status and code of a problem.
-    fn problem(&self) -> (u16, String) {
-        let problem = self.json();
-        assert_eq!(self.kind(), "application/problem+json");
-        assert_eq!(problem["status"], self.status);
-        (self.status, problem["code"].as_str().unwrap().to_owned())
-    }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Sends a request as it is, and waits for what comes back.
-async fn exchange(address: SocketAddr, request: String) -> Answer {
-    let exchange = move || {
-        let mut stream = connect(address);
-        // It may be refused before it is whole.
-        _ = stream.write_all(request.as_bytes());
-        Answer::read(&mut stream)
-    };
-    tokio::task::spawn_blocking(exchange).await.unwrap()
-}
-
-fn request(headers: &[(&str, &str)], body: &str) -> String {
-    let header = |(name, value): &(&str, &str)| format!("{name}: {value}\r\n");
-    let headers: String = headers.iter().map(header).collect();
-    let length = body.len();
-    format!(
-        "POST /score HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {length}\r\n\
-         {headers}\r\n{body}"
-    )
-}
-
-async fn post(address: SocketAddr, kind: &str, body: impl ToString) -> Answer {
-    exchange(address, request(&[("Content-Type", kind)], &body.to_string())).await
-}
 
 fn http_settings(owner: &Owner) -> BridgeSettings {
     let listen = "127.0.0.1:0".parse().unwrap();
