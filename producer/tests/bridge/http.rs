@@ -151,11 +151,14 @@ async fn who_waits_no_longer_is_told_and_asks_again() {
     let (bridge, address) = start(&services, http_settings(&owner), None).await;
     let body = event(&owner, 5).to_string();
     let hurried = |wait| request(&[("Content-Type", JSON), ("cs-wait", wait)], &body);
-    let begun = Instant::now();
-    let late = exchange(address, hurried("100ms")).await;
-    assert_eq!(late.problem(), (504, "late".into()));
-    assert!(begun.elapsed() >= Duration::from_millis(100));
-    assert!(late.json()["detail"].as_str().unwrap().contains("may still be scored"));
+    // On a busy machine that may be over before the bridge has taken it.
+    while bridge.state.counts().taken == 0 {
+        let begun = Instant::now();
+        let late = exchange(address, hurried("100ms")).await;
+        assert_eq!(late.problem(), (504, "late".into()));
+        assert!(begun.elapsed() >= Duration::from_millis(100));
+        assert!(late.json()["detail"].as_str().unwrap().contains("may still be scored"));
+    }
     for wait in ["soon", "2h", "-1s"] {
         assert_eq!(exchange(address, hurried(wait)).await.problem(), (400, "malformed".into()));
     }
