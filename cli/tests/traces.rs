@@ -28,6 +28,8 @@ struct Span {
     parent: Vec<u8>,
     kind: i32,
     message: Option<String>,
+    /// Ids of the traces and of the spans that it is linked to.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// OTLP over HTTP, as much of it as a collector needs.
@@ -109,6 +111,7 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
                 parent: span.parent_span_id,
                 kind: span.kind,
                 message: message.and_then(|message| text(message.value?.value)),
+                links: span.links.into_iter().map(|link| (link.trace_id, link.span_id)).collect(),
             });
         }
     }
@@ -146,6 +149,90 @@ fn a_job_is_one_trace_and_its_steps_are_logged() {
     let spans = collector.spans();
     linked(&spans, jobs);
     steps_are_logged(&ended.stderr, &spans, jobs);
+}
+
+/// An event alone takes its trace to the worker; the job of several is linked to each.
+#[test]
+fn the_way_of_an_event_continues_its_trace() {
+    let (fixture, collector) = (Fixture::start(), Collector::start());
+    let tree = fixture.example("iris_decision_tree");
+    let worker = fixture.worker(&examples());
+    let rows = std::fs::read_to_string(tree.file("rows.csv")).unwrap();
+    let row = rows.lines().nth(1).unwrap();
+    let event = |id: u8| {
+        let mut data = serde_json::json!({});
+        for (feature, value) in row.split(',').enumerate() {
+            data[format!("f{feature}")] = value.parse::<f64>().unwrap().into();
+        }
+        serde_json::json!({ "specversion": "1.0", "id": id.to_string(), "source": "/shop",
+            "type": "row", "traceparent": parent(id), "data": data })
+    };
+    for (ids, max_rows) in [(1..=1, 1), (2..=4, 3)] {
+        let name = format!("{max_rows}.toml");
+        let config = fixture.path(&name);
+        let (artifact, keys) = (text(&tree.folder), text(&tree.keys));
+        let dead = fixture.path("dead.jsonl");
+        std::fs::write(
+            &config,
+            format!(
+                "[bridge]\nmax_wait = '10s'\nmax_rows = {max_rows}\n\
+                 [events]\nformat = 'cloudevents'\n[health]\nlisten = ''\n\
+                 [dead_letters]\nfile = '{}'\n\
+                 [[models]]\nname = 'a'\nartifact = '{artifact}'\nkeys = '{keys}'\n",
+                text(&dead)
+            ),
+        )
+        .unwrap();
+        let input = fixture.path("events.jsonl");
+        let lines: Vec<_> = ids.map(|id| event(id).to_string()).collect();
+        std::fs::write(&input, lines.join("\n")).unwrap();
+        let mut command = fixture.command(&["bridge", "--config", text(&config)]);
+        collector.name_to(&mut command);
+        command.stdin(std::fs::File::open(&input).unwrap());
+        let ran = fixture.start_command(command).end();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    worker.terminate();
+    worker.end();
+    continued(&collector.spans());
+}
+
+/// Trace and span of an event's sender.
+fn parent(id: u8) -> String {
+    format!("00-{:032x}-{:016x}-01", id, 16 * u16::from(id))
+}
+
+fn continued(spans: &[Span]) {
+    let of = |trace: &[u8], name: &str| {
+        let found: Vec<_> =
+            spans.iter().filter(|span| span.trace == trace && span.name == name).collect();
+        assert_eq!(found.len(), 1, "{name}: {spans:#?}");
+        found[0]
+    };
+    let trace = |id: u8| u128::from(id).to_be_bytes();
+    for id in 1..=4 {
+        let event = of(&trace(id), "event");
+        assert_eq!(event.parent, (16 * u64::from(id)).to_be_bytes());
+        assert_eq!(
+            (event.service.as_str(), event.kind),
+            ("cipherscore-bridge", SpanKind::Consumer.into())
+        );
+        for step in ["gather", "sink"] {
+            assert_eq!(of(&trace(id), step).parent, event.id);
+        }
+    }
+    let alone = of(&trace(1), "score");
+    assert_eq!(alone.parent, of(&trace(1), "event").id);
+    assert_eq!(of(&trace(1), "send").parent, alone.id);
+    let shared: Vec<_> =
+        spans.iter().filter(|span| span.name == "score" && span.id != alone.id).collect();
+    assert_eq!(shared.len(), 1, "{spans:#?}");
+    let shared = shared[0];
+    assert!(shared.parent.is_empty() && (1..=4).all(|id| shared.trace != trace(id)));
+    let events = (2..=4).map(|id| of(&trace(id), "event"));
+    let links: BTreeSet<_> = events.map(|event| (event.trace.clone(), event.id.clone())).collect();
+    assert_eq!(shared.links.iter().cloned().collect::<BTreeSet<_>>(), links);
+    assert_eq!(of(&shared.trace, "send").parent, shared.id);
 }
 
 fn free_address() -> SocketAddr {

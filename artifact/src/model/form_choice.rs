@@ -49,7 +49,7 @@ pub struct FormCost {
 
 impl FormCost {
     /// Microseconds until the rows are answered, their bytes at 100 Mbit/s included.
-    fn weight(&self) -> f64 {
+    pub fn weight(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a weight is an estimate")]
         let bytes = self.bytes as f64;
         self.microseconds + bytes / BYTES_PER_MICROSECOND

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::config::{LogFormat, load};
 use cipherscore_common::{RedisConfig, RedisStore, health, telemetry};
-use cipherscore_producer::bridge::settings::{BridgeSettings, EndKind};
+use cipherscore_producer::bridge::settings::{BridgeSettings, EndKind, SourceKind};
 use cipherscore_producer::bridge::{BridgeReport, BridgeState, Passphrase, open_ends, run};
 use cipherscore_producer::stream::Stream;
 use clap::Args;
@@ -29,7 +29,8 @@ const SERVICE: &str = "cipherscore-bridge";
 /// How long the end of the connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Score events as they come: from a queue, or lines of standard input, to a queue, or standard output.
+/// Score events as they come: from a queue, lines of standard input, or whoever asks over HTTP, to a queue,
+/// standard output, or whoever asked.
 ///
 /// Runs inside the data owner's walls. Events are clear, and so are scores; broker, store and workers of
 /// the fleet see ciphertexts only. An event is settled at its source when its score is safe at the sink,
@@ -85,10 +86,10 @@ impl Bridge {
         self.store.name(&mut settings.store);
         settings.log.format = self.log_format.unwrap_or(settings.log.format);
         settings.log.level = self.log_level.clone().unwrap_or(settings.log.level);
-        let has_lines = settings.sink.kind == EndKind::Lines;
+        let has_lines = settings.sink_kind() == EndKind::Lines;
         ensure!(!(json && has_lines), "--json prints on standard output, where the scores go");
         telemetry::start(SERVICE, settings.log.format, &settings.log.level)?;
-        let is_of_lines = settings.source.kind == EndKind::Lines;
+        let is_of_lines = settings.source.kind == SourceKind::Lines;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let bridged = runtime.block_on(bridge(settings, self.passphrase()));
         // What nobody waits for any more must not hold up the end: a line of input may never come.
@@ -140,7 +141,7 @@ async fn bridge(
     let fleet = Arc::new(broker.clone());
     let producer = settings.producer.clone();
     let fleet = Stream::open(fleet, Arc::new(store), producer, state.events()).await?;
-    let ends = open_ends(&settings).await?;
+    let ends = open_ends(&settings, &state).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = tokio::sync::oneshot::channel();

@@ -6,6 +6,15 @@
 //!                                     -> send (worker) -> receive (producer)
 //! ```
 //!
+//! A bridge continues the trace of each event:
+//!
+//! ```text
+//! event -> gather
+//!       -> score -> send (producer) -> ..     of a job with this event alone; of one with several, a
+//!                                             trace of its own, which is linked to each
+//!       -> sink, or dead letter
+//! ```
+//!
 //! Where nobody collects traces these spans do not exist, which costs a look at an atomic.
 
 use std::borrow::Cow;
@@ -24,6 +33,8 @@ pub const TARGET: &str = "cipherscore::trace";
 pub const MAX_TRACE_STATE_BYTES: usize = 512;
 /// Most members of a `tracestate`, as W3C says.
 const MAX_MEMBERS: usize = 32;
+/// Most links of a span, as OpenTelemetry's SDK keeps them.
+const MAX_LINKS: usize = 128;
 
 /// A message on its way to the broker, until it is confirmed.
 pub fn send(message: &Message) -> Span {
@@ -75,30 +86,72 @@ pub fn step(name: &'static str) -> Span {
     info_span!(target: TARGET, "step", otel.name = name)
 }
 
+/// An event of the data owner at a bridge, from its arrival to the word to its source. It continues the
+/// trace that the event came with: its `traceparent`, and its `tracestate`.
+pub fn event(parent: Option<&str>, state: Option<&str>) -> Span {
+    let span = info_span!(target: TARGET, parent: None, "event", otel.kind = "consumer");
+    continue_trace(&span, parent, state);
+    span
+}
+
+/// A step of an event.
+pub fn step_of(event: &Span, name: &'static str) -> Span {
+    info_span!(target: TARGET, parent: event, "step", otel.name = name)
+}
+
+/// A step that events take together: of one, its own; of several, the first of a trace that is linked
+/// to each of theirs.
+pub fn shared_step<'a>(
+    name: &'static str,
+    events: impl ExactSizeIterator<Item = &'a Span>,
+) -> Span {
+    let mut events = events.peekable();
+    match (events.len(), events.peek()) {
+        (1, Some(event)) => step_of(event, name),
+        _ => {
+            let span = info_span!(target: TARGET, parent: None, "step", otel.name = name);
+            if !span.is_disabled() {
+                for event in events.take(MAX_LINKS) {
+                    span.add_link(event.context().span().span_context().clone());
+                }
+            }
+            span
+        }
+    }
+}
+
 /// Makes a span a child of the one that sent the message, if it says so in a way that is understood.
 fn follow(span: &Span, message: &Message) {
+    continue_trace(span, message.text(headers::TRACE_PARENT), message.text(headers::TRACE_STATE));
+}
+
+fn continue_trace(span: &Span, parent: Option<&str>, state: Option<&str>) {
     if !span.is_disabled()
-        && let Some(context) = sender(message)
+        && let Some(context) = sender(parent, state)
     {
         // It is new, so nobody refuses.
         let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
     }
 }
 
-/// Who sent a message. Anybody may write anything there: what is too long or malformed is as if it
+/// Who sent something. Anybody may write anything there: what is too long or malformed is as if it
 /// were not there.
-fn sender(message: &Message) -> Option<SpanContext> {
-    let parent: TraceParent = message.text(headers::TRACE_PARENT)?.parse().ok()?;
+fn sender(parent: Option<&str>, state: Option<&str>) -> Option<SpanContext> {
+    let parent: TraceParent = parent?.parse().ok()?;
     let (trace, span, sampled) = parent.parts();
     let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
-    let state = trace_state(message).and_then(|state| state.parse::<State>().ok());
+    let state = state.and_then(sound).and_then(|state| state.parse::<State>().ok());
     let state = state.unwrap_or_default();
     Some(SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state))
 }
 
 /// The `tracestate` of a message, if it is one.
 pub fn trace_state(message: &Message) -> Option<&str> {
-    let state = message.text(headers::TRACE_STATE)?;
+    sound(message.text(headers::TRACE_STATE)?)
+}
+
+/// A `tracestate`, if it is one.
+fn sound(state: &str) -> Option<&str> {
     let members = || state.split(',').map(str::trim);
     let bounded = state.len() <= MAX_TRACE_STATE_BYTES && members().count() <= MAX_MEMBERS;
     (bounded && members().all(is_member)).then_some(state)
@@ -169,9 +222,13 @@ mod tests {
         message
     }
 
+    fn sender_of(message: &Message) -> Option<SpanContext> {
+        sender(message.text(headers::TRACE_PARENT), message.text(headers::TRACE_STATE))
+    }
+
     #[test]
     fn a_sender_is_read_as_it_was_written() {
-        let sender = sender(&message(PARENT, "a=1,b=2")).unwrap();
+        let sender = sender_of(&message(PARENT, "a=1,b=2")).unwrap();
         assert_eq!(sender.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(sender.span_id().to_string(), "b7ad6b7169203331");
         assert!(sender.is_sampled() && sender.is_remote());
@@ -185,14 +242,14 @@ mod tests {
         let newer = PARENT.replacen("00", "01", 1);
         let upper = PARENT.to_uppercase();
         for parent in ["", "00", zero, &long, &newer, &upper, "00-é-é-01"] {
-            assert!(sender(&message(parent, "a=1")).is_none(), "{parent}");
+            assert!(sender_of(&message(parent, "a=1")).is_none(), "{parent}");
         }
         let mut integer = message(PARENT, "a=1");
         integer.set(headers::TRACE_PARENT, 1_u32);
-        assert!(sender(&integer).is_none());
+        assert!(sender_of(&integer).is_none());
         let long = format!("a={}", "x".repeat(MAX_TRACE_STATE_BYTES));
         for state in [long.as_str(), "a=\n", "a=é", "no value", "=,=,", "A=1", "a=1=2", "a=1,,"] {
-            let sender = sender(&message(PARENT, state)).unwrap();
+            let sender = sender_of(&message(PARENT, state)).unwrap();
             assert_eq!(sender.trace_state().header(), "", "{state}");
         }
     }

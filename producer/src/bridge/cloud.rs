@@ -14,8 +14,10 @@ const VERSION: &str = "1.0";
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 /// MIME type of JSON.
 pub(super) const JSON: &str = "application/json";
-/// What headers of binary mode begin with. The first is written.
-const PREFIXES: [&str; 2] = ["cloudEvents_", "cloudEvents:"];
+/// What headers of binary mode begin with, as they are written.
+pub(super) const ATTRIBUTE: &str = "cloudEvents_";
+/// What they begin with, as they are read.
+const PREFIXES: [&str; 2] = [ATTRIBUTE, "cloudEvents:"];
 /// Attributes that every event has.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
@@ -120,7 +122,7 @@ impl Attributes<'_> {
     /// In binary mode.
     pub(super) fn binary(&self, data: &Value) -> Record {
         let header = |(name, value): (String, Value)| {
-            Some((format!("{}{name}", PREFIXES[0]), value.as_str()?.into()))
+            Some((format!("{ATTRIBUTE}{name}"), value.as_str()?.into()))
         };
         let headers = self.all().into_iter().filter_map(header).collect();
         let body = data.to_string().into_bytes();

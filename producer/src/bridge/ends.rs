@@ -6,54 +6,104 @@ use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::broker::{Broker, QueuePrefetch};
 use cipherscore_common::config::Section;
 
+use tracing::info;
+
 use super::BridgeError;
+use super::http::{AnswerAlone, HttpSource};
 use super::lines::{LineLetters, LineSink, LineSource};
 use super::queue::{QueueSink, QueueSource};
 use super::record::{DeadLetterSink, Ends, EventSource, ScoreSink};
-use super::settings::{BridgeSettings, EndKind, ScoreForm};
+use super::settings::{
+    BridgeSettings, DeadLettersSection, EndKind, ScoreForm, SinkSection, SourceKind,
+};
+use super::state::BridgeState;
 
-/// Opens what the settings name: standard input and output, or the owner's broker. A broker that is
-/// away, or has no such queue, is an error here, since its address may be wrong; later it is waited
-/// for.
-pub async fn open_ends(settings: &BridgeSettings) -> Result<Ends, BridgeError> {
-    let BridgeSettings { source, sink, dead_letters, .. } = settings;
-    let kinds = [source.kind, sink.kind, dead_letters.kind];
-    let owner = match kinds.contains(&EndKind::Amqp) {
-        true => Some(Owner::open(settings)?),
-        false => None,
-    };
-    if sink.kind == EndKind::Lines && settings.scores.format == ScoreForm::BinaryCloudEvents {
-        let wrong = "scores.format cloudevents-binary needs headers: take cloudevents for lines";
-        return Err(BridgeError::Settings(wrong.into()));
+/// Opens what the settings name: standard input and output, the owner's broker, or an address where
+/// scores are asked for. A broker that is away, or has no such queue, is an error here, since its
+/// address may be wrong; later it is waited for.
+pub async fn open_ends(
+    settings: &BridgeSettings,
+    state: &Arc<BridgeState>,
+) -> Result<Ends, BridgeError> {
+    let (sink, dead_letters) = (settings.sink_kind(), settings.dead_letters_kind());
+    let is_http = settings.source.kind == SourceKind::Http;
+    let wrong = |text: &str| Err(BridgeError::Settings(text.into()));
+    if sink == EndKind::Lines && settings.scores.format == ScoreForm::BinaryCloudEvents {
+        return wrong("scores.format cloudevents-binary needs headers: take cloudevents for lines");
     }
-    let source: Box<dyn EventSource> = match &owner {
-        Some(owner) if source.kind == EndKind::Amqp => {
-            let queue = named("source.queue", &source.queue)?;
+    if !is_http && [sink, dead_letters].contains(&EndKind::Answer) {
+        return wrong("the kind answer is for those who ask over HTTP: source.kind is not http");
+    }
+    let is_amqp =
+        settings.source.kind == SourceKind::Amqp || [sink, dead_letters].contains(&EndKind::Amqp);
+    let owner = if is_amqp { Some(Owner::open(settings)?) } else { None };
+    let owner = owner.as_ref();
+    let sink = open_sink(settings, sink, owner).await?;
+    let dead_letters = open_letters(settings, dead_letters, owner).await?;
+    // Last, since others may ask from then on.
+    let source = open_source(settings, owner, state).await?;
+    Ok(Ends { source, sink, dead_letters })
+}
+
+async fn open_source(
+    settings: &BridgeSettings,
+    owner: Option<&Owner>,
+    state: &Arc<BridgeState>,
+) -> Result<Box<dyn EventSource>, BridgeError> {
+    match (settings.source.kind, owner) {
+        (SourceKind::Amqp, Some(owner)) => {
+            let queue = named("source.queue", &settings.source.queue)?;
             owner.require_queue(&queue).await?;
             let queue = QueuePrefetch { queue, prefetch: settings.source_prefetch() };
-            Box::new(QueueSource::new(Arc::clone(&owner.0), queue))
+            Ok(Box::new(QueueSource::new(Arc::clone(&owner.0), queue)))
         }
-        _ => Box::new(LineSource::new(std::io::stdin(), settings.bridge.max_event_bytes())),
-    };
-    let sink: Box<dyn ScoreSink> = match &owner {
-        Some(owner) if sink.kind == EndKind::Amqp => {
-            Box::new(owner.sink("sink.routing_key", &sink.exchange, &sink.routing_key).await?)
+        (SourceKind::Http, _) => {
+            let opened = HttpSource::open(&settings.http, state).await;
+            let source = opened.map_err(BridgeError::Settings)?;
+            info!(address = %source.address(), "scores are asked for here");
+            Ok(Box::new(source))
         }
-        _ => Box::new(LineSink::new(std::io::stdout())),
-    };
-    let dead_letters: Box<dyn DeadLetterSink> = match &owner {
-        Some(owner) if dead_letters.kind == EndKind::Amqp => {
-            let (exchange, key) = (&dead_letters.exchange, &dead_letters.routing_key);
-            Box::new(owner.sink("dead_letters.routing_key", exchange, key).await?)
+        _ => Ok(Box::new(LineSource::new(std::io::stdin(), settings.bridge.max_event_bytes()))),
+    }
+}
+
+async fn open_sink(
+    settings: &BridgeSettings,
+    kind: EndKind,
+    owner: Option<&Owner>,
+) -> Result<Box<dyn ScoreSink>, BridgeError> {
+    let SinkSection { exchange, routing_key, .. } = &settings.sink;
+    match (kind, owner) {
+        (EndKind::Amqp, Some(owner)) => {
+            Ok(Box::new(owner.sink("sink.routing_key", exchange, routing_key).await?))
         }
+        (EndKind::Answer, _) => Ok(Box::new(AnswerAlone)),
         _ => {
-            let path = named("dead_letters.file", &dead_letters.file)?;
+            let opened = LineSink::stdout();
+            let wrong = |error| BridgeError::Settings(format!("standard output: {error}"));
+            Ok(Box::new(opened.map_err(wrong)?))
+        }
+    }
+}
+
+async fn open_letters(
+    settings: &BridgeSettings,
+    kind: EndKind,
+    owner: Option<&Owner>,
+) -> Result<Box<dyn DeadLetterSink>, BridgeError> {
+    let DeadLettersSection { exchange, routing_key, file, .. } = &settings.dead_letters;
+    match (kind, owner) {
+        (EndKind::Amqp, Some(owner)) => {
+            Ok(Box::new(owner.sink("dead_letters.routing_key", exchange, routing_key).await?))
+        }
+        (EndKind::Answer, _) => Ok(Box::new(AnswerAlone)),
+        _ => {
+            let path = named("dead_letters.file", file)?;
             let opened = LineLetters::open(&path);
             let wrong = |error| BridgeError::Settings(format!("{}: {error}", path.display()));
-            Box::new(opened.map_err(wrong)?)
+            Ok(Box::new(opened.map_err(wrong)?))
         }
-    };
-    Ok(Ends { source, sink, dead_letters })
+    }
 }
 
 fn named<T: Clone>(key: &str, value: &Option<T>) -> Result<T, BridgeError> {

@@ -11,8 +11,10 @@ use crate::stream::{Cause, StreamError};
 pub(super) enum Fate {
     /// They are tried again.
     Wait(String),
-    /// They are tried again a few times, and are dead letters then.
-    Few(String),
+    /// A worker failed on them: they are tried again a few times.
+    Failed(String),
+    /// Some of them are refused, whenever they are tried: the others are scored.
+    Refused(String),
     /// They are dead letters.
     Dead(String),
     /// Nobody can go on.
@@ -29,8 +31,9 @@ impl Fate {
                 Cause::Final(Finality::Burned | Finality::UsedUp) => Self::Wait(reason),
                 Cause::Outputs | Cause::Final(Finality::BadReply) => Self::Dead(reason),
                 // A worker's own failure may pass, or be that of these rows.
-                Cause::Refused(ErrorCode::Internal) => Self::Few(reason),
-                Cause::Refused(code) if is_of_rows(code) => Self::Dead(reason),
+                Cause::Refused(ErrorCode::Internal) => Self::Failed(reason),
+                Cause::Refused(ErrorCode::Cancelled) => Self::Dead(reason),
+                Cause::Refused(code) if is_of_rows(code) => Self::Refused(reason),
                 Cause::Refused(_) => Self::Wait(reason),
             },
             StreamError::Ended(_)
@@ -48,11 +51,7 @@ impl Fate {
 fn is_of_rows(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::Malformed
-            | ErrorCode::TooLarge
-            | ErrorCode::WrongShape
-            | ErrorCode::Cancelled
-            | ErrorCode::Poison
+        ErrorCode::Malformed | ErrorCode::TooLarge | ErrorCode::WrongShape | ErrorCode::Poison
     )
 }
 
@@ -71,8 +70,9 @@ mod tests {
     fn lost_outputs_wait_and_internal_errors_are_tried_again() {
         assert!(matches!(of(Cause::Lost), Fate::Wait(_)));
         assert!(matches!(of(Cause::Outputs), Fate::Dead(_)));
-        assert!(matches!(of(Cause::Refused(ErrorCode::Internal)), Fate::Few(_)));
-        assert!(matches!(of(Cause::Refused(ErrorCode::Poison)), Fate::Dead(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::Internal)), Fate::Failed(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::Poison)), Fate::Refused(_)));
+        assert!(matches!(of(Cause::Refused(ErrorCode::Cancelled)), Fate::Dead(_)));
         assert!(matches!(of(Cause::Refused(ErrorCode::UnknownModel)), Fate::Wait(_)));
     }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cipherscore_common::Digest;
-use cipherscore_common::broker::Settlement;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
+use tracing::Span;
 
+use super::file_marks::FileMarks;
 use super::models::Model;
-use super::record::Record;
+use super::outage::Outage;
+use super::record::{Claim, Record};
 use super::settings::ModelSection;
 use super::turns::Turn;
 use super::window::Underway;
@@ -21,13 +23,15 @@ use super::window::Underway;
 /// What is held of an event until its score, or its dead letter, is safe.
 pub(super) struct Held {
     pub(super) record: Record,
-    pub(super) settlement: Settlement,
+    pub(super) claim: Box<dyn Claim>,
     /// None of an event without an id.
     pub(super) underway: Option<Underway>,
     pub(super) turn: Option<Turn>,
     pub(super) arrived: Instant,
     /// Of the memory for events.
     pub(super) room: OwnedSemaphorePermit,
+    /// All of its way, for traces.
+    pub(super) span: Span,
 }
 
 /// An event that has a row.
@@ -41,15 +45,23 @@ pub(super) struct Gathered {
     pub(super) received: SystemTime,
     pub(super) row: Vec<f64>,
     pub(super) model: Arc<Model>,
+    /// Since when it waits for others.
+    pub(super) since: Instant,
+    /// Its wait for others, for traces.
+    pub(super) gathering: Span,
 }
 
 /// A model, whichever it is at the moment, and the way to its jobs.
 pub(super) struct Lane {
     pub(super) section: ModelSection,
     pub(super) model: RwLock<Arc<Model>>,
+    /// Of the zips that were looked at last, and found to be those of the model.
+    pub(super) marks: Mutex<FileMarks>,
     pub(super) events: UnboundedSender<Gathered>,
     /// Jobs in flight of this model: another one that waits takes none of them.
     pub(super) slots: Arc<Semaphore>,
+    /// Events that wait for the fleet.
+    pub(super) outage: Outage<Gathered>,
 }
 
 /// Events that share a job, or more than one where a form takes fewer.
@@ -89,7 +101,7 @@ impl Gathering {
         };
         let model = Arc::clone(&first.model);
         let max_rows = self.max_rows.unwrap_or_else(|| model.max_rows());
-        let mut due = std::pin::pin!(sleep_until(first.held.arrived + self.max_wait));
+        let mut due = std::pin::pin!(sleep_until(first.since + self.max_wait));
         let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
         let (mut events, mut is_due, mut is_last) = (vec![first], false, false);
         loop {

@@ -3,19 +3,22 @@
 //! Nobody can be told that a line was read, so that a bridge that is killed is begun again with all
 //! lines: scores of the same event have the same key.
 
+mod sink;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use cipherscore_common::broker::{Disposition, Settle, Settled, Settlement, Settling};
+use cipherscore_common::broker::{Settled, Settling};
 use cipherscore_common::message::HeaderValue;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+pub use self::sink::LineSink;
 use super::record::{
-    Arrival, DeadLetterSink, DeadReason, EndError, EventSource, FromSource, Record, ScoreSink,
+    Arrival, Claim, DeadLetterSink, DeadReason, EndError, Ended, EventSource, FromSource, Record,
     Waiting,
 };
 use crate::blocking::blocking;
@@ -79,8 +82,7 @@ impl EventSource for LineSource {
             match self.lines.recv().await {
                 Some(Ok(body)) => {
                     let record = Record { body, ..Record::default() };
-                    let settlement = Settlement::new(NobodyToTell);
-                    Ok(FromSource::Event(Arrival { record, settlement }))
+                    Ok(FromSource::Event(Arrival { record, claim: Box::new(NobodyToTell) }))
                 }
                 Some(Err(error)) => Err(EndError::Gone(error.to_string())),
                 None => Ok(FromSource::End),
@@ -92,57 +94,9 @@ impl EventSource for LineSource {
 /// A line is never told anything.
 struct NobodyToTell;
 
-impl Settle for NobodyToTell {
-    fn settle(self: Box<Self>, _: Disposition) -> Settling {
+impl Claim for NobodyToTell {
+    fn settle(self: Box<Self>, _: &Ended) -> Settling {
         Box::pin(async { Ok(Settled::Told) })
-    }
-}
-
-/// An output of which every line is whole.
-struct Output {
-    writer: Box<dyn Write + Send>,
-    /// The last line is there in part, or may be: another one would be glued to it.
-    is_torn: bool,
-}
-
-impl Output {
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.is_torn {
-            return Err(io::Error::other("a line before was not written whole"));
-        }
-        self.is_torn = true;
-        self.writer.write_all(line)?;
-        self.writer.flush()?;
-        self.is_torn = false;
-        Ok(())
-    }
-}
-
-/// Scores, a line each.
-pub struct LineSink {
-    output: Arc<Mutex<Output>>,
-}
-
-impl LineSink {
-    /// Writes to this output; each line is with the system, or on its way to whoever reads, when it
-    /// counts as written. After a line that was not written whole there is no other.
-    pub fn new(output: impl Write + Send + 'static) -> Self {
-        let output = Output { writer: Box::new(output), is_torn: false };
-        Self { output: Arc::new(Mutex::new(output)) }
-    }
-
-    async fn write(&self, mut line: Vec<u8>) -> Result<(), EndError> {
-        line.push(b'\n');
-        let output = Arc::clone(&self.output);
-        let written = beside(move || output.lock().write(&line)).await;
-        // A line may be there in part: whoever reads it must not take more for whole.
-        written.map_err(|error| EndError::Gone(error.to_string()))
-    }
-}
-
-impl ScoreSink for LineSink {
-    fn put<'a>(&'a self, score: &'a Record) -> Waiting<'a, Result<(), EndError>> {
-        Box::pin(self.write(score.body.clone()))
     }
 }
 
@@ -354,36 +308,5 @@ mod tests {
         let reason = DeadReason::new(DeadCode::Unreadable, "why");
         let kept = letters.keep(&Record::default(), &reason).await;
         assert!(matches!(kept, Err(EndError::Away(_))), "{kept:?}");
-    }
-
-    /// Writes a byte, fails once, and writes everything from then on.
-    struct FullForAMoment(Arc<Mutex<Vec<u8>>>, usize);
-
-    impl Write for FullForAMoment {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.1 += 1;
-            let count = match self.1 {
-                1 => 1,
-                2 => return Err(io::ErrorKind::StorageFull.into()),
-                _ => bytes.len(),
-            };
-            self.0.lock().extend_from_slice(&bytes[..count]);
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn nothing_follows_a_torn_score() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let sink = LineSink::new(FullForAMoment(Arc::clone(&written), 0));
-        let score = Record { body: b"{}".to_vec(), ..Record::default() };
-        for _ in 0..2 {
-            assert!(matches!(sink.put(&score).await, Err(EndError::Gone(_))));
-        }
-        assert_eq!(*written.lock(), b"{");
     }
 }

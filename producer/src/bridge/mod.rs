@@ -13,13 +13,20 @@ mod cloud;
 mod ends;
 mod events;
 mod fate;
+mod file_marks;
 mod gather;
+pub mod http;
+mod jobs;
 pub mod lines;
+mod meters;
 mod models;
+mod outage;
+mod parts;
 mod paths;
 mod pipeline;
 pub mod queue;
 mod record;
+mod rooms;
 mod scores;
 pub mod settings;
 mod state;
@@ -36,15 +43,15 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
 pub use self::ends::open_ends;
 pub use self::events::event_key;
 pub use self::models::{Passphrase, UnusableModel};
 pub use self::record::{
-    Arrival, DeadCode, DeadLetterSink, DeadReason, EndError, Ends, EventSource, FromSource, Record,
-    ScoreSink, Waiting,
+    Arrival, Claim, DeadCode, DeadLetterSink, DeadReason, EndError, Ended, Ends, EventSource,
+    FromSource, Record, ScoreSink, Waiting,
 };
 pub use self::state::{BridgeCounts, BridgeReadiness, BridgeState};
 
@@ -52,6 +59,7 @@ use self::events::EventReader;
 use self::gather::{Gathering, Lane};
 use self::models::Model;
 use self::pipeline::{Pipeline, pauses};
+use self::rooms::Rooms;
 use self::scores::ScoreFormat;
 use self::settings::{BridgeSection, BridgeSettings, ModelSection};
 use self::state::Place;
@@ -59,12 +67,6 @@ use self::turns::Turns;
 use self::window::Window;
 use crate::blocking::blocking;
 use crate::stream::{Stream, StreamError};
-
-/// What an event takes of `bridge.memory` beside its own bytes and its row: its names, its places in
-/// tables.
-const EVENT_BYTES: usize = 1 << 10;
-/// Unit in which memory is counted, in bytes.
-const ROOM_BYTES: usize = 1 << 10;
 
 /// Why a bridge does not begin, or cannot go on.
 #[derive(Debug, Error)]
@@ -114,9 +116,8 @@ pub async fn run<B: Broker, S: Store>(
     let mut stop = std::pin::pin!(stop);
     let Ends { mut source, sink, dead_letters } = ends;
     let section = &settings.bridge;
-    let wrong = BridgeError::Settings;
-    let reader =
-        EventReader::new(settings.events.clone(), section.max_event_bytes()).map_err(wrong)?;
+    let reader = EventReader::new(settings.events.clone(), section.max_event_bytes());
+    let reader = reader.map_err(BridgeError::Settings)?;
     require_interval(section)?;
     let models = open_models(&settings, &passphrase).await?;
     let rooms = Rooms::new(&settings, &models)?;
@@ -128,7 +129,7 @@ pub async fn run<B: Broker, S: Store>(
         dead_letters,
         reader,
         format: ScoreFormat(settings.scores.clone()),
-        window: Window::new(section.window),
+        window: Window::new(section.window, settings.http.remembered_bytes()),
         turns: Turns::default(),
         state: Arc::clone(&state),
         fatal,
@@ -136,11 +137,11 @@ pub async fn run<B: Broker, S: Store>(
     });
     // Ends with this.
     let mut tasks = JoinSet::new();
-    let lanes = begin_lanes(&settings, models, &pipeline, &mut tasks);
-    let lanes = Arc::new(lanes);
+    let lanes = Arc::new(begin_lanes(&settings, models, &pipeline, &mut tasks));
     tokio::select! {
         biased;
         () = &mut stop => {
+            _ = timeout(section.grace_period, source.close()).await;
             return Ok(BridgeReport { counts: state.counts(), is_complete: false });
         }
         renewed = pipeline.renew_keys(&lanes) => renewed?,
@@ -161,20 +162,36 @@ pub async fn run<B: Broker, S: Store>(
         }
     };
     info!("the bridge takes no further events");
+    let settled = async { tokio::join!(rooms.all(), source.close()) };
     let grace = async {
         if is_at_end {
             stop.await;
         }
         sleep(section.grace_period).await;
     };
-    tokio::select! {
-        () = rooms.all() => {}
-        () = grace => {}
+    let is_settled = tokio::select! {
+        biased;
         Some(error) = fatalities.recv() => return Err(error),
         Some(ended) = tasks.join_next() => return Err(early(&ended)),
-    }
+        _ = settled => true,
+        () = grace => false,
+    };
     let counts = state.counts();
+    require_settled(is_settled, counts, &mut fatalities)?;
     Ok(BridgeReport { counts, is_complete: is_at_end && counts.underway() == 0 })
+}
+
+/// Whoever panics lets go of its event, and says so then.
+fn require_settled(
+    all_are: bool,
+    counts: BridgeCounts,
+    fatalities: &mut mpsc::UnboundedReceiver<BridgeError>,
+) -> Result<(), BridgeError> {
+    if !all_are || counts.underway() == 0 {
+        return Ok(());
+    }
+    let lost = |_| BridgeError::Fault("an event was let go of and not settled".into());
+    Err(fatalities.try_recv().unwrap_or_else(lost))
 }
 
 fn require_interval(section: &BridgeSection) -> Result<(), BridgeError> {
@@ -197,7 +214,7 @@ fn early(ended: &Result<(), JoinError>) -> BridgeError {
 async fn next(
     source: &mut dyn EventSource,
     rooms: &Rooms,
-    state: &BridgeState,
+    state: &Arc<BridgeState>,
 ) -> Result<Option<(Arrival, OwnedSemaphorePermit)>, BridgeError> {
     let mut room = rooms.take().await;
     let (mut pauses, mut waiter) = (pauses(), None);
@@ -219,64 +236,6 @@ async fn next(
             }
         }
     }
-}
-
-/// Memory for events that are taken and not settled: none is taken while there may be no room.
-struct Rooms {
-    semaphore: Arc<Semaphore>,
-    all: u32,
-    largest: u32,
-    /// What an event takes beside its own bytes, in bytes.
-    beside: usize,
-    /// How often its bytes are there: as it came, and where its score repeats some of them.
-    copies: usize,
-}
-
-impl Rooms {
-    fn new(
-        settings: &BridgeSettings,
-        models: &[(ModelSection, Model)],
-    ) -> Result<Self, BridgeError> {
-        let section = &settings.bridge;
-        let features = |(_, model): &(_, Model)| model.client().interface().features.count();
-        let widest = models.iter().map(features).max().unwrap_or(0);
-        let beside = EVENT_BYTES + widest * size_of::<f64>();
-        let copies = if settings.events.fields.is_empty() { 1 } else { 2 };
-        let largest = permits(section.max_event_bytes().saturating_mul(copies), beside);
-        let all = section.memory.as_u64() / ROOM_BYTES as u64;
-        let all = u32::try_from(all).unwrap_or(u32::MAX).min(u32::MAX >> 4);
-        if all < largest {
-            let wrong =
-                "bridge.memory must have room for an event of bridge.max_event_size and its row";
-            return Err(BridgeError::Settings(wrong.into()));
-        }
-        let semaphore = Arc::new(Semaphore::new(all as usize));
-        Ok(Self { semaphore, all, largest, beside, copies })
-    }
-
-    /// Room for the largest event.
-    async fn take(&self) -> OwnedSemaphorePermit {
-        let taken = Arc::clone(&self.semaphore).acquire_many_owned(self.largest).await;
-        taken.expect("it is never closed")
-    }
-
-    /// Gives back what an event of so many bytes does not need. A larger one than is allowed, which is
-    /// a dead letter, keeps all.
-    fn give_back(&self, room: &mut OwnedSemaphorePermit, bytes: usize) {
-        let needed = permits(bytes.saturating_mul(self.copies), self.beside);
-        let spare = self.largest.saturating_sub(needed);
-        drop(room.split(spare as usize));
-    }
-
-    /// Waits until every event is settled.
-    async fn all(&self) {
-        let all = self.semaphore.acquire_many(self.all).await;
-        drop(all);
-    }
-}
-
-fn permits(bytes: usize, beside: usize) -> u32 {
-    u32::try_from(bytes.saturating_add(beside).div_ceil(ROOM_BYTES)).unwrap_or(u32::MAX)
 }
 
 async fn open_models(
@@ -330,7 +289,10 @@ fn begin_lanes<B: Broker, S: Store>(
         let (events, taken) = mpsc::unbounded_channel();
         let slots = Arc::new(Semaphore::new(settings.producer.in_flight.get().into()));
         let model = RwLock::new(Arc::new(model));
-        let lane = Arc::new(Lane { section, model, events, slots: Arc::clone(&slots) });
+        let (marks, outage) = Default::default();
+        let taken_slots = Arc::clone(&slots);
+        let lane = Lane { section, model, marks, events, slots: taken_slots, outage };
+        let lane = Arc::new(lane);
         let max_wait = settings.bridge.max_wait;
         let mut gathering = Gathering::new(taken, max_wait, max_rows, slots);
         let (pipeline, ours) = (Arc::clone(pipeline), Arc::clone(&lane));
@@ -355,16 +317,6 @@ fn lane_of(lanes: &[Arc<Lane>], route: Option<&str>) -> Option<Arc<Lane>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_is_there_for_what_scores_repeat() {
-        let mut settings = BridgeSettings::default();
-        let largest = |settings: &_| Rooms::new(settings, &[]).unwrap().largest;
-        assert_eq!(largest(&settings), 64 + 1);
-        settings.events.fields = [("who".to_owned(), "/account".to_owned())].into();
-        assert_eq!(largest(&settings), 2 * 64 + 1);
-        assert_eq!(permits(1024, EVENT_BYTES + 8), 3);
-    }
 
     #[test]
     fn models_are_not_read_all_the_time() {

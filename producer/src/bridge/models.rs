@@ -12,6 +12,7 @@ use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::file_marks::FileMarks;
 use super::paths;
 use super::record::{DeadCode, DeadReason};
 use super::settings::ModelSection;
@@ -56,7 +57,7 @@ pub(super) struct Model {
     pub(super) id: ModelId,
     pub(super) labels: Vec<String>,
     whole: Arc<dyn Encryption>,
-    choice: FormChoice,
+    /// At least one.
     forms: Vec<Form>,
     features: Vec<FeaturePath>,
     stamp: Stamp,
@@ -77,14 +78,27 @@ impl Stamp {
         Self { client_zip, server_zip, client_key }
     }
 
-    /// Of what is there now.
-    pub(super) fn read(section: &ModelSection) -> Result<Self, UnusableModel> {
+    /// Of what is there now. Zips are not read whose `marks` say that they are those of `before`.
+    pub(super) fn read(
+        section: &ModelSection,
+        before: &Self,
+        marks: &mut FileMarks,
+    ) -> Result<Self, UnusableModel> {
         let named = |reason| UnusableModel { name: section.name.clone(), reason };
-        let zip = read_zip(&client_zip(section)).map_err(named)?;
-        let server_zip = read_server(section).map_err(named)?;
         let keys = KeyFolder::new(&section.keys).digests(None);
         let (_, client_key) = keys.map_err(|error| named(error.to_string()))?;
-        Ok(Self::of(&zip, server_zip.as_deref(), client_key))
+        let found = FileMarks::of([&client_zip(section), &server_zip(section)]);
+        if found.are_those_of(marks) {
+            let Self { client_zip, server_zip, .. } = *before;
+            return Ok(Self { client_zip, server_zip, client_key });
+        }
+        let zip = read_zip(&client_zip(section)).map_err(named)?;
+        let server_zip = read_server(section).map_err(named)?;
+        let read = Self::of(&zip, server_zip.as_deref(), client_key);
+        if (read.client_zip, read.server_zip) == (before.client_zip, before.server_zip) {
+            *marks = found;
+        }
+        Ok(read)
     }
 }
 
@@ -92,9 +106,13 @@ fn client_zip(section: &ModelSection) -> PathBuf {
     section.artifact.join("client.zip")
 }
 
+fn server_zip(section: &ModelSection) -> PathBuf {
+    section.artifact.join("server.zip")
+}
+
 /// `server.zip`, where there is one.
 fn read_server(section: &ModelSection) -> Result<Option<Vec<u8>>, String> {
-    let path = section.artifact.join("server.zip");
+    let path = server_zip(section);
     let is_there = path.try_exists().map_err(|error| format!("{}: {error}", path.display()))?;
     is_there.then(|| read_zip(&path)).transpose()
 }
@@ -125,8 +143,8 @@ impl Model {
         let (_, client_key) = keys.digests(None).map_err(in_keys)?;
         let stamp = Stamp::of(&zip, server_zip.as_deref(), client_key);
         let forms = forms(section.form, &whole, id, &keys).map_err(named)?;
-        let (labels, choice) = (section.labels.clone(), section.form);
-        Ok(Self { name: section.name.clone(), id, labels, whole, choice, forms, features, stamp })
+        let (name, labels) = (section.name.clone(), section.labels.clone());
+        Ok(Self { name, id, labels, whole, forms, features, stamp })
     }
 
     pub(super) fn stamp(&self) -> &Stamp {
@@ -154,10 +172,19 @@ impl Model {
 
     /// The form in which so many rows cost less.
     pub(super) fn form_for(&self, rows: usize) -> &Form {
-        let chosen = encryption_in_form(Arc::clone(&self.whole), self.choice, rows as u64);
-        let name = chosen.ok().and_then(|chosen| chosen.it.model().form());
-        let found = self.forms.iter().find(|form| form.target.form == name);
-        found.unwrap_or(&self.forms[0])
+        let weight =
+            |form: &Form| form.encryption.model().cost(rows as u64).map(|cost| cost.weight());
+        let cheaper = |best, form| match (weight(best), weight(form)) {
+            (Some(least), Some(this)) if this >= least => best,
+            (_, Some(_)) => form,
+            (_, None) => best,
+        };
+        self.forms[1..].iter().fold(&self.forms[0], cheaper)
+    }
+
+    /// The form of this name, if it has any other.
+    pub(super) fn form(&self, name: Option<FormName>) -> &Form {
+        self.forms.iter().find(|form| form.target.form == name).unwrap_or(&self.forms[0])
     }
 
     /// The features of an event, in the model's order.
@@ -191,11 +218,11 @@ impl Model {
 fn model_id(
     section: &ModelSection,
     client: &dyn ClientModel,
-    server_zip: Option<&[u8]>,
+    zip: Option<&[u8]>,
 ) -> Result<ModelId, String> {
-    let path = section.artifact.join("server.zip");
+    let path = server_zip(section);
     let said = client.model_id().or(section.model);
-    let found = match server_zip {
+    let found = match zip {
         None => None,
         Some(zip) => {
             if !client.fits(zip).map_err(|error| format!("{}: {error}", path.display()))? {

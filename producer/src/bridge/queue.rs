@@ -54,7 +54,7 @@ impl<B: Broker> QueueSource<B> {
                 let Message { content_type, headers, body, .. } = delivery.message;
                 let (id, answers) = (message_id, correlation_id);
                 let record = Record { id, answers, kind, reply_to, content_type, headers, body };
-                Ok(FromSource::Event(Arrival { record, settlement: delivery.settlement }))
+                Ok(FromSource::Event(Arrival { record, claim: Box::new(delivery.settlement) }))
             }
             Err(error) => {
                 self.subscription = None;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use cipherscore_common::broker::Settlement;
+use cipherscore_common::broker::{Disposition, Settlement, Settling};
 use cipherscore_common::message::HeaderValue;
 use thiserror::Error;
 
@@ -56,9 +57,35 @@ impl fmt::Debug for Record {
 pub struct Arrival {
     /// What came.
     pub record: Record,
-    /// What the source waits for. Only [`Ack`](cipherscore_common::broker::Disposition::Ack) is told,
-    /// when the score, or the dead letter, is safe. Dropped without it, the event comes again.
-    pub settlement: Settlement,
+    /// What the source waits for. Dropped without a word, the event comes again.
+    pub claim: Box<dyn Claim>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// Its score is safe at the sink.
+    Scored(Arc<Record>),
+    /// It is safe among the dead letters, for this reason.
+    Dead(Arc<DeadReason>),
+}
+
+/// How the source of an event is told what became of it.
+pub trait Claim: Send + Sync {
+    /// Tells it, when the score, or the dead letter, is safe.
+    fn settle(self: Box<Self>, ended: &Ended) -> Settling;
+
+    /// Whether it wants the score itself, also when the event has come again after it was scored.
+    fn wants_score(&self) -> bool {
+        false
+    }
+}
+
+/// A queue keeps its event no longer.
+impl Claim for Settlement {
+    fn settle(self: Box<Self>, _: &Ended) -> Settling {
+        Box::pin((*self).settle(Disposition::Ack))
+    }
 }
 
 /// Why an event has no score, for programs.
@@ -136,6 +163,12 @@ pub trait EventSource: Send {
     /// The next event, as soon as there is one. Dropped before, this loses nothing. After
     /// [`EndError::Away`] it is asked again.
     fn next(&mut self) -> Waiting<'_, Result<FromSource, EndError>>;
+
+    /// Takes nothing more. Returns when whoever waits for what was taken has been told; what was taken
+    /// is settled meanwhile.
+    fn close(&mut self) -> Waiting<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// Where scores go.

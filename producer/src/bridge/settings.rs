@@ -1,5 +1,7 @@
 //! `config/bridge.toml`: where events come from, how they are read and scored, and where scores go.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
@@ -11,6 +13,7 @@ use cipherscore_common::ModelId;
 use cipherscore_common::config::{LogSection, ServiceSettings, address_or_nothing};
 use serde::{Deserialize, Deserializer};
 
+pub use self::http::HttpSection;
 use crate::model::FormChoice;
 use crate::settings::ProducerSection;
 
@@ -22,6 +25,8 @@ pub struct BridgeSettings {
     pub bridge: BridgeSection,
     /// Section `[source]`: where events come from.
     pub source: SourceSection,
+    /// Section `[http]`: how events come over HTTP, and how they are answered.
+    pub http: HttpSection,
     /// Section `[sink]`: where scores go.
     pub sink: SinkSection,
     /// Section `[dead_letters]`: where events go that have no scores.
@@ -96,6 +101,16 @@ impl BridgeSection {
 }
 
 impl BridgeSettings {
+    /// Where scores go.
+    pub fn sink_kind(&self) -> EndKind {
+        self.sink.kind.unwrap_or_else(|| self.source.kind.other_end())
+    }
+
+    /// Where events go that have no scores.
+    pub fn dead_letters_kind(&self) -> EndKind {
+        self.dead_letters.kind.unwrap_or_else(|| self.source.kind.other_end())
+    }
+
     /// Unsettled messages of the source's queue, at most: those that cannot be taken for want of memory
     /// would wait here, in memory that nobody counts.
     pub(super) fn source_prefetch(&self) -> u16 {
@@ -106,14 +121,38 @@ impl BridgeSettings {
     }
 }
 
-/// What kind of source, sink or place for dead letters.
+/// What kind of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum EndKind {
-    /// Lines of JSON on standard input or standard output.
+pub enum SourceKind {
+    /// Lines of JSON on standard input.
     Lines,
     /// RabbitMQ.
     Amqp,
+    /// Whoever asks for scores over HTTP.
+    Http,
+}
+
+impl SourceKind {
+    /// What the other ends are unless they are configured.
+    const fn other_end(self) -> EndKind {
+        match self {
+            Self::Lines | Self::Amqp => EndKind::Lines,
+            Self::Http => EndKind::Answer,
+        }
+    }
+}
+
+/// What kind of sink, or of place for dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndKind {
+    /// Lines of JSON on standard output, or in a file.
+    Lines,
+    /// RabbitMQ.
+    Amqp,
+    /// The answer to whoever asked, and nothing else.
+    Answer,
 }
 
 /// Section `[source]`.
@@ -121,7 +160,7 @@ pub enum EndKind {
 #[serde(deny_unknown_fields, default)]
 pub struct SourceSection {
     /// What kind.
-    pub kind: EndKind,
+    pub kind: SourceKind,
     /// Queue with events.
     pub queue: Option<String>,
     /// Events that may be taken from it and not settled.
@@ -131,46 +170,34 @@ pub struct SourceSection {
 impl Default for SourceSection {
     fn default() -> Self {
         let prefetch = NonZeroU16::MIN.saturating_add(9_999);
-        Self { kind: EndKind::Lines, queue: None, prefetch }
+        Self { kind: SourceKind::Lines, queue: None, prefetch }
     }
 }
 
 /// Section `[sink]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkSection {
-    /// What kind.
-    pub kind: EndKind,
+    /// What kind, unless the source says it.
+    pub kind: Option<EndKind>,
     /// Exchange to which scores are published.
     pub exchange: String,
     /// With which routing key: of the default exchange, the name of a queue.
     pub routing_key: Option<String>,
 }
 
-impl Default for SinkSection {
-    fn default() -> Self {
-        Self { kind: EndKind::Lines, exchange: String::new(), routing_key: None }
-    }
-}
-
 /// Section `[dead_letters]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersSection {
-    /// What kind.
-    pub kind: EndKind,
+    /// What kind, unless the source says it.
+    pub kind: Option<EndKind>,
     /// File that lines are added to.
     pub file: Option<PathBuf>,
     /// Exchange to which dead letters are published.
     pub exchange: String,
     /// With which routing key.
     pub routing_key: Option<String>,
-}
-
-impl Default for DeadLettersSection {
-    fn default() -> Self {
-        Self { kind: EndKind::Lines, file: None, exchange: String::new(), routing_key: None }
-    }
 }
 
 /// What events look like.
@@ -305,93 +332,4 @@ impl Default for BridgeHealthSection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use cipherscore_common::config::load;
-
-    use super::*;
-
-    fn annotated() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/bridge.toml")
-    }
-
-    fn load_text(text: &str) -> Result<BridgeSettings, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bridge.toml");
-        std::fs::write(&file, text).unwrap();
-        load(Some(&file), &[]).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_annotated_file_says_the_defaults() {
-        let settings: BridgeSettings = load(Some(&annotated()), &[]).unwrap();
-        assert_eq!(format!("{settings:?}"), format!("{:?}", BridgeSettings::default()));
-    }
-
-    /// The keys of a section, as the error about an unknown one lists them.
-    fn known_keys(head: &str) -> BTreeSet<String> {
-        let error = load_text(&format!("{head}\nsurely-unknown = 1")).unwrap_err();
-        let (_, known) = error.split_once("known here are ").unwrap();
-        let known = known.split("; ").next().unwrap();
-        known.split(", ").map(str::to_owned).collect()
-    }
-
-    /// Keys without a default are there as comments, which parse when the sign is taken off.
-    #[test]
-    fn the_annotated_file_explains_exactly_the_keys_that_there_are() {
-        let text = std::fs::read_to_string(annotated()).unwrap();
-        let (mut head, mut explained, mut all) = (String::new(), BTreeSet::new(), String::new());
-        for line in text.lines() {
-            let bare = line.strip_prefix("# ").unwrap_or(line);
-            let key = bare.split(" = ").next().unwrap_or_default();
-            let is_key = key != bare && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-            if bare.starts_with('[') && bare.ends_with(']') {
-                head = bare.to_owned();
-            } else if is_key {
-                assert!(explained.insert(format!("{head} {key}")), "{key} is explained twice");
-            } else {
-                continue;
-            }
-            all.push_str(bare);
-            all.push('\n');
-        }
-        let all = load_text(&all).unwrap();
-        assert_eq!(all.models.len(), 1);
-        // The others are explained in producer.toml, which is tested there.
-        let own = ["bridge", "source", "sink", "dead_letters", "owner", "events", "scores"];
-        let heads = own.into_iter().chain(["health", "log", "[models]"]);
-        let known = heads.flat_map(|section| {
-            let head = format!("[{section}]");
-            let keys = known_keys(&head).into_iter();
-            keys.map(move |key| format!("{head} {key}"))
-        });
-        assert_eq!(explained, known.collect());
-    }
-
-    #[test]
-    fn no_more_is_prefetched_than_memory_holds() {
-        let prefetch = |text: &str| load_text(text).unwrap().source_prefetch();
-        assert_eq!(prefetch(""), 4096);
-        assert_eq!(prefetch("[source]\nprefetch = 7"), 7);
-        assert_eq!(prefetch("[bridge]\nmemory = '1MiB'\nmax_event_size = '512KiB'"), 2);
-        assert_eq!(prefetch("[bridge]\nmemory = '1TiB'"), 10_000);
-    }
-
-    #[test]
-    fn values_of_the_wrong_form_are_refused() {
-        for wrong in [
-            "[source]\nkind = 'stdin'",
-            "[source]\nprefetch = 0",
-            "[bridge]\nwindow = 0",
-            "[bridge]\nmemory = 'much'",
-            "[scores]\nformat = 'cloud'",
-            "[events]\nformat = 'csv'",
-            "[[models]]\nname = 'a'",
-            "[[models]]\nname = 'a'\nartifact = 'b'\nkeys = 'c'\nform = 'both'",
-        ] {
-            assert!(load_text(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -7,20 +7,12 @@ use std::time::Duration;
 
 use cipherscore_common::health::{Condition, Health};
 use parking_lot::Mutex;
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 use tracing::{info, warn};
 
+use super::meters::Meters;
 use super::record::DeadCode;
 use crate::events::{Event, Events};
-
-/// What all names of metrics begin with.
-const PREFIX: &str = "cipherscore_bridge";
 
 /// What a bridge may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +28,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    const ALL: [Self; 4] = [Self::Source, Self::Fleet, Self::Sink, Self::DeadLetters];
+    pub(super) const ALL: [Self; 4] = [Self::Source, Self::Fleet, Self::Sink, Self::DeadLetters];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -64,9 +56,10 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Self::Gather, Self::Score, Self::Sink, Self::Settle, Self::Whole];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Gather, Self::Score, Self::Sink, Self::Settle, Self::Whole];
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Gather => "gather",
             Self::Score => "score",
@@ -75,27 +68,6 @@ impl Stage {
             Self::Whole => "whole",
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabel {
-    stage: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PlaceLabel {
-    place: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FormLabel {
-    model: String,
-    form: &'static str,
 }
 
 /// What `/readyz` says.
@@ -148,94 +120,30 @@ struct Waiters {
 
 /// Held by whoever waits for a place.
 #[must_use]
-pub(super) struct Waiter<'a> {
-    state: &'a BridgeState,
+pub(super) struct Waiter {
+    state: Arc<BridgeState>,
     place: Place,
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.state.goes_on(self.place, |waiters| waiters.held -= 1);
     }
 }
 
 /// What a bridge says of itself, for whoever watches.
+#[derive(Default)]
 pub struct BridgeState {
-    registry: Registry,
     counted: Counted,
     waiting: Mutex<BTreeMap<Place, Waiters>>,
     started: AtomicBool,
-    outcomes: Family<OutcomeLabel, Counter>,
-    stages: Family<StageLabel, Histogram, fn() -> Histogram>,
-    places: Family<PlaceLabel, Gauge>,
-    rows: Family<FormLabel, Counter>,
-    jobs: Family<FormLabel, Counter>,
-    underway: Gauge,
-    unsettled: Counter,
-    reloads: Family<OutcomeLabel, Counter>,
-}
-
-/// From half a millisecond to four minutes.
-fn stage_histogram() -> Histogram {
-    Histogram::new(exponential_buckets(5e-4, 2.0, 20))
-}
-
-impl Default for BridgeState {
-    /// Whatever can be is there from the beginning, at zero: a rate needs a first value.
-    fn default() -> Self {
-        let stages = Family::new_with_constructor(stage_histogram as fn() -> Histogram);
-        let mut state = Self {
-            registry: Registry::with_prefix(PREFIX),
-            counted: Counted::default(),
-            waiting: Mutex::default(),
-            started: AtomicBool::new(false),
-            outcomes: Family::default(),
-            stages,
-            places: Family::default(),
-            rows: Family::default(),
-            jobs: Family::default(),
-            underway: Gauge::default(),
-            unsettled: Counter::default(),
-            reloads: Family::default(),
-        };
-        state.register();
-        for outcome in
-            ["scored", "duplicate"].into_iter().chain(DeadCode::ALL.map(DeadCode::as_str))
-        {
-            drop(state.outcomes.get_or_create(&OutcomeLabel { outcome }));
-        }
-        for stage in Stage::ALL.map(Stage::as_str) {
-            drop(state.stages.get_or_create(&StageLabel { stage }));
-        }
-        for place in Place::ALL.map(Place::as_str) {
-            drop(state.places.get_or_create(&PlaceLabel { place }));
-        }
-        state
-    }
+    meters: Meters,
 }
 
 impl BridgeState {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register("events", "Events that were settled", self.outcomes.clone());
-        let help = "Time of an event in a part of its way";
-        registry.register_with_unit("stage", help, Unit::Seconds, self.stages.clone());
-        registry.register("waiting", "1 while this is waited for", self.places.clone());
-        registry.register("rows", "Rows that were scored", self.rows.clone());
-        registry.register("jobs", "Jobs that were answered", self.jobs.clone());
-        let help = "Events that were taken and are not settled";
-        registry.register("events_underway", help, self.underway.clone());
-        let help = "Events that the source could not be told of: they come again";
-        registry.register("lost_settlements", help, self.unsettled.clone());
-        registry.register("reloads", "Models that were read again", self.reloads.clone());
-    }
-
     /// As OpenMetrics text.
     pub fn metrics(&self) -> String {
-        self.underway.set(i64::try_from(self.counts().underway()).unwrap_or(i64::MAX));
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("memory takes every character");
-        text
+        self.meters.text(self.counts().underway())
     }
 
     /// Whether it waits for anything.
@@ -275,16 +183,16 @@ impl BridgeState {
     }
 
     /// Something is waited for, until the guard is dropped.
-    pub(super) fn waits(&self, place: Place, reason: &str) -> Waiter<'_> {
+    pub(super) fn waits(self: &Arc<Self>, place: Place, reason: &str) -> Waiter {
         self.begins(place, reason, |waiters| waiters.held += 1);
-        Waiter { state: self, place }
+        Waiter { state: Arc::clone(self), place }
     }
 
     fn begins(&self, place: Place, reason: &str, count: impl FnOnce(&mut Waiters)) {
         let mut waiting = self.waiting.lock();
         let waiters = waiting.entry(place).or_default();
         count(waiters);
-        self.places.get_or_create(&PlaceLabel { place: place.as_str() }).set(1);
+        self.meters.waits(place.as_str(), true);
         if waiters.reason != reason {
             reason.clone_into(&mut waiters.reason);
             warn!(place = place.as_str(), reason, "waiting");
@@ -298,7 +206,7 @@ impl BridgeState {
         count(waiters);
         if waiters.held == 0 && !waiters.is_client {
             waiting.remove(&place);
-            self.places.get_or_create(&PlaceLabel { place: place.as_str() }).set(0);
+            self.meters.waits(place.as_str(), false);
             info!(place = place.as_str(), "goes on");
         }
     }
@@ -321,26 +229,16 @@ impl BridgeState {
 
     fn outcome(&self, outcome: &'static str, count: &AtomicU64) {
         count.fetch_add(1, Ordering::AcqRel);
-        self.outcomes.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.meters.outcome(outcome);
     }
 
     pub(super) fn stage(&self, stage: Stage, time: Duration) {
-        let label = StageLabel { stage: stage.as_str() };
-        self.stages.get_or_create(&label).observe(time.as_secs_f64());
+        self.meters.stage(stage.as_str(), time);
     }
 
-    pub(super) fn answered(&self, model: &str, form: &'static str, rows: u64) {
-        let label = FormLabel { model: model.to_owned(), form };
-        self.rows.get_or_create(&label).inc_by(rows);
-        self.jobs.get_or_create(&label).inc();
-    }
-
-    pub(super) fn lost_settlement(&self) {
-        self.unsettled.inc();
-    }
-
-    pub(super) fn reloaded(&self, outcome: &'static str) {
-        self.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
+    /// What else is counted.
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
     }
 }
 

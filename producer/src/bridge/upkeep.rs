@@ -72,11 +72,11 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
             Ok(Ok(Some(model))) => {
                 info!(name, model = %model.id, "the model, or its keys, were replaced");
                 *lane.model.write() = Arc::new(model);
-                self.state.reloaded("done");
+                self.state.meters().reloaded("done");
             }
             Ok(Err(error)) => {
                 warn!(%error, "the files of a model changed, and the old ones are gone on with");
-                self.state.reloaded("failed");
+                self.state.meters().reloaded("failed");
             }
             Err(error) => warn!(%error, "a model was not looked at"),
         }
@@ -84,8 +84,9 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
 }
 
 fn changed(lane: &Lane, passphrase: &Passphrase) -> Result<Option<Model>, UnusableModel> {
-    let stamp = Stamp::read(&lane.section)?;
-    match *lane.model.read().stamp() == stamp {
+    let model = Arc::clone(&lane.model.read());
+    let stamp = Stamp::read(&lane.section, model.stamp(), &mut lane.marks.lock())?;
+    match *model.stamp() == stamp {
         true => Ok(None),
         false => Model::open(&lane.section, passphrase).map(Some),
     }

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use self::unkept::Unkept;
 use crate::blocking::{Interest, blocking};
@@ -229,10 +230,11 @@ impl<B: Broker, S: Store> Stream<B, S> {
         let mut tasks = JoinSet::new();
         for (number, part) in parts.enumerate() {
             let (shared, scored) = (Arc::clone(&self.shared), scored.clone());
-            tasks.spawn(async move {
+            let run = async move {
                 let result = shared.part(part, &scored).await?;
                 Ok::<_, StreamError>((number, result))
-            });
+            };
+            tasks.spawn(run.in_current_span());
         }
         let mut results = Vec::with_capacity(tasks.len());
         let mut failure = None;

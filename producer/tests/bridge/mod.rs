@@ -1,5 +1,8 @@
 //! Events from a queue or from lines, scored by a worker in miniature.
 
+mod asking;
+mod faults;
+mod http;
 mod outages;
 mod settling;
 mod support;

@@ -116,7 +116,15 @@ pub(super) struct Bridge {
 
 impl Bridge {
     pub(super) async fn start(services: &Services, settings: BridgeSettings, ends: Ends) -> Self {
-        let state = Arc::new(BridgeState::default());
+        Self::start_with(services, settings, ends, Arc::default()).await
+    }
+
+    pub(super) async fn start_with(
+        services: &Services,
+        settings: BridgeSettings,
+        ends: Ends,
+        state: Arc<BridgeState>,
+    ) -> Self {
         let (broker, store) = (services.broker.clone(), services.store.clone());
         let (broker, store) = (Arc::new(broker), Arc::new(store));
         let stream = Stream::open(broker, store, settings.producer.clone(), state.events());
@@ -146,8 +154,12 @@ impl Bridge {
     }
 
     pub(super) async fn stop(mut self) -> BridgeReport {
-        _ = self.stop.take().unwrap().send(());
+        self.say_stop();
         self.end().await
+    }
+
+    pub(super) fn say_stop(&mut self) {
+        _ = self.stop.take().unwrap().send(());
     }
 
     pub(super) async fn end(self) -> BridgeReport {
