@@ -68,7 +68,28 @@ pub(super) struct Lane {
 pub(super) struct Group {
     pub(super) events: Vec<Gathered>,
     /// Its place among the jobs in flight.
-    pub(super) slot: OwnedSemaphorePermit,
+    pub(super) slot: JobSlot,
+}
+
+/// A place among the jobs of a model that are in flight.
+pub(super) struct JobSlot {
+    _slot: OwnedSemaphorePermit,
+    /// Of a job that is not full: its place among these.
+    _small: Option<OwnedSemaphorePermit>,
+}
+
+impl JobSlot {
+    /// Waits for a place. It is there sooner or later: the semaphore is never closed.
+    pub(super) async fn wait(slots: &Arc<Semaphore>) -> Option<Self> {
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        Some(Self { _slot: slot, _small: None })
+    }
+}
+
+/// Of the jobs that may be in flight, so many may be small: a quarter, and at least 2. A job costs the fleet most of
+/// what a full one does, so that a flood that began as many small ones would stay behind.
+fn small_jobs(in_flight: usize) -> usize {
+    (in_flight / 4).max(2)
 }
 
 /// Makes groups of what comes. Bounded by the memory that events hold.
@@ -78,6 +99,8 @@ pub(super) struct Gathering {
     /// Events of a group, at most; none where the model decides.
     pub(super) max_rows: Option<usize>,
     pub(super) slots: Arc<Semaphore>,
+    /// Places of jobs that are not full.
+    small: Arc<Semaphore>,
     /// The first event of another model than that of the group before.
     next: Option<Gathered>,
 }
@@ -89,11 +112,13 @@ impl Gathering {
         max_rows: Option<usize>,
         slots: Arc<Semaphore>,
     ) -> Self {
-        Self { events, max_wait, max_rows, slots, next: None }
+        let small = Arc::new(Semaphore::new(small_jobs(slots.available_permits())));
+        Self { events, max_wait, max_rows, slots, small, next: None }
     }
 
     /// The next group; none when no further event comes. It ends when it is full, or when its first
-    /// event has waited for `max_wait` and a job may be begun: while all slots are taken, it grows.
+    /// event has waited for `max_wait` and a small job may be begun: while [`small_jobs`] of them are underway, or
+    /// all slots are taken, it grows.
     pub(super) async fn group(&mut self) -> Option<Group> {
         let first = match self.next.take() {
             Some(first) => first,
@@ -103,7 +128,9 @@ impl Gathering {
         let max_rows = self.max_rows.unwrap_or_else(|| model.max_rows());
         let mut due = std::pin::pin!(sleep_until(first.since + self.max_wait));
         let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
+        let mut small = std::pin::pin!(Arc::clone(&self.small).acquire_owned());
         let (mut events, mut is_due, mut is_last) = (vec![first], false, false);
+        let mut as_small = None;
         loop {
             let is_full = events.len() >= max_rows || is_last;
             tokio::select! {
@@ -116,9 +143,14 @@ impl Gathering {
                     }
                 },
                 () = &mut due, if !is_due && !is_full => is_due = true,
-                // The semaphore is never closed.
-                slot = &mut slot, if is_due || is_full => {
-                    return Some(Group { events, slot: slot.ok()? });
+                // The semaphores are never closed.
+                permit = &mut small, if is_due && !is_full && as_small.is_none() => {
+                    as_small = Some(permit.ok()?);
+                }
+                slot = &mut slot, if is_full || as_small.is_some() => {
+                    let small = as_small.filter(|_| !is_full);
+                    let slot = JobSlot { _slot: slot.ok()?, _small: small };
+                    return Some(Group { events, slot });
                 }
             }
         }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::telemetry::trace;
 use cipherscore_common::{FormName, Store};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span};
 
 use super::BridgeError;
 use super::fate::Fate;
-use super::gather::{Gathered, Group, Lane};
+use super::gather::{Gathered, Group, JobSlot, Lane};
 use super::models::Model;
 use super::parts::{NextTry, Parts};
 use super::pipeline::{Pipeline, pauses};
@@ -49,7 +48,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
         lane: &Arc<Lane>,
         job: Vec<Gathered>,
         form: Option<FormName>,
-        slot: Arc<OwnedSemaphorePermit>,
+        slot: Arc<JobSlot>,
     ) {
         let (mut parts, mut pauses, mut slot) = (Parts::new(job), pauses(), Some(slot));
         let mut waiter = None;
@@ -84,8 +83,7 @@ impl<B: Broker, S: Store> Pipeline<B, S> {
                     // While it waits its slot is free for others.
                     drop(slot.take());
                     sleep(pauses.take()).await;
-                    // It is never closed.
-                    slot = Arc::clone(&lane.slots).acquire_owned().await.ok().map(Arc::new);
+                    slot = JobSlot::wait(&lane.slots).await.map(Arc::new);
                 }
             }
         }
