@@ -40,11 +40,8 @@ struct Sums {
 
 impl Sums {
     fn new() -> Self {
-        let feature = |index| InputFeature {
-            name: format!("feature {index}"),
-            may_be_missing: false,
-            may_be_infinite: false,
-        };
+        let feature =
+            |index| InputFeature::number(format!("feature {index}"), false, false);
         let interface = Interface {
             class_name: "Sums".into(),
             features: Features::named((0..FEATURES).map(feature).collect()),

@@ -7,7 +7,7 @@ use cipherscore_engine::artifact::{Archive, Kind, ModelId};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::client_model::{
     BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale,
-    Predicate, PredicateFeature, Predicates, Scores,
+    Predicate, PredicateFeature, Predicates, Reading, Scores,
 };
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
 use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
@@ -64,7 +64,12 @@ fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
         kind: ScoreKind::Predictions,
         classes: vec![],
     };
-    let model = ClearModel { class_name: "Regressor".into(), inputs, scores };
+    let model = ClearModel {
+        class_name: "Regressor".into(),
+        inputs,
+        scores,
+        reading: Reading::default(),
+    };
     let model_id = ModelId::of(&server);
     let report = b"{}\n".to_vec();
     let client = BulkClientArtifact { kind, model_id, specs, model, report };
@@ -161,7 +166,7 @@ fn rows_are_checked_by_what_the_model_takes() {
     let row = |value| Matrix::new(1, vec![50.0, value]);
     linear.check(&row(100.0), 1).unwrap();
     let refused = linear.check(&row(101.0), 1).unwrap_err().to_string();
-    assert!(refused.contains("feature age of row 2 is 101"), "{refused}");
+    assert!(refused.contains("row 2, column \"age\": 101 is outside"), "{refused}");
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         ensemble().check(&row(value), 1).unwrap();
         assert!(linear.check(&row(value), 1).is_err());

@@ -1,6 +1,6 @@
 //! Trained models to artifacts.
 
-use cipherscore_compiler::trained::{Body, Ensemble, Linear, ScoreKind, TrainedModel};
+use cipherscore_compiler::trained::{Body, Ensemble, Linear, Missing, ScoreKind, TrainedModel};
 use cipherscore_compiler::{self as compiler, CompileError, Format, read};
 use cipherscore_engine::bulk::plan::PlanError;
 use numpy::PyReadonlyArray2;
@@ -89,6 +89,7 @@ impl Described {
                 false => ScoreKind::Predictions,
             },
             classes: self.classes,
+            missing: Missing::OfInputs,
         })
     }
 }

@@ -23,7 +23,8 @@ use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::features::{Features, InputFeature};
+pub use self::features::{Categories, Features, InputFeature, is_placeholder};
+pub use cipherscore_engine::bulk::client_model::{CategoryNames, Unseen};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
 pub use self::key_log::{
     AnswerStep, KeyLog, KeyLogInMemory, MAX_SENT_FILES, Receipt, SentFile, TooManyFiles,
@@ -193,6 +194,24 @@ pub struct Interface {
     pub rows_of_file: Option<usize>,
 }
 
+/// Rows, of which some are others than they were.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// All of which can be encrypted.
+    pub rows: Matrix<f64>,
+    /// Those that could not, ascending.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// A row that its model cannot take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Its number, from 1.
+    pub row: u64,
+    /// Why, with the name of the column.
+    pub reason: String,
+}
+
 /// Keys as they are stored.
 pub struct NewKeys {
     /// The secret.
@@ -271,6 +290,14 @@ pub trait ClientModel: Send + Sync {
     /// Whether rows can be encrypted: [`Encryption::encrypt`] takes what passes here. An error names
     /// the row, of which `first_row` is the number of the first one.
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError>;
+
+    /// Rows as they can be encrypted, and which of them cannot: those are replaced by others, whose
+    /// scores mean nothing, so that the rows beside them get theirs. `first_row` is the number of the
+    /// first one. Where a model takes all rows or none, it is [`ClientModel::check`].
+    fn admit(&self, rows: Matrix<f64>, first_row: u64) -> Result<Admitted, EncryptionError> {
+        self.check(&rows, first_row)?;
+        Ok(Admitted { rows, refused: Vec::new() })
+    }
 
     /// Scores of a row from its decrypted integers.
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError>;

@@ -111,7 +111,7 @@ impl Encrypt {
         };
         let Interface { features, rows_of_file, .. } = &model.interface().clone();
         let named = || input.display().to_string();
-        let mut reader = RowReader::new(open_input(input)?, features, self.columns.first_line())
+        let mut reader = RowReader::new(open_input(input)?, features, self.columns.format())
             .with_context(named)?;
         let mut read = || reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named);
         let mut next = read()?;
