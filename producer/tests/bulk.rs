@@ -199,7 +199,7 @@ async fn many_rows_go_through_fast_and_leave_nothing() {
         model_id: model_id(),
         keys: owner.keys.clone(),
         input: path,
-        first_line: ExtraColumns::Ignore.into(),
+        format: ExtraColumns::Ignore.into(),
         output: owner.path("sums.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Suggested(NonZeroU32::new(ROWS_PER_JOB).unwrap()),
