@@ -74,9 +74,8 @@ impl Expected {
             return Err(ExpectedError::Labels);
         }
         // pandas writes its index before the scores.
-        let is_index = |(row, line): (usize, &Vec<f64>)| {
-            line.len() == expected + 1 && line[0] == row as f64
-        };
+        let is_index =
+            |(row, line): (usize, &Vec<f64>)| line.len() == expected + 1 && line[0] == row as f64;
         let has_index = rows > 1 && lines.iter().enumerate().all(is_index);
         let line = |(row, line): (usize, Vec<f64>)| match line[..] {
             [p] if expected == 2 && is_classifier => Ok(vec![1.0 - p, p]),
@@ -161,7 +160,15 @@ impl Expected {
         }
         let rows = differences.len();
         let median = median(&mut differences);
-        Comparison { rows, beyond, median, largest: largest.max(0.0), largest_row, bound_there, kind }
+        Comparison {
+            rows,
+            beyond,
+            median,
+            largest: largest.max(0.0),
+            largest_row,
+            bound_there,
+            kind,
+        }
     }
 }
 
@@ -200,7 +207,7 @@ impl Comparison {
 pub fn unit(kind: ScoreKind) -> &'static str {
     match kind {
         ScoreKind::Probabilities => "of a probability",
-        ScoreKind::Predictions => "of the target",
+        ScoreKind::Predictions | ScoreKind::Outputs => "of the target",
     }
 }
 

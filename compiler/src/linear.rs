@@ -187,8 +187,7 @@ mod tests {
 
     fn ranged(linear: &Linear) -> Ranged<'_> {
         static FEATURES: std::sync::OnceLock<Vec<Feature>> = std::sync::OnceLock::new();
-        let feature =
-            |index: usize| Feature::new(format!("f{index}"), index == 0);
+        let feature = |index: usize| Feature::new(format!("f{index}"), index == 0);
         let features = FEATURES.get_or_init(|| (0..4).map(feature).collect());
         let ranges = vec![(-1.0, 3.0), (0.0, 1000.0), (5.0, 5.0), (-1e9, 1e9)];
         Ranged { linear, features, core: ranges.clone(), ranges }
@@ -226,10 +225,7 @@ mod tests {
 
     #[test]
     fn a_wider_range_is_no_less_precise() {
-        let linear = Linear {
-            intercepts: vec![0.0],
-            weights: vec![vec![0.3, -0.001, 0.0, 0.0]],
-        };
+        let linear = Linear { intercepts: vec![0.0], weights: vec![vec![0.3, -0.001, 0.0, 0.0]] };
         let narrow = ranged(&linear);
         let mut wide = ranged(&linear);
         wide.ranges = vec![(-201.0, 199.0), (-50_000.0, 50_000.0), (5.0, 5.0), (-1e9, 1e9)];

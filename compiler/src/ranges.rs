@@ -277,8 +277,7 @@ mod tests {
         let linear = Linear { intercepts: vec![0.0], weights: vec![vec![1.0, 0.0]] };
         let features = ["age", "unused"].map(|name| Feature::new(name, false));
         let found = calibrated(&rows, &features, &linear).unwrap();
-        let outlier =
-            Outlier { row: 7, feature: "age".into(), value: 1e6, others: (0.0, 49.0) };
+        let outlier = Outlier { row: 7, feature: "age".into(), value: 1e6, others: (0.0, 49.0) };
         assert_eq!(found.outliers, [outlier]);
     }
 }

@@ -114,7 +114,9 @@ pub fn settle(
     let rows = rows.ok_or(Unsettled::NoRows)?;
     let compared = ways.into_iter().map(|way| (compare(&way.model, rows, expected), way));
     let closest = compared.min_by(|(a, _), (b, _)| {
-        (a.beyond.len(), a.largest).partial_cmp(&(b.beyond.len(), b.largest)).unwrap_or(a.beyond.len().cmp(&b.beyond.len()))
+        (a.beyond.len(), a.largest)
+            .partial_cmp(&(b.beyond.len(), b.largest))
+            .unwrap_or(a.beyond.len().cmp(&b.beyond.len()))
     });
     let (comparison, mut closest) = closest.expect("there is one way at least");
     if !comparison.agrees() {
@@ -130,11 +132,7 @@ pub fn settle(
 }
 
 /// All ways to read a file that what is told leaves open.
-fn ways(
-    bytes: &[u8],
-    hint: Option<Format>,
-    told: &Told,
-) -> Result<Vec<ReadModel>, Unsettled> {
+fn ways(bytes: &[u8], hint: Option<Format>, told: &Told) -> Result<Vec<ReadModel>, Unsettled> {
     let first = read_rounds(bytes, hint, told.rounds.unwrap_or_default())?;
     let is_open = told.rounds.is_none() && first.rounds.is_some_and(|rounds| rounds.is_open());
     let mut ways = vec![first];
@@ -167,11 +165,7 @@ fn open(ways: Vec<ReadModel>) -> Unsettled {
     }
 }
 
-fn require_no_doubts(
-    read: &ReadModel,
-    told: &Told,
-    rows: &[Vec<f64>],
-) -> Result<(), Unsettled> {
+fn require_no_doubts(read: &ReadModel, told: &Told, rows: &[Vec<f64>]) -> Result<(), Unsettled> {
     if read.left_out.precision
         && let Some(Doubtful { count, row, feature }) = suspects::close_rows(&read.model, rows)
     {
@@ -179,7 +173,9 @@ fn require_no_doubts(
         return Err(Unsettled::Precision { count, rows, row, feature });
     }
     match read.left_out.missing && told.missing.is_none() {
-        true => suspects::missing(&read.model, rows).map_or(Ok(()), |it| Err(Unsettled::Missing(it))),
+        true => {
+            suspects::missing(&read.model, rows).map_or(Ok(()), |it| Err(Unsettled::Missing(it)))
+        }
         false => Ok(()),
     }
 }
@@ -202,9 +198,9 @@ fn hint_of(
         compare(&read.model, &changed, expected).agrees()
     };
     let marks = suspects::marks(rows);
-    let mark = marks.into_iter().find(|&mark| {
-        agrees(&|value| if value == mark { f64::NAN } else { value })
-    });
+    let mark = marks
+        .into_iter()
+        .find(|&mark| agrees(&|value| if value == mark { f64::NAN } else { value }));
     if let Some(mark) = mark {
         return format!(". With --missing {mark} all rows agree");
     }

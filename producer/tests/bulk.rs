@@ -40,8 +40,7 @@ struct Sums {
 
 impl Sums {
     fn new() -> Self {
-        let feature =
-            |index| InputFeature::number(format!("feature {index}"), false, false);
+        let feature = |index| InputFeature::number(format!("feature {index}"), false, false);
         let interface = Interface {
             class_name: "Sums".into(),
             features: Features::named((0..FEATURES).map(feature).collect()),

@@ -64,12 +64,8 @@ fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
         kind: ScoreKind::Predictions,
         classes: vec![],
     };
-    let model = ClearModel {
-        class_name: "Regressor".into(),
-        inputs,
-        scores,
-        reading: Reading::default(),
-    };
+    let model =
+        ClearModel { class_name: "Regressor".into(), inputs, scores, reading: Reading::default() };
     let model_id = ModelId::of(&server);
     let report = b"{}\n".to_vec();
     let client = BulkClientArtifact { kind, model_id, specs, model, report };

@@ -14,8 +14,8 @@ use super::rows_client::{RowEncryption, RowModel};
 use crate::key_file::{KeyFileError, SECRETS_MAGIC, write_evaluation_keys, write_secrets};
 use crate::matrix::Matrix;
 use crate::model::{
-    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog, NewKeys,
-    Receipt, read_rows_file,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog,
+    NewKeys, Receipt, read_rows_file,
 };
 
 /// A secret of the bulk form that says no owner, where keys of both forms must be of one.

@@ -19,8 +19,8 @@ use crate::key_file::{KeyFile, SECRETS_MAGIC};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface, KeyLog,
-    NewKeys, Receipt,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost,
+    Interface, KeyLog, NewKeys, Receipt,
 };
 
 /// A section of another owner than its file.

@@ -24,8 +24,9 @@ use crate::key_file::{KeyFile, KeyFileError, write_evaluation_keys, write_secret
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface,
-    JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt, RowsFile, SentFile, read_rows_file, write_rows_file,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost,
+    Interface, JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt, RowsFile, SentFile, read_rows_file,
+    write_rows_file,
 };
 
 /// Time of a job with several rows, on one thread: more make a job no cheaper.

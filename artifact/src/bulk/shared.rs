@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::matrix::Matrix;
 use crate::model::{
-    Admitted, Categories, EncryptionError, EngineError, Features, InputFeature, Interface, RefusedRow,
+    Admitted, Categories, EncryptionError, EngineError, Features, InputFeature, Interface,
+    RefusedRow,
 };
 
 /// A file that is not the key that it should be.

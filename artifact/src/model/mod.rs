@@ -24,13 +24,13 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::features::{Categories, Features, InputFeature, is_placeholder};
-pub use cipherscore_engine::bulk::client_model::{CategoryNames, Unseen};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
 pub use self::key_log::{
     AnswerStep, KeyLog, KeyLogInMemory, MAX_SENT_FILES, Receipt, SentFile, TooManyFiles,
 };
 pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
+pub use cipherscore_engine::bulk::client_model::{CategoryNames, Unseen};
 
 /// Bytes of the rows of a job that a model suggests, where a row is small: they travel in its
 /// message, which has 1 MiB for them and for an owner id of 16 bytes.

@@ -195,7 +195,9 @@ fn parse_separator(text: &str) -> anyhow::Result<u8> {
     match text {
         "tab" | "\\t" => Ok(b'\t'),
         _ => match *text.as_bytes() {
-            [sign] if sign == b'\t' || (sign.is_ascii_punctuation() && !b"\"-+._".contains(&sign)) => {
+            [sign]
+                if sign == b'\t' || (sign.is_ascii_punctuation() && !b"\"-+._".contains(&sign)) =>
+            {
                 Ok(sign)
             }
             _ => bail!("one character, such as ; or |, or tab"),

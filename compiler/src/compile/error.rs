@@ -40,7 +40,7 @@ pub enum CompileError {
          library answers to the calibration rows; or leave such rows out, and the model will refuse them"
     )]
     MissingInCalibration {
-        /// Its position.
+        /// Its number, from 1.
         row: usize,
         /// Name of the feature.
         feature: String,

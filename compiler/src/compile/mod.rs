@@ -20,8 +20,8 @@ use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifac
 
 use self::agreement::{Evaluated, Measured};
 pub use self::agreement::{MAX_CHANGED, MAX_DIFFERENCE};
-use self::forms::{BulkForm, Described, RowForm};
 pub use self::error::CompileError;
+use self::forms::{BulkForm, Described, RowForm};
 pub use self::forms::{LeftOut, RowFormError, WantedForms};
 pub use self::notes::{Note, NoteKind};
 use crate::bins::Bins;
@@ -153,7 +153,7 @@ fn with_missing(
             }
             if value.is_nan() && model.missing == Missing::Refused {
                 let feature = feature.name.clone();
-                return Err(CompileError::MissingInCalibration { row, feature });
+                return Err(CompileError::MissingInCalibration { row: row + 1, feature });
             }
         }
     }
@@ -230,9 +230,19 @@ impl Parts {
         let zips = [("client.zip", client_zip.as_slice()), ("server.zip", server_zip.as_slice())];
         let manifest = NativeManifest::of(self.kind, Some(model_id), zips).to_json();
         let (left_out, mut notes) = (self.left_out, self.notes);
-        let (warnings, expected) = measured.map(|it| (it.warnings, it.expected)).unwrap_or_default();
+        let (warnings, expected) =
+            measured.map(|it| (it.warnings, it.expected)).unwrap_or_default();
         notes.extend(warnings);
-        Ok(Compiled { client_zip, server_zip, manifest, model_id, report, left_out, notes, expected })
+        Ok(Compiled {
+            client_zip,
+            server_zip,
+            manifest,
+            model_id,
+            report,
+            left_out,
+            notes,
+            expected,
+        })
     }
 
     /// On the calibration rows, if there are any.

@@ -93,8 +93,11 @@ fn ensemble(
     let rounds = RoundCount::of(wanted, None, all)?;
     // No file that fits into memory has 2^52 trees.
     #[expect(clippy::cast_precision_loss)]
-    let factor =
-        if document.header.get("average_output").is_some() { 1.0 / rounds.used as f64 } else { 1.0 };
+    let factor = if document.header.get("average_output").is_some() {
+        1.0 / rounds.used as f64
+    } else {
+        1.0
+    };
     let by_turns = (0..u32::try_from(outputs).unwrap_or(u32::MAX)).cycle();
     let sections = document.trees.iter().take(rounds.used * outputs);
     let trees = sections.zip(by_turns).enumerate().map(|(position, (section, output))| {
@@ -167,7 +170,8 @@ fn name_categories(features: &mut [Feature], document: &Document<'_>) -> Result<
     for (column, list) in columns.into_iter().zip(&lists) {
         if !list.is_empty() {
             let names = category_names(list);
-            features[column].categories = Some(FeatureCategories { names, unseen: Unseen::Missing });
+            features[column].categories =
+                Some(FeatureCategories { names, unseen: Unseen::Missing });
         }
     }
     Ok(())

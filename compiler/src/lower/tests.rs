@@ -71,8 +71,7 @@ fn distinct_features(tree: &Tree, node: u32, path: &BTreeSet<u32>) -> usize {
 }
 
 fn model(ensemble: Ensemble, features: usize) -> TrainedModel {
-    let feature =
-        |index: usize| Feature::new(format!("f{index}"), index != 1);
+    let feature = |index: usize| Feature::new(format!("f{index}"), index != 1);
     TrainedModel {
         class_name: "test".into(),
         features: (0..features).map(feature).collect(),

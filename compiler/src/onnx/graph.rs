@@ -171,7 +171,8 @@ impl Graph {
         let producer = |name: &str| {
             self.nodes.iter().find(|node| node.outputs.first().is_some_and(|output| output == name))
         };
-        for (position, output) in self.outputs.iter().filter(|output| !is_label(output)).enumerate() {
+        for (position, output) in self.outputs.iter().filter(|output| !is_label(output)).enumerate()
+        {
             let mut node = producer(&output.name)?;
             while matches!(node.operator.as_str(), "Reshape" | "Identity") {
                 node = producer(node.inputs.first()?)?;

@@ -76,9 +76,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ReadModel, ReadError> {
         if silent {
             model.missing = Missing::Refused;
         }
-        left_out.link = tables.iter().any(|table| {
-            table.is_regressor && table.has_base && table.tells_missing
-        }) && model.link == Link::Identity;
+        left_out.link =
+            tables.iter().any(|table| table.is_regressor && table.has_base && table.tells_missing)
+                && model.link == Link::Identity;
         let double = model.features.iter().any(|feature| !feature.single_precision);
         left_out.precision = double && tables.iter().any(|table| table.thresholds_are_single);
     }

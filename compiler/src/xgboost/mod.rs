@@ -165,12 +165,13 @@ fn trees_in_use(
         })
     });
     let rounds = RoundCount::of(wanted, best.transpose()?, all)?;
-    let in_use = match rounds.used == all {
-        true => model.trees.len(),
-        false => trees_of(rounds.used).filter(|&trees| trees <= model.trees.len()).ok_or_else(
-            || ReadError::malformed("iteration_indptr", format!("of {} rounds", rounds.used)),
-        )?,
-    };
+    let in_use =
+        match rounds.used == all {
+            true => model.trees.len(),
+            false => trees_of(rounds.used).filter(|&trees| trees <= model.trees.len()).ok_or_else(
+                || ReadError::malformed("iteration_indptr", format!("of {} rounds", rounds.used)),
+            )?,
+        };
     Ok((rounds, in_use))
 }
 

@@ -130,9 +130,8 @@ pub(super) fn match_columns(
     let all: Vec<_> = features.iter().collect();
     let column = |(name, feature): (&&str, Option<usize>)| Column {
         name: (*name).to_owned(),
-        feature: feature.map(|index| {
-            (index, Field::of(all[index], format.categories, Arc::clone(marks)))
-        }),
+        feature: feature
+            .map(|index| (index, Field::of(all[index], format.categories, Arc::clone(marks)))),
     };
     Ok(names.iter().zip(found).map(column).collect())
 }

@@ -52,9 +52,8 @@ pub struct MissingMarks {
 }
 
 /// Texts that are always missing values, as pandas takes them; so are empty fields and NaN.
-pub const MISSING: [&str; 12] = [
-    "NA", "<NA>", "na", "N/A", "n/a", "#N/A", "#NA", "NULL", "null", "None", "1.#QNAN", "-1.#IND",
-];
+pub const MISSING: [&str; 12] =
+    ["NA", "<NA>", "na", "N/A", "n/a", "#N/A", "#NA", "NULL", "null", "None", "1.#QNAN", "-1.#IND"];
 
 impl MissingMarks {
     /// Marks as they are given: those that are numbers, and those that are not.

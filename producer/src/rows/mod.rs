@@ -12,9 +12,7 @@ use thiserror::Error;
 
 use self::columns::{Column, all_columns, match_columns, other_separator};
 use self::field::BadField;
-pub use self::format::{
-    CategoryFields, ExtraColumns, FirstLine, MISSING, MissingMarks, RowFormat,
-};
+pub use self::format::{CategoryFields, ExtraColumns, FirstLine, MISSING, MissingMarks, RowFormat};
 pub use self::scores::{ScoreColumns, ScoreWriter, WriteScoresError};
 use crate::matrix::Matrix;
 use crate::model::Features;
@@ -79,7 +77,9 @@ pub enum RowError {
     )]
     Comment(String),
     /// One field where another separator makes several.
-    #[error("the fields of a line are separated by {0:?} and not by commas: give --separator {0:?}")]
+    #[error(
+        "the fields of a line are separated by {0:?} and not by commas: give --separator {0:?}"
+    )]
     Separator(char),
     /// A column without a name, of a file whose features are found by their names.
     #[error(

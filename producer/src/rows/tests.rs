@@ -157,7 +157,8 @@ fn missing_and_infinite_values_are_read_where_the_model_takes_them() {
 
 #[test]
 fn names_are_found_as_libraries_write_them() {
-    let features = |names: [&str; 2]| Features::named(names.map(|name| feature(name, true, true)).into());
+    let features =
+        |names: [&str; 2]| Features::named(names.map(|name| feature(name, true, true)).into());
     let read = |text: &str, names| read(text, &features(names), ExtraColumns::Refuse);
     // The very name comes first, with its blanks.
     let exact = read("age, age\n1,2\n", [" age", "age"]).unwrap();
@@ -199,9 +200,7 @@ fn some_features_may_have_names_and_others_none() {
 
 #[test]
 fn what_a_file_is_instead_is_named() {
-    let read = |text: &[u8]| {
-        RowReader::new(text, &named(), ExtraColumns::Refuse)?.take(usize::MAX)
-    };
+    let read = |text: &[u8]| RowReader::new(text, &named(), ExtraColumns::Refuse)?.take(usize::MAX);
     let said = |text: &[u8]| message(read(text));
     assert!(said(b"# made by x\nage,income\n1,2\n").contains("is a comment"));
     assert!(said(b"age;income\n1;2\n").contains("--separator ';'"));

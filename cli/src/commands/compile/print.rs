@@ -1,9 +1,9 @@
 //! What `compile` prints.
 
+use cipherscore_compiler::NoteKind;
 use cipherscore_compiler::expected::unit;
 use cipherscore_compiler::report::{Agreement, CompileReport, RowReport};
 use cipherscore_compiler::trained::{Link, ScoreKind, TrainedModel};
-use cipherscore_compiler::NoteKind;
 
 use super::{CompiledModel, Used};
 use crate::commands::{printable, size};
@@ -121,7 +121,8 @@ pub(in crate::commands) fn row_lines(rows: &RowReport) -> Vec<(&'static str, Str
 
 /// How a compiled model answers calibration rows, for people.
 pub(in crate::commands) fn agreement(measured: Option<Agreement>) -> String {
-    let Some(Agreement { rows, refused, same_label, largest_difference, median_difference }) = measured
+    let Some(Agreement { rows, refused, same_label, largest_difference, median_difference }) =
+        measured
     else {
         return "not measured: there were no calibration rows".into();
     };

@@ -1,7 +1,6 @@
 use super::*;
 use crate::bulk::client_model::{
-    LinearInputs, Link, OutputScale, Predicate, PredicateFeature, Predicates, Reading,
-    Scores,
+    LinearInputs, Link, OutputScale, Predicate, PredicateFeature, Predicates, Reading, Scores,
 };
 use crate::bulk::parameters::{Packing, Parameters};
 use crate::bulk::program::{ColumnSum, Node, Output};

@@ -94,7 +94,8 @@ impl LinearInputs {
     /// Why a row cannot be encoded: of its first value that does not fit.
     pub(super) fn refusal(&self, values: &[f64], row: usize) -> Option<BulkRowError> {
         let mut features = self.features.iter().zip(values);
-        let (feature, &value) = features.find(|(feature, value)| feature.integer(**value).is_none())?;
+        let (feature, &value) =
+            features.find(|(feature, value)| feature.integer(**value).is_none())?;
         Some(feature.refusal(row, value))
     }
 
@@ -155,7 +156,8 @@ mod tests {
         let inputs = LinearInputs { features: vec![age()] };
         let refused = |value: f64| inputs.encode(&[[0.0], [value]], 5).unwrap_err().to_string();
         assert!(
-            refused(90.5).contains("row 6, column \"age\": 90.5 is outside of the range from -10 to 90")
+            refused(90.5)
+                .contains("row 6, column \"age\": 90.5 is outside of the range from -10 to 90")
         );
         assert!(refused(f64::INFINITY).contains("is inf"));
         assert!(refused(f64::NAN).contains("age of row 6 is missing"));

@@ -167,8 +167,7 @@ impl BulkClientModel {
             return row.into();
         }
         let single = |feature| self.inputs.is_single_precision(feature);
-        let number =
-            |(index, &value): (usize, &f64)| self.reading.number(value, single(index));
+        let number = |(index, &value): (usize, &f64)| self.reading.number(value, single(index));
         row.iter().enumerate().map(number).collect()
     }
 
