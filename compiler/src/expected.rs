@@ -118,11 +118,6 @@ impl Expected {
         Self::of(lines.into_iter().map(numbers).collect::<Result<_, _>>()?, rows, model)
     }
 
-    /// The library's scores of a row.
-    pub(crate) fn row(&self, row: usize) -> Option<&[f64]> {
-        self.0.get(row).map(Vec::as_slice)
-    }
-
     /// What half of all scores are at most, whatever their sign.
     fn median(&self) -> f64 {
         let mut all: Vec<f64> = self.0.iter().flatten().map(|score| score.abs()).collect();

@@ -64,7 +64,7 @@ pub(crate) struct Doubtful {
 /// Whether a number is one that people write for what they do not know: nines, with or without a sign.
 fn is_mark(value: f64) -> bool {
     let digits = value.abs();
-    digits >= 99.0 && digits < 1e10 && digits.to_string().chars().all(|digit| digit == '9')
+    (99.0..1e10).contains(&digits) && digits.to_string().chars().all(|digit| digit == '9')
 }
 
 /// Values of a column that are far from all others, at either end of them.
