@@ -202,11 +202,11 @@ impl<R: Read> RowReader<R> {
         let columns = match format.first_line {
             FirstLine::Header(extra) => {
                 let header = reader.byte_headers()?.clone();
-                let text = |(index, field)| match std::str::from_utf8(field) {
-                    Ok(text) => Ok(text),
-                    Err(_) => Err(RowError::Encoding { line: 1, field: index + 1 }),
-                };
-                let names = header.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?;
+                let mut names = Vec::with_capacity(header.len());
+                for (index, field) in header.iter().enumerate() {
+                    let encoding = |_| RowError::Encoding { line: 1, field: index + 1 };
+                    names.push(std::str::from_utf8(field).map_err(encoding)?);
+                }
                 match_columns(&names, features, extra, &format, &missing)?
             }
             FirstLine::Row => all_columns(features, &format, &missing),

@@ -61,7 +61,7 @@ fn a_first_row_is_not_lost_as_a_header() {
 
 #[test]
 fn a_first_row_is_not_lost_as_a_header_when_not_all_of_it_is_numbers() {
-    for first in ["1.5,n/a", "?,0", "null,2e3", "1,b", ",", "NA,nan", "\"\",NA"] {
+    for first in ["1.5,unknown", "?,0", "nil,2e3", "1,b", ",", "NA,nan", "\"\",null"] {
         let refused = message(rows(&format!("{first}\n3,4\n")));
         assert!(refused.contains("holds numbers or missing values"), "{first}: {refused}");
         assert!(refused.contains("--no-header"), "{first}: {refused}");
