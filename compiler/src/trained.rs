@@ -1,7 +1,6 @@
 //! A trained model as it was read, whatever library wrote it.
 
-use cipherscore_engine::bulk::client_model::Unseen;
-pub use cipherscore_engine::bulk::client_model::{CategoryNames, Link, Missing};
+pub use cipherscore_engine::bulk::client_model::{CategoryNames, Link, Missing, Unseen};
 pub use cipherscore_engine::model::ScoreKind;
 
 /// A trained model.
