@@ -42,8 +42,7 @@ fn said(output: &Output) -> String {
 fn compile(case: &str, into: &TempDir, more: &[&str]) -> Output {
     let (model, calibration) = (model(case), file(case, "calibration.csv"));
     let output = text(into.path());
-    let words =
-        ["compile", &model, "-o", &output, "--calibration", &calibration, "--form", "bulk"];
+    let words = ["compile", &model, "-o", &output, "--calibration", &calibration, "--form", "bulk"];
     run(&[&words[..], more].concat())
 }
 

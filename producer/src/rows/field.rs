@@ -7,7 +7,7 @@ use super::format::{CategoryFields, MISSING, MissingMarks};
 use crate::model::{Categories, CategoryNames, InputFeature, Unseen};
 
 /// What the fields of one column may be.
-pub(super) struct Field {
+pub(crate) struct Field {
     may_be_missing: bool,
     may_be_infinite: bool,
     categories: Option<Codes>,
@@ -16,7 +16,7 @@ pub(super) struct Field {
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BadField {
+pub(crate) enum BadField {
     /// It is not what the model takes.
     Number(&'static str),
     /// It is a number, where the model has names, or one that could be a code: some of the names.
@@ -32,7 +32,7 @@ struct Codes {
 }
 
 impl Field {
-    pub(super) fn of(
+    pub(crate) fn of(
         feature: &InputFeature,
         fields: CategoryFields,
         marks: Arc<MissingMarks>,
@@ -47,7 +47,7 @@ impl Field {
     }
 
     /// The number in a field, NaN for a missing one.
-    pub(super) fn value(&self, field: &str) -> Result<f64, BadField> {
+    pub(crate) fn value(&self, field: &str) -> Result<f64, BadField> {
         if let Some(codes) = &self.categories {
             return codes.code(field, &self.marks);
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use self::columns::{Column, all_columns, match_columns, other_separator};
-use self::field::BadField;
+pub(crate) use self::field::{BadField, Field};
 pub use self::format::{CategoryFields, ExtraColumns, FirstLine, MISSING, MissingMarks, RowFormat};
 pub use self::scores::{ScoreColumns, ScoreWriter, WriteScoresError};
 use crate::matrix::Matrix;
