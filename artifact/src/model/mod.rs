@@ -4,6 +4,7 @@
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. An engine implements both.
 
+mod admitted;
 mod features;
 mod form_choice;
 mod key_log;
@@ -23,6 +24,7 @@ use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::admitted::{Admitted, RefusedRow};
 pub use self::features::{Categories, Features, InputFeature, is_placeholder};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
 pub use self::key_log::{
@@ -192,24 +194,6 @@ pub struct Interface {
     pub key_steps: u64,
     /// Rows of a file of [`Encryption::encrypt_file`]; none where one file holds all.
     pub rows_of_file: Option<usize>,
-}
-
-/// Rows, of which some are others than they were.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Admitted {
-    /// All of which can be encrypted.
-    pub rows: Matrix<f64>,
-    /// Those that could not, ascending.
-    pub refused: Vec<RefusedRow>,
-}
-
-/// A row that its model cannot take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRow {
-    /// Its number, from 1.
-    pub row: u64,
-    /// Why, with the name of the column.
-    pub reason: String,
 }
 
 /// Keys as they are stored.

@@ -1,16 +1,17 @@
 //! `cipherscore compile`
 
+mod choices;
 mod print;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cipherscore_compiler::expected::{Expected, MAX_EXPECTED_BYTES};
 use cipherscore_compiler::read::MAX_MODEL_BYTES;
 use cipherscore_compiler::report::CompileReport;
-use cipherscore_compiler::settle::{LeftOutLink, Told, Unsettled, settle};
+use cipherscore_compiler::settle::{Told, Unsettled, settle};
 use cipherscore_compiler::trained::{Feature, FeatureCategories, TrainedModel};
 use cipherscore_compiler::{
     Bins, CompileOptions, Compiled, Format, Note, NoteKind, ReadModel, Rounds, WantedForms,
@@ -20,9 +21,10 @@ use cipherscore_engine::artifact::ModelId;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::model::{Categories, Features, InputFeature};
 use cipherscore_producer::rows::RowReader;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
+use self::choices::{BinsChoice, FormChoice, LinkChoice, parse_error, parse_p_fail, parse_rounds};
 pub(super) use self::print::{agreement, row_lines};
 use super::{InputColumns, open_input, printable, read_bounded, report};
 use crate::exit::Exit;
@@ -30,8 +32,6 @@ use crate::progress;
 
 /// Largest file of ranges, in bytes.
 const MAX_RANGES_BYTES: usize = 16 << 20;
-/// Failure probabilities that can be asked for, as powers of 2.
-const P_FAIL: std::ops::RangeInclusive<f64> = -1024.0..=-20.0;
 
 /// Compile a trained model, so that rows are scored in bulk, in microseconds each, and an ensemble's
 /// also one at a time, in milliseconds.
@@ -131,68 +131,6 @@ pub(crate) struct Compile {
 
     #[command(flatten)]
     columns: InputColumns,
-}
-
-/// As [`Bins`], with help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BinsChoice {
-    /// The real ones among decoys, which are drawn as trainers draw thresholds. Needs --calibration.
-    Padded,
-    /// The real ones and no others: the smallest upload.
-    Used,
-    /// A grid of quantiles, to which the real ones are moved: hides them, and changes decisions.
-    /// Needs --calibration.
-    Full,
-}
-
-impl From<BinsChoice> for Bins {
-    fn from(choice: BinsChoice) -> Self {
-        match choice {
-            BinsChoice::Padded => Self::Padded,
-            BinsChoice::Used => Self::Used,
-            BinsChoice::Full => Self::Full,
-        }
-    }
-}
-
-/// As [`LeftOutLink`], with help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LinkChoice {
-    /// Nothing.
-    Identity,
-    /// The exponential function.
-    Exp,
-}
-
-impl LinkChoice {
-    fn link(self) -> LeftOutLink {
-        match self {
-            Self::Identity => LeftOutLink::Identity,
-            Self::Exp => LeftOutLink::Exp,
-        }
-    }
-}
-
-/// As [`WantedForms`], with help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormChoice {
-    /// Thousands of rows at a time, microseconds each.
-    Bulk,
-    /// Single rows, milliseconds each, of trees of any depth.
-    Rows,
-    /// Both, where the model fits both and a row is worth it; else the one that it fits. Whoever encrypts
-    /// takes the one that costs less for its rows.
-    Both,
-}
-
-impl From<FormChoice> for WantedForms {
-    fn from(choice: FormChoice) -> Self {
-        match choice {
-            FormChoice::Bulk => Self::Bulk,
-            FormChoice::Rows => Self::Rows,
-            FormChoice::Both => Self::Both,
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -415,34 +353,6 @@ fn format_of(path: &Path) -> Option<Format> {
     extension.eq_ignore_ascii_case("onnx").then_some(Format::Onnx)
 }
 
-/// A power of 2, such as 2^-64, or a number, such as 1e-20: its logarithm.
-fn parse_p_fail(text: &str) -> anyhow::Result<f64> {
-    let log2 = match text.strip_prefix("2^") {
-        Some(exponent) => exponent.parse::<f64>()?,
-        None => text.parse::<f64>()?.log2(),
-    };
-    match P_FAIL.contains(&log2) {
-        true => Ok(log2),
-        false => {
-            bail!("from 2^{} to 2^{}, written as 2^-64 or 1e-20", P_FAIL.start(), P_FAIL.end())
-        }
-    }
-}
-
-fn parse_rounds(text: &str) -> anyhow::Result<Rounds> {
-    Ok(match text {
-        "best" => Rounds::Best,
-        "all" => Rounds::All,
-        text => Rounds::First(text.parse().context("best, all, or a number of rounds")?),
-    })
-}
-
-fn parse_error(text: &str) -> anyhow::Result<f64> {
-    let error = text.parse::<f64>()?;
-    ensure!(error > 0.0 && error < 1.0, "a number between 0 and 1");
-    Ok(error)
-}
-
 fn create_folder(path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(path).with_context(|| path.display().to_string())
 }
@@ -450,18 +360,4 @@ fn create_folder(path: &Path) -> anyhow::Result<()> {
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write_atomically(path, Access::Default, |file| file.write_all(bytes))
         .with_context(|| path.display().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_are_powers_or_numbers() {
-        assert_eq!(parse_p_fail("2^-64").unwrap(), -64.0);
-        assert!((parse_p_fail("1e-20").unwrap() + 66.44).abs() < 0.01);
-        for wrong in ["2^0", "0", "1", "-3", "2^-4000", "often", "2^", "nan"] {
-            assert!(parse_p_fail(wrong).is_err(), "{wrong}");
-        }
-    }
 }
