@@ -14,8 +14,8 @@ use cipherscore_compiler::report::CompileReport;
 use cipherscore_compiler::settle::{Told, Unsettled, settle};
 use cipherscore_compiler::trained::{Feature, FeatureCategories, TrainedModel};
 use cipherscore_compiler::{
-    Bins, CompileOptions, Compiled, Format, Note, NoteKind, ReadModel, Rounds, WantedForms,
-    compile, parse_ranges, read_rounds,
+    CompileOptions, Compiled, Format, Note, NoteKind, ReadModel, Rounds, compile, parse_ranges,
+    read_rounds,
 };
 use cipherscore_engine::artifact::ModelId;
 use cipherscore_producer::files::{Access, write_atomically};
