@@ -111,7 +111,7 @@ impl Codes {
             CategoryNames::Numbers(numbers) => {
                 // The mark of a missing value may be a category here too.
                 let number = text.parse::<f64>().ok().or(number);
-                let position = |number| numbers.iter().position(|known| *known == number);
+                let position = |number: f64| numbers.iter().position(|known| *known == number);
                 return match (number.and_then(position), number) {
                     #[allow(clippy::cast_precision_loss, reason = "at most MAX_CATEGORIES")]
                     (Some(code), _) => Ok(code as f64),
