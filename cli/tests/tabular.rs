@@ -178,7 +178,7 @@ fn what_the_library_answers_decides() {
     for (case, told, cause) in [
         ("xgb_missing_999", &[][..], "With --missing -999 all rows agree"),
         ("xgb_sparse_zero", &["--missing", "none"], "With --missing 0 all rows agree"),
-        ("xgb_early_native_booster", &["--rounds", "best"], "differ from the library"),
+        ("xgb_early_native_booster", &["--rounds", "best"], "With --rounds 28 all rows agree"),
         ("onnx_forest_nan", &[], "All of these rows have missing values"),
         ("onnx_big_hist_double", &[], "thresholds in float32"),
         ("onnx_hist_poisson", &["--link", "identity"], "With --link exp all rows agree"),

@@ -120,7 +120,15 @@ pub fn settle(
     });
     let (comparison, mut closest) = closest.expect("there is one way at least");
     if !comparison.agrees() {
-        let hint = hint_of(&closest, &comparison, rows, expected);
+        let others = Told { rounds: None, ..told.clone() };
+        let other = ways(bytes, hint, &others)?.into_iter().find_map(|way| {
+            let agrees = compare(&way.model, rows, expected).agrees();
+            way.rounds.filter(|_| agrees)
+        });
+        let hint = match other {
+            Some(rounds) => format!(". With --rounds {} all rows agree", rounds.used),
+            None => hint_of(&closest, &comparison, rows, expected),
+        };
         return Err(Unsettled::Disagrees { comparison, hint });
     }
     let has_missing = rows.iter().flatten().any(|value| value.is_nan());
@@ -225,7 +233,7 @@ fn hint_of(
                 model from Python, which reads the thresholds themselves"
             .into();
     }
-    ". Are they the predictions of this very model on these rows, in their order?".into()
+    ". Check that they are the predictions of this very model on these rows, in their order".into()
 }
 
 fn has_trees(model: &TrainedModel) -> bool {

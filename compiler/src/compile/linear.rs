@@ -17,6 +17,8 @@ use crate::trained::{Linear, TrainedModel};
 const LEAST_ROOM: f64 = 1.0 + 2.0 * RANGE_MARGIN;
 /// The same, where some more bits of a ciphertext do it.
 const ENOUGH_ROOM: f64 = 8.0;
+/// How much finer than asked for a model is rounded before bits are spent on room.
+const FINER: f64 = 4.0;
 
 pub(super) fn compile(
     model: &TrainedModel,
@@ -32,8 +34,8 @@ pub(super) fn compile(
         (None, Some(rows)) => calibrated(rows, features, linear)?,
         (None, None) => return Err(CompileError::CalibrationNeeded("ranges of a linear model")),
     };
-    let attempt = |room: f64| Attempt::of(model, linear, options, &ranges, room);
-    let least = attempt(LEAST_ROOM)?;
+    let attempt = |room: f64, error: f64| Attempt::of(model, linear, options, &ranges, room, error);
+    let least = attempt(LEAST_ROOM, options.max_error)?;
     let parameters = |attempt: &Attempt<'_>| {
         let plan = &attempt.plan;
         (plan.parameters.ring_dimension, plan.parameters.primes, plan.reply_primes)
@@ -41,7 +43,7 @@ pub(super) fn compile(
     // Bits are cheap: as wide as the same ring and primes allow, and some room in any case.
     let rooms = [1024.0, 512.0, 256.0, 128.0, 64.0, 32.0, 16.0, ENOUGH_ROOM];
     let wider = rooms.into_iter().filter(|_| !ranges.are_given).find_map(|room| {
-        let wider = attempt(room).ok()?;
+        let wider = attempt(room, options.max_error / FINER).ok()?;
         (room == ENOUGH_ROOM || parameters(&wider) == parameters(&least)).then_some(wider)
     });
     let Attempt { plan, rounded, ranged } = wider.unwrap_or(least);
@@ -79,6 +81,7 @@ impl<'a> Attempt<'a> {
         options: &CompileOptions,
         ranges: &Ranges,
         room: f64,
+        max_error: f64,
     ) -> Result<Self, CompileError> {
         let core = ranges.core.clone();
         let ranged =
@@ -96,7 +99,7 @@ impl<'a> Attempt<'a> {
             packing: Packing::Coefficients,
             hide: false,
             log2_failure: options.log2_p_fail,
-            max_error: options.max_error,
+            max_error,
         };
         let (plan, rounded) = plan(&goal, &mut |steps| {
             let rounded = ranged.round(steps);

@@ -134,7 +134,11 @@ fn scores(objective: &str) -> Result<(Link, ScoreKind), ReadError> {
         }
         "regression" | "regression_l1" | "fair" | "quantile" | "mape" | "huber" | "lambdarank"
         | "rank_xendcg" => (Link::Identity, ScoreKind::Predictions),
-        other => return Err(ReadError::unsupported("objective", other)),
+        other => {
+            let what =
+                format!("{other}, whose scores are not known here (train with another one),");
+            return Err(ReadError::unsupported("objective", what));
+        }
     })
 }
 

@@ -99,10 +99,14 @@ fn what_is_not_supported_is_named() {
         let bytes = fs::read(reference::models().join("refused").join(file)).unwrap();
         read(&bytes, None).unwrap_err().to_string()
     };
-    assert_eq!(refused("xgb_hinge.json"), "objective: binary:hinge is not supported");
+    assert_eq!(
+        refused("xgb_hinge.json"),
+        "objective: binary:hinge, which answers labels and no scores (train with binary:logistic), is not \
+         supported"
+    );
     assert_eq!(
         refused("lgb_linear_tree.txt"),
-        "tree 0, is_linear: a linear model in each leaf is not supported"
+        "tree 0, is_linear: a linear model in each leaf (train with linear_tree=false) is not supported"
     );
 }
 

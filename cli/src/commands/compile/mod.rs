@@ -25,7 +25,7 @@ use clap::Args;
 use serde::Serialize;
 
 use self::choices::{BinsChoice, FormChoice, LinkChoice, parse_error, parse_p_fail, parse_rounds};
-pub(super) use self::print::{agreement, row_lines};
+pub(super) use self::print::agreement;
 use super::{InputColumns, open_input, printable, read_bounded, report};
 use crate::exit::Exit;
 use crate::progress;
@@ -167,7 +167,7 @@ impl Compile {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         let named = || self.model.display().to_string();
         let bytes = read_bounded(&self.model, MAX_MODEL_BYTES)?;
-        let Sourced { read, rows, expected } = match self.sourced(&bytes).with_context(named) {
+        let Sourced { read, rows, expected } = match self.sourced(&bytes) {
             Ok(sourced) => sourced,
             Err(error) => return disagreement(error),
         };
@@ -211,7 +211,8 @@ impl Compile {
     fn sourced(&self, bytes: &[u8]) -> anyhow::Result<Sourced> {
         let format = format_of(&self.model);
         let rounds = self.rounds.unwrap_or_default();
-        let first = read_rounds(bytes, format, rounds)?.model;
+        let named = || self.model.display().to_string();
+        let first = read_rounds(bytes, format, rounds).with_context(named)?.model;
         let calibration = self.calibration.as_deref();
         let read = calibration.map(|path| self.calibration_rows(path, &first)).transpose()?;
         let (rows, names) = read.unzip();
@@ -227,7 +228,8 @@ impl Compile {
             link: self.link.map(LinkChoice::link),
             missing: self.columns.marks().map(|marks| marks.numbers),
         };
-        let mut read = settle(bytes, format, &told, rows.as_deref(), expected.as_ref())?;
+        let read = settle(bytes, format, &told, rows.as_deref(), expected.as_ref());
+        let mut read = read.with_context(named)?;
         for (feature, name) in read.model.features.iter_mut().zip(names.into_iter().flatten()) {
             // Who has no name gets that of its column.
             if feature.nameless && !self.columns.no_header {

@@ -79,7 +79,7 @@ fn print_bulk(report: &CompileReport) {
 }
 
 /// What there is to say of the form for single rows, for people.
-pub(in crate::commands) fn row_lines(rows: &RowReport) -> Vec<(&'static str, String)> {
+fn row_lines(rows: &RowReport) -> Vec<(&'static str, String)> {
     let bytes = |bytes: u64| size(usize::try_from(bytes).unwrap_or(usize::MAX));
     let (mut outputs, mut trees) = (0, 0);
     for region in &rows.regions {
