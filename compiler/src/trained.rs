@@ -33,7 +33,7 @@ pub struct Feature {
     /// features in their order.
     pub nameless: bool,
     /// Its values, where they are categories whose names the file has.
-    pub categories: Option<FeatureCategories>,
+    pub categories: Option<NamedCategories>,
 }
 
 impl Feature {
@@ -45,7 +45,7 @@ impl Feature {
 
 /// Categories, of which trees compare the position in the list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FeatureCategories {
+pub struct NamedCategories {
     /// In the order of their codes 0, 1, ..
     pub names: CategoryNames,
     /// What the library makes of another name.

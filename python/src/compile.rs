@@ -2,7 +2,7 @@
 
 use cipherscore_compiler::settle::{Unsettled, settle};
 use cipherscore_compiler::trained::{
-    Body, CategoryNames, Ensemble, Feature, FeatureCategories, Linear, Missing, ScoreKind,
+    Body, CategoryNames, Ensemble, Feature, Linear, Missing, NamedCategories, ScoreKind,
     TrainedModel,
 };
 use cipherscore_compiler::{self as compiler, CompileError, Format, read};
@@ -103,7 +103,7 @@ pub(crate) fn file_categories(
     let model = read(&model, hint_of(format)).map_err(Failure::as_class(Class::Unsupported));
     let model = model.map_err(|failure| failure.into_exception(py))?;
     let of_feature = |feature: &Feature| {
-        let FeatureCategories { names, unseen } = feature.categories.as_ref()?;
+        let NamedCategories { names, unseen } = feature.categories.as_ref()?;
         let is_refused = *unseen == Unseen::Refused;
         Some(match names.clone() {
             CategoryNames::Texts(texts) => (Some(texts), None, is_refused),

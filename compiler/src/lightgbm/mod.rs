@@ -15,7 +15,7 @@ use crate::reader::{
     LeftOutOfFile, MAX_FEATURES, MAX_OUTPUTS, ReadError, ReadModel, RoundCount, Rounds,
 };
 use crate::trained::{
-    Body, CategoryNames, Ensemble, Feature, FeatureCategories, Link, Missing, ScoreKind,
+    Body, CategoryNames, Ensemble, Feature, Link, Missing, NamedCategories, ScoreKind,
     TrainedModel, Tree,
 };
 
@@ -174,8 +174,7 @@ fn name_categories(features: &mut [Feature], document: &Document<'_>) -> Result<
     for (column, list) in columns.into_iter().zip(&lists) {
         if !list.is_empty() {
             let names = category_names(list);
-            features[column].categories =
-                Some(FeatureCategories { names, unseen: Unseen::Missing });
+            features[column].categories = Some(NamedCategories { names, unseen: Unseen::Missing });
         }
     }
     Ok(())

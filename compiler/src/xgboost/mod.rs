@@ -18,7 +18,7 @@ use crate::reader::{
     LeftOutOfFile, MAX_FEATURES, MAX_OUTPUTS, ReadError, ReadModel, RoundCount, Rounds,
 };
 use crate::trained::{
-    Body, CategoryNames, Ensemble, Feature, FeatureCategories, Linear, Missing, TrainedModel, Tree,
+    Body, CategoryNames, Ensemble, Feature, Linear, Missing, NamedCategories, TrainedModel, Tree,
 };
 
 pub(crate) fn read_json(bytes: &[u8], rounds: Rounds) -> Result<ReadModel, ReadError> {
@@ -191,7 +191,7 @@ fn name_categories(features: &mut [Feature], categories: &Categories) -> Result<
             continue;
         }
         let feature = features.get_mut(position).ok_or_else(damaged)?;
-        feature.categories = Some(FeatureCategories { names, unseen: Unseen::Refused });
+        feature.categories = Some(NamedCategories { names, unseen: Unseen::Refused });
     }
     Ok(())
 }

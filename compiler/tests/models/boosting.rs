@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cipherscore_compiler::trained::{
-    Body, CategoryNames, FeatureCategories, Missing, TrainedModel, Unseen,
+    Body, CategoryNames, Missing, NamedCategories, TrainedModel, Unseen,
 };
 use cipherscore_compiler::{Format, Rounds, read, read_rounds};
 
@@ -124,7 +124,7 @@ fn categories_have_the_names_of_the_data_frame() {
         ("refused/xgb_category_numbers.json", &numbers, Unseen::Refused),
         ("refused/lgb_category_numbers.txt", &numbers, Unseen::Missing),
     ] {
-        let expected = FeatureCategories { names: names.clone(), unseen };
+        let expected = NamedCategories { names: names.clone(), unseen };
         assert_eq!(categories(file), [None, Some(expected)], "{file}");
     }
     assert_eq!(categories("xgb_categorical/model.json"), [None, None, None]);

@@ -12,7 +12,7 @@ use cipherscore_compiler::expected::{Expected, MAX_EXPECTED_BYTES};
 use cipherscore_compiler::read::MAX_MODEL_BYTES;
 use cipherscore_compiler::report::CompileReport;
 use cipherscore_compiler::settle::{Told, Unsettled, settle};
-use cipherscore_compiler::trained::{Feature, FeatureCategories, TrainedModel};
+use cipherscore_compiler::trained::{Feature, NamedCategories, TrainedModel};
 use cipherscore_compiler::{
     CompileOptions, Compiled, Format, Note, NoteKind, ReadModel, Rounds, compile, parse_ranges,
     read_rounds,
@@ -337,8 +337,8 @@ fn columns_by(model: &TrainedModel, no_header: bool, calibrated: bool) -> Option
 
 /// Columns of rows in the clear.
 pub(super) fn input_features(model: &TrainedModel) -> Features {
-    let categories = |categories: &FeatureCategories| {
-        let FeatureCategories { names, unseen } = categories.clone();
+    let categories = |categories: &NamedCategories| {
+        let NamedCategories { names, unseen } = categories.clone();
         Arc::new(Categories { names, unseen })
     };
     let feature = |feature: &Feature| InputFeature {
