@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-5;
 
 /// Scores of the library, for each row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Expected(Vec<Vec<f64>>);
+pub struct LibraryScores(Vec<Vec<f64>>);
 
 /// Predictions that cannot be compared.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum ExpectedError {
     Labels,
 }
 
-impl Expected {
+impl LibraryScores {
     /// Scores as they are, one list for each of `rows` rows.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn predictions_are_read_as_libraries_and_numpy_write_them() {
-        let read = |text: &str| Expected::parse(text.as_bytes(), 2, &two()).map(|it| it.0);
+        let read = |text: &str| LibraryScores::parse(text.as_bytes(), 2, &two()).map(|it| it.0);
         let found = Ok(vec![vec![0.25, 0.75], vec![0.5, 0.5]]);
         for text in [
             "0,1\n0.25,0.75\n0.5,0.5\n",
@@ -289,7 +289,7 @@ mod tests {
     fn what_is_beyond_its_bound_is_named() {
         let kind = ScoreKind::Predictions;
         let model = model(Link::Identity, kind, 1);
-        let expected = Expected::of(vec![vec![1.0], vec![2.0], vec![4.0]], 3, &model).unwrap();
+        let expected = LibraryScores::of(vec![vec![1.0], vec![2.0], vec![4.0]], 3, &model).unwrap();
         let compare = |scores: [f64; 3], bound: f64| {
             expected.compare(kind, scores.into_iter().map(|score| Some(vec![(score, bound)])))
         };

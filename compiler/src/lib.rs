@@ -34,7 +34,7 @@ mod xgboost;
 
 pub use bins::Bins;
 pub use compile::{
-    CompileError, CompileOptions, Compiled, LeftOut, Note, NoteKind, WantedForms, compile,
+    CompileError, CompileOptions, Compiled, LeftOut, Remark, RemarkKind, WantedForms, compile,
 };
 pub use ranges::{FeatureRange, parse_ranges};
 pub use read::{Format, ReadError, ReadModel, Rounds, read, read_rounds};

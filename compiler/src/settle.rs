@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::expected::{Comparison, Expected};
+use crate::expected::{Comparison, LibraryScores};
 use crate::read::{Format, ReadError, ReadModel, Rounds, read_rounds};
 use crate::suspects::{self, Doubtful, Suspect};
 use crate::trained::{Body, Link, Missing, TrainedModel, TreeNode};
@@ -103,7 +103,7 @@ pub fn settle(
     hint: Option<Format>,
     told: &Told,
     rows: Option<&[Vec<f64>]>,
-    expected: Option<&Expected>,
+    expected: Option<&LibraryScores>,
 ) -> Result<ReadModel, Unsettled> {
     let ways = ways(bytes, hint, told)?;
     let (Some(expected), rows) = (expected, rows) else {
@@ -188,7 +188,7 @@ fn require_no_doubts(read: &ReadModel, told: &Told, rows: &[Vec<f64>]) -> Result
     }
 }
 
-fn compare(model: &TrainedModel, rows: &[Vec<f64>], expected: &Expected) -> Comparison {
+fn compare(model: &TrainedModel, rows: &[Vec<f64>], expected: &LibraryScores) -> Comparison {
     let scores = |row: &Vec<f64>| model.scores(row).into_iter().map(|score| (score, 0.0)).collect();
     expected.compare(model.score_kind, rows.iter().map(|row| Some(scores(row))))
 }
@@ -198,7 +198,7 @@ fn hint_of(
     read: &ReadModel,
     comparison: &Comparison,
     rows: &[Vec<f64>],
-    expected: &Expected,
+    expected: &LibraryScores,
 ) -> String {
     let agrees = |change: &dyn Fn(f64) -> f64| {
         let changed: Vec<Vec<f64>> =

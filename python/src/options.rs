@@ -1,6 +1,6 @@
 //! How a model is compiled, as Python says it.
 
-use cipherscore_compiler::expected::Expected;
+use cipherscore_compiler::expected::LibraryScores;
 use cipherscore_compiler::settle::Told;
 use cipherscore_compiler::trained::TrainedModel;
 use cipherscore_compiler::{Bins, CompileOptions, FeatureRange, Rounds, WantedForms};
@@ -97,8 +97,8 @@ pub(crate) fn expected(
     lines: Option<Vec<Vec<f64>>>,
     model: &TrainedModel,
     options: &CompileOptions,
-) -> Result<Option<Expected>, Failure> {
+) -> Result<Option<LibraryScores>, Failure> {
     let rows = options.calibration.as_ref().map_or(0, Vec::len);
-    let read = lines.map(|lines| Expected::of(lines, rows, model));
+    let read = lines.map(|lines| LibraryScores::of(lines, rows, model));
     read.transpose().map_err(|error| Failure::new(Class::Compile, error.to_string()))
 }

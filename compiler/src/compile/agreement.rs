@@ -7,7 +7,7 @@ use cipherscore_engine::rows::parameters::RowParameters;
 use cipherscore_engine::rows::program::ValidRowProgram;
 
 use super::CompileOptions;
-use super::notes::{Note, NoteKind};
+use super::notes::{Remark, RemarkKind};
 use crate::expected::{Comparison, median, with_bounds};
 use crate::report::Agreement;
 use crate::trained::TrainedModel;
@@ -33,7 +33,7 @@ pub(super) struct Measured {
     pub(super) agreement: Agreement,
     pub(super) expected: Option<Comparison>,
     /// What there is to warn of.
-    pub(super) warnings: Vec<Note>,
+    pub(super) warnings: Vec<Remark>,
 }
 
 /// Compares on calibration rows; raw outputs may be off by `errors`.
@@ -78,7 +78,7 @@ pub(super) fn of(
 }
 
 /// What is below the stated limits.
-fn warnings(agreement: &Agreement, unit: f64) -> Vec<Note> {
+fn warnings(agreement: &Agreement, unit: f64) -> Vec<Remark> {
     let Agreement { rows, refused, same_label, largest_difference, .. } = *agreement;
     let mut texts = Vec::new();
     if rows == 0 {
@@ -104,7 +104,7 @@ fn warnings(agreement: &Agreement, unit: f64) -> Vec<Note> {
             if same_label.is_some() { "a probability of 1" } else { "what half of all scores are" }
         ));
     }
-    let note = |text| Note { kind: NoteKind::Warning, text };
+    let note = |text| Remark { kind: RemarkKind::Warning, text };
     texts.into_iter().map(note).collect()
 }
 

@@ -11,7 +11,7 @@ use cipherscore_engine::rows::plan::{
 };
 
 use super::forms::{BulkForm, LeftOut, RowForm, RowFormError, WantedForms};
-use super::notes::{Note, NoteKind};
+use super::notes::{Remark, RemarkKind};
 use super::{CompileError, CompileOptions, Parts};
 use crate::bins::{self, Bins, Calibration};
 use crate::lower::{Column, LowerError, Lowered, Rounding, Targets};
@@ -46,7 +46,7 @@ pub(super) fn compile(
 }
 
 /// Which features are compared as codes of categories that the file does not name.
-fn coded(model: &TrainedModel, ensemble: &Ensemble) -> Option<Note> {
+fn coded(model: &TrainedModel, ensemble: &Ensemble) -> Option<Remark> {
     let is_code = |bound: f64| bound.is_finite() && bound.next_up().fract() * bound.fract() == 0.0;
     let mut coded: Vec<&str> = Vec::new();
     for node in ensemble.trees.iter().flat_map(|tree| &tree.nodes) {
@@ -64,7 +64,7 @@ fn coded(model: &TrainedModel, ensemble: &Ensemble) -> Option<Note> {
          them and no other",
         names.join(", ")
     );
-    (!names.is_empty()).then_some(Note { kind: NoteKind::Codes, text })
+    (!names.is_empty()).then_some(Remark { kind: RemarkKind::Codes, text })
 }
 
 /// What predictions are like for most calibration rows: for each raw output [`ORDINARY`] times the
@@ -85,7 +85,7 @@ fn ordinary_units(model: &TrainedModel, options: &CompileOptions) -> Option<Vec<
 }
 
 /// What options changed of the thresholds.
-fn changes(model: &TrainedModel, ensemble: &Ensemble, options: &CompileOptions) -> Vec<Note> {
+fn changes(model: &TrainedModel, ensemble: &Ensemble, options: &CompileOptions) -> Vec<Remark> {
     let count = |ensemble: &Ensemble| {
         let of_feature = |mut list: Vec<f64>| {
             list.dedup();
@@ -110,7 +110,7 @@ fn changes(model: &TrainedModel, ensemble: &Ensemble, options: &CompileOptions) 
         let after = count(&changed);
         texts.push(format!("--bins full moved {before} thresholds to {after} of its grid"));
     }
-    texts.into_iter().map(|text| Note { kind: NoteKind::Changed, text }).collect()
+    texts.into_iter().map(|text| Remark { kind: RemarkKind::Changed, text }).collect()
 }
 
 /// As [`compile`]; errors are relative to no more than the units, where there are any.

@@ -6,7 +6,7 @@ use cipherscore_engine::bulk::parameters::Packing;
 use cipherscore_engine::bulk::plan::{Goal, Plan, Rounded, plan};
 
 use super::forms::{BulkForm, WantedForms};
-use super::notes::{Note, NoteKind};
+use super::notes::{Remark, RemarkKind};
 use super::{CompileError, CompileOptions, Parts};
 use crate::linear::{LinearError, Ranged, RoundedLinear};
 use crate::ranges::{Outlier, RANGE_MARGIN, Ranges, calibrated, named};
@@ -114,13 +114,13 @@ impl<'a> Attempt<'a> {
 }
 
 /// What there is to say of the ranges.
-fn notes(ranges: &Ranges, ranged: &Ranged<'_>) -> Vec<Note> {
+fn notes(ranges: &Ranges, ranged: &Ranged<'_>) -> Vec<Remark> {
     const NAMED: usize = 5;
     let mut notes = Vec::new();
     if !ranges.are_given {
         let room = ranged.least_factor();
         let text = format!("{room:.1} times those of the calibration rows, or wider");
-        notes.push(Note { kind: NoteKind::Ranges, text });
+        notes.push(Remark { kind: RemarkKind::Ranges, text });
     }
     for outlier in ranges.outliers.iter().take(NAMED) {
         let Outlier { row, feature, value, others: (low, high) } = outlier;
@@ -129,11 +129,11 @@ fn notes(ranges: &Ranges, ranged: &Ranged<'_>) -> Vec<Note> {
              to {high}, and did not decide about the range",
             row + 1
         );
-        notes.push(Note { kind: NoteKind::Warning, text });
+        notes.push(Remark { kind: RemarkKind::Warning, text });
     }
     if let Some(more @ 1..) = ranges.outliers.len().checked_sub(NAMED) {
         let text = format!("{more} more calibration values are as far from all others");
-        notes.push(Note { kind: NoteKind::Warning, text });
+        notes.push(Remark { kind: RemarkKind::Warning, text });
     }
     notes
 }

@@ -23,9 +23,9 @@ pub use self::agreement::{MAX_CHANGED, MAX_DIFFERENCE};
 pub use self::error::CompileError;
 use self::forms::{BulkForm, Described, RowForm};
 pub use self::forms::{LeftOut, RowFormError, WantedForms};
-pub use self::notes::{Note, NoteKind};
+pub use self::notes::{Remark, RemarkKind};
 use crate::bins::Bins;
-use crate::expected::{Comparison, Expected};
+use crate::expected::{Comparison, LibraryScores};
 use crate::lower::{LowerError, RoundedOutput};
 use crate::ranges::FeatureRange;
 use crate::report::{CompileReport, FeatureColumns};
@@ -48,7 +48,7 @@ pub struct CompileOptions {
     /// Texts that stand for a missing value in files of rows to come.
     pub missing_texts: Vec<String>,
     /// What the library answers to the calibration rows.
-    pub expected: Option<Expected>,
+    pub expected: Option<LibraryScores>,
     /// Largest difference that rounding may make, relative to what a raw output can be; where that is
     /// far more than it is for most calibration rows, to the latter.
     pub max_error: f64,
@@ -99,7 +99,7 @@ pub struct Compiled {
     /// The form that was wanted and is not there.
     pub left_out: Option<LeftOut>,
     /// What else the model owner should know.
-    pub notes: Vec<Note>,
+    pub notes: Vec<Remark>,
     /// How the compiled model answers the calibration rows, compared with the library, where that is
     /// known: each within what rounding may do to its score.
     pub expected: Option<Comparison>,
@@ -187,7 +187,7 @@ struct Parts {
     rows: Option<RowForm>,
     left_out: Option<LeftOut>,
     data_owner_learns: Vec<String>,
-    notes: Vec<Note>,
+    notes: Vec<Remark>,
 }
 
 impl Parts {

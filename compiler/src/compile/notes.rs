@@ -4,17 +4,17 @@ use serde::Serialize;
 
 /// A sentence for the model owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Note {
+pub struct Remark {
     /// What it is about.
-    pub kind: NoteKind,
+    pub kind: RemarkKind,
     /// The sentence.
     pub text: String,
 }
 
-/// What a [`Note`] is about.
+/// What a [`Remark`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NoteKind {
+pub enum RemarkKind {
     /// How wide the ranges of a linear model are.
     Ranges,
     /// Features that are compared as codes of categories without names.

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use cipherscore_compiler::expected::{Expected, MAX_EXPECTED_BYTES};
+use cipherscore_compiler::expected::{LibraryScores, MAX_EXPECTED_BYTES};
 use cipherscore_compiler::read::MAX_MODEL_BYTES;
 use cipherscore_compiler::report::CompileReport;
 use cipherscore_compiler::settle::{Told, Unsettled, settle};
 use cipherscore_compiler::trained::{Feature, NamedCategories, TrainedModel};
 use cipherscore_compiler::{
-    CompileOptions, Compiled, Format, Note, NoteKind, ReadModel, Rounds, compile, parse_ranges,
+    CompileOptions, Compiled, Format, ReadModel, Remark, RemarkKind, Rounds, compile, parse_ranges,
     read_rounds,
 };
 use cipherscore_engine::artifact::ModelId;
@@ -149,7 +149,7 @@ struct CompiledModel {
     rounds: Option<Used>,
     /// What rounding may do to a score.
     rounding: String,
-    notes: Vec<Note>,
+    notes: Vec<Remark>,
     /// How it compares with the library.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<String>,
@@ -220,7 +220,7 @@ impl Compile {
             let rows = rows.as_ref().map_or(0, Vec::len);
             ensure!(rows > 0, Unsettled::NoRows);
             let bytes = read_bounded(path, MAX_EXPECTED_BYTES)?;
-            Expected::parse(&bytes, rows, &first).with_context(|| path.display().to_string())
+            LibraryScores::parse(&bytes, rows, &first).with_context(|| path.display().to_string())
         });
         let expected = expected.transpose()?;
         let told = Told {
@@ -247,7 +247,7 @@ impl Compile {
         &self,
         model: &TrainedModel,
         calibration: Option<Vec<Vec<f64>>>,
-        expected: Option<Expected>,
+        expected: Option<LibraryScores>,
     ) -> anyhow::Result<CompileOptions> {
         let ranges = self.ranges.as_deref().map(|path| {
             let bytes = read_bounded(path, MAX_RANGES_BYTES)?;
@@ -292,7 +292,7 @@ impl Compile {
         {
             return Some(format!("{comparison}. Nothing is written"));
         }
-        let warnings = compiled.notes.iter().filter(|note| note.kind == NoteKind::Warning);
+        let warnings = compiled.notes.iter().filter(|note| note.kind == RemarkKind::Warning);
         let warnings: Vec<_> = warnings.map(|note| note.text.as_str()).collect();
         let strict = self.strict && !warnings.is_empty();
         strict.then(|| format!("{}. Nothing is written (--strict)", warnings.join("; ")))
@@ -306,7 +306,7 @@ type Calibration = (Vec<Vec<f64>>, Vec<String>);
 struct Sourced {
     read: ReadModel,
     rows: Option<Vec<Vec<f64>>>,
-    expected: Option<Expected>,
+    expected: Option<LibraryScores>,
 }
 
 /// Answers of the library that are others have an exit code of their own.

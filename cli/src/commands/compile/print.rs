@@ -1,6 +1,6 @@
 //! What `compile` prints.
 
-use cipherscore_compiler::NoteKind;
+use cipherscore_compiler::RemarkKind;
 use cipherscore_compiler::expected::unit;
 use cipherscore_compiler::report::{Agreement, CompileReport, RowReport};
 use cipherscore_compiler::trained::{Link, ScoreKind, TrainedModel};
@@ -45,10 +45,10 @@ impl CompiledModel {
         }
         for note in &self.notes {
             let what = match note.kind {
-                NoteKind::Ranges => "ranges",
-                NoteKind::Codes => "categories",
-                NoteKind::Changed => "changed",
-                NoteKind::Warning => "warning",
+                RemarkKind::Ranges => "ranges",
+                RemarkKind::Codes => "categories",
+                RemarkKind::Changed => "changed",
+                RemarkKind::Warning => "warning",
             };
             line(what, &printable(&note.text));
         }
