@@ -52,6 +52,10 @@ impl Compiled {
     }
 }
 
+/// How the command line is told what the model itself answers, and how it is here.
+const TOLD: &str = "--expected with what the library answers to the calibration rows";
+const ASKED: &str = "save(calibration=X), with which the model itself is asked";
+
 /// Compiles what a library saved. `format` is `onnx`, or none where the bytes show it.
 #[pyfunction]
 #[pyo3(signature = (model, format, options))]
@@ -72,7 +76,7 @@ pub(crate) fn compile_file(
         let read = settle(&model, hint, &told, rows.as_deref(), options.expected.as_ref());
         let read = read.map_err(|error| match error {
             Unsettled::Read(error) => Failure::new(Class::Unsupported, error.to_string()),
-            error => Failure::new(Class::Compile, error.to_string()),
+            error => Failure::new(Class::Compile, error.to_string().replace(TOLD, ASKED)),
         })?;
         compile(&read.model, &options)
     })
