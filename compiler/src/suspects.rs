@@ -10,6 +10,8 @@ use crate::trained::{Body, TrainedModel, TreeNode};
 const APART: f64 = 3.0;
 /// Part of a column's values that are zero, above which it may come from a sparse matrix.
 const SPARSE: f64 = 0.5;
+/// Different values among which a whole number far from all of them is no value of its own.
+const MANY: usize = 8;
 /// Rows from which a column shows anything.
 const MIN_ROWS: usize = 20;
 
@@ -67,8 +69,27 @@ fn is_mark(value: f64) -> bool {
     (99.0..1e10).contains(&digits) && digits.to_string().chars().all(|digit| digit == '9')
 }
 
+/// A value that is far from all others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct FarValue {
+    value: f64,
+    /// How often it is there.
+    count: usize,
+    /// How many different values the others are.
+    others: usize,
+}
+
+impl FarValue {
+    /// Whether it may be a mark: it comes several times, and is a number that people write for what
+    /// they do not know, or a whole one beside many others.
+    fn is_suspect(self) -> bool {
+        let beside_many = self.others >= MANY && self.value.fract() == 0.0;
+        self.count > 1 && (is_mark(self.value) || beside_many)
+    }
+}
+
 /// Values of a column that are far from all others, at either end of them.
-fn far_values(values: &[f64]) -> Vec<(f64, usize)> {
+fn far_values(values: &[f64]) -> Vec<FarValue> {
     let mut counts: Vec<(f64, usize)> = Vec::new();
     let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -83,13 +104,13 @@ fn far_values(values: &[f64]) -> Vec<(f64, usize)> {
         && let ([(low, _), ..], [.., (high, _)]) = (rest, rest)
         && low - first > APART * (high - low)
     {
-        found.push((*first, *count));
+        found.push(FarValue { value: *first, count: *count, others: rest.len() });
     }
     if let [rest @ .., (last, count)] = counts.as_slice()
         && let ([(low, _), ..], [.., (high, _)]) = (rest, rest)
         && last - high > APART * (high - low)
     {
-        found.push((*last, *count));
+        found.push(FarValue { value: *last, count: *count, others: rest.len() });
     }
     found
 }
@@ -102,7 +123,7 @@ pub(crate) fn marks(rows: &[Vec<f64>]) -> Vec<f64> {
         let values: Vec<f64> = rows.iter().map(|row| row[feature]).collect();
         let near = [-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0];
         let known = near.into_iter().filter(|mark| values.contains(mark));
-        for mark in far_values(&values).into_iter().map(|(value, _)| value).chain(known) {
+        for mark in far_values(&values).into_iter().map(|far| far.value).chain(known) {
             marks.insert(mark.to_bits(), mark);
         }
     }
@@ -126,7 +147,7 @@ pub(crate) fn missing(model: &TrainedModel, rows: &[Vec<f64>]) -> Option<Suspect
         numbers.map(|at| (at, rows.iter().map(|row| row[at]).collect())).collect();
     for (feature, values) in &columns {
         let mut far = far_values(values).into_iter();
-        if let Some((value, count)) = far.find(|(value, count)| is_mark(*value) && *count > 1) {
+        if let Some(FarValue { value, count, .. }) = far.find(|far| far.is_suspect()) {
             return Some(suspect(*feature, value, count));
         }
     }
@@ -187,7 +208,16 @@ mod tests {
 
     #[test]
     fn marks_are_far_from_all_others() {
-        assert_eq!(far_values(&[-999.0, 0.5, 1.5, -999.0, f64::NAN]), [(-999.0, 2)]);
+        let far = far_values(&[-999.0, 0.5, 1.5, -999.0, f64::NAN]);
+        assert_eq!(far, [FarValue { value: -999.0, count: 2, others: 2 }]);
+        assert!(far[0].is_suspect());
+        // Truth values and counts are no marks, a whole number beside many is.
+        let is_suspect = |values: &[f64]| far_values(values).iter().any(|far| far.is_suspect());
+        assert!(!is_suspect(&[0.0, 1.0, 1.0, 0.0]) && !is_suspect(&[0.0, 0.0, 1.0, 1.0, 5.0, 5.0]));
+        let mut many: Vec<f64> = (0..9).map(|i| f64::from(i) / 10.0).collect();
+        assert!(!is_suspect(&many));
+        many.extend([-5.0, -5.0]);
+        assert!(is_suspect(&many));
         assert_eq!(far_values(&[1.0, 2.0, 3.0, 4.0]), []);
         assert_eq!(far_values(&[7.0, 7.0]), []);
         assert!(is_mark(-999.0) && is_mark(9999.0) && !is_mark(-998.0) && !is_mark(9.0));
