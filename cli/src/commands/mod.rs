@@ -176,7 +176,8 @@ pub(crate) struct InputColumns {
     no_header: bool,
 
     /// What stands for a missing value, beside empty fields, nan, NA, null, None and the like: a number
-    /// such as -999, or a text such as ?. May be given several times.
+    /// such as -999, or a text such as ?. May be given several times. With `compile` they become the
+    /// model's, for rows to come as well; none says that there are none.
     #[arg(long, value_name = "MARK", allow_hyphen_values = true)]
     missing: Vec<String>,
 
