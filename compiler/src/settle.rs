@@ -105,14 +105,14 @@ pub fn settle(
     rows: Option<&[Vec<f64>]>,
     expected: Option<&LibraryScores>,
 ) -> Result<ReadModel, Unsettled> {
-    let ways = ways(bytes, hint, told)?;
+    let possible = ways(bytes, hint, told)?;
     let (Some(expected), rows) = (expected, rows) else {
-        let [only] = <[ReadModel; 1]>::try_from(ways).map_err(open)?;
+        let [only] = <[ReadModel; 1]>::try_from(possible).map_err(open)?;
         require_no_doubts(&only, told, rows.unwrap_or_default())?;
         return Ok(only);
     };
     let rows = rows.ok_or(Unsettled::NoRows)?;
-    let compared = ways.into_iter().map(|way| (compare(&way.model, rows, expected), way));
+    let compared = possible.into_iter().map(|way| (compare(&way.model, rows, expected), way));
     let closest = compared.min_by(|(a, _), (b, _)| {
         (a.beyond.len(), a.largest)
             .partial_cmp(&(b.beyond.len(), b.largest))
