@@ -195,7 +195,10 @@ fn of_values(values: &[f64]) -> Option<(Range, Range)> {
     // Where half of the values are one, the rest is as it is, but for the rare ones.
     let (low, high) = match distance > 0.0 {
         true => (quartile(1) - FAR * distance, quartile(3) + FAR * distance),
-        false => (values[rare], values[values.len() - 1 - rare]),
+        false => {
+            let (low, high) = (values[rare], values[values.len() - 1 - rare]);
+            (low - FAR * (high - low), high + FAR * (high - low))
+        }
     };
     let (low, high) = if low < high { (low, high) } else { (least, most) };
     let first = values.partition_point(|&value| value < low);
