@@ -104,14 +104,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let json = arguments.json;
     match arguments.command {
-        Command::Compile(command) => command.run(json),
+        Command::Compile(command) => return command.run(json),
         Command::Import(command) => command.run(json),
         Command::Inspect(command) => command.run(json),
         Command::Keygen(command) => command.run(json),
         Command::Encrypt(command) => command.run(json),
         Command::Evaluate(command) => command.run(json),
         Command::Decrypt(command) => command.run(json),
-        Command::Predict(command) => command.run(json),
+        Command::Predict(command) => return command.run(json),
         Command::Keys(command) => command.run(json),
         Command::Models(command) => command.run(json),
         Command::Demo(command) => return command.run(json),

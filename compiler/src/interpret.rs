@@ -4,7 +4,7 @@
 //! Models must be valid ([`TrainedModel::validate`]) and rows have one value for each feature;
 //! everything here panics otherwise.
 
-use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree, TreeNode};
+use crate::trained::{Body, Ensemble, Feature, Linear, Missing, TrainedModel, Tree, TreeNode};
 
 impl Feature {
     /// A value as the library compares it.
@@ -76,6 +76,10 @@ impl TrainedModel {
         assert_eq!(row.len(), self.features.len(), "one value for each feature");
         match &self.body {
             Body::Ensemble(ensemble) => ensemble.raw(&self.features, row),
+            Body::Linear(linear) if self.missing == Missing::Zero => {
+                let present = |&value: &f64| if value.is_nan() { 0.0 } else { value };
+                linear.raw(&self.features, &row.iter().map(present).collect::<Vec<_>>())
+            }
             Body::Linear(linear) => linear.raw(&self.features, row),
         }
     }

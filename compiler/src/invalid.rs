@@ -177,6 +177,7 @@ fn finite(place: &str, values: &[f64]) -> Result<(), InvalidModel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trained::Missing;
 
     fn stump() -> TrainedModel {
         let values = ValueSet(vec![(f64::NEG_INFINITY, 1.0)]);
@@ -185,11 +186,12 @@ mod tests {
         let nodes = vec![root, TreeNode::Leaf(vec![(0, 1.0)]), TreeNode::Leaf(vec![(0, 2.0)])];
         TrainedModel {
             class_name: "stump".into(),
-            features: vec![Feature { name: "f0".into(), single_precision: true }],
+            features: vec![Feature::new("f0", true)],
             body: Body::Ensemble(Ensemble { base: vec![0.0], trees: vec![Tree { nodes }] }),
             link: Link::Identity,
             score_kind: ScoreKind::Predictions,
             classes: Vec::new(),
+            missing: Missing::OfInputs,
         }
     }
 

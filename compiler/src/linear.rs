@@ -7,8 +7,10 @@
 //! ```
 //!
 //! The first rounding is off by half a step of each feature, the second by half of 1 / scale for
-//! each unit of |X|. With as many steps for every feature and scale * span = n * steps^2 / 2, where
-//! n weights span the raw output, both are at most span / (2 * steps): one number decides.
+//! each unit of |X|. Errors are relative to the span of a raw output where nearly all values are (the
+//! *core* of a range), and what a range is wider by a factor f costs steps, not precision. With as
+//! many steps for the core of every feature and scale * span = n * f * steps^2 / 2, where n weights
+//! span the raw output and f is their mean, both are at most span / (2 * steps): one number decides.
 
 use cipherscore_engine::bulk::client_model::{
     InvalidBulkClientModel, LinearFeature, LinearInputs, MAX_STEPS, OutputScale,
@@ -36,7 +38,9 @@ pub(crate) struct RoundedLinear {
 pub(crate) struct Ranged<'a> {
     pub(crate) linear: &'a Linear,
     pub(crate) features: &'a [Feature],
-    /// For each feature the smallest and the largest value.
+    /// For each feature where nearly all values are.
+    pub(crate) core: Vec<(f64, f64)>,
+    /// For each feature the smallest and the largest value: no less than the core.
     pub(crate) ranges: Vec<(f64, f64)>,
 }
 
@@ -51,10 +55,29 @@ impl Ranged<'_> {
         }
     }
 
-    /// Largest raw output less the smallest, of each output.
+    /// How many times wider than its core a feature's range is.
+    fn factor(&self, feature: usize) -> f64 {
+        let (core, range) = (self.core[feature], self.ranges[feature]);
+        let factor = (range.1 - range.0) / (core.1 - core.0);
+        if factor.is_finite() { factor.max(1.0) } else { 1.0 }
+    }
+
+    fn weighs(&self, feature: usize) -> bool {
+        self.linear.weights.iter().any(|weights| weights[feature] != 0.0)
+    }
+
+    /// How many times wider than its core the range of each feature is at least; 1 where there are
+    /// no weights.
+    pub(crate) fn least_factor(&self) -> f64 {
+        let weighed = (0..self.features.len()).filter(|&feature| self.weighs(feature));
+        let least = weighed.map(|feature| self.factor(feature)).fold(f64::INFINITY, f64::min);
+        if least.is_finite() { least } else { 1.0 }
+    }
+
+    /// Largest raw output less the smallest where nearly all values are, of each output.
     pub(crate) fn spans(&self) -> Vec<f64> {
         let span = |weights: &Vec<f64>| {
-            let widths = self.ranges.iter().map(|(low, high)| high - low);
+            let widths = self.core.iter().map(|(low, high)| high - low);
             weights.iter().zip(widths).filter(|(w, _)| **w != 0.0).map(|(w, x)| w.abs() * x).sum()
         };
         self.linear.weights.iter().map(span).collect()
@@ -64,24 +87,33 @@ impl Ranged<'_> {
     fn inputs(&self, steps: u32) -> LinearInputs {
         let feature = |(index, feature): (usize, &Feature)| {
             let (low, high) = self.ranges[index];
-            let weighs = self.linear.weights.iter().any(|weights| weights[index] != 0.0);
-            let steps = if weighs && low < high { steps } else { 0 };
+            let steps = if self.weighs(index) && low < high { self.steps(index, steps) } else { 0 };
             LinearFeature { name: feature.name.clone(), low, high, steps }
         };
         LinearInputs { features: self.features.iter().enumerate().map(feature).collect() }
     }
 
-    /// Rounds features to about `steps` steps, and weights accordingly.
-    pub(crate) fn round(&self, steps: f64) -> RoundedLinear {
+    /// Even steps of a range whose core has so many.
+    fn steps(&self, feature: usize, core: u32) -> u32 {
+        let steps = f64::from(core) * self.factor(feature);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let steps = 2 * (steps.clamp(2.0, f64::from(MAX_STEPS)) / 2.0).ceil() as u32;
+        let half = (steps.clamp(2.0, f64::from(MAX_STEPS)) / 2.0).ceil() as u32;
+        2 * half
+    }
+
+    /// Rounds the cores of features to about `steps` steps, and weights accordingly.
+    pub(crate) fn round(&self, steps: f64) -> RoundedLinear {
+        let factors = (0..self.features.len()).filter(|&feature| self.weighs(feature));
+        let factors = factors.map(|feature| self.factor(feature)).fold(1.0, f64::max);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let steps = 2 * (steps.clamp(2.0, f64::from(MAX_STEPS) / factors) / 2.0).ceil() as u32;
         let inputs = self.inputs(steps);
         let spans = self.spans();
         let mut nodes = Vec::new();
         let mut outputs = Vec::new();
         let mut rounded = Vec::new();
         for (output, weights) in self.linear.weights.iter().enumerate() {
-            let scale = scale(weights, spans[output], steps);
+            let scale = self.scale(weights, spans[output], steps);
             let (terms, of_output) = self.round_output(output, &inputs, scale);
             let roots = match terms.is_empty() {
                 true => Vec::new(),
@@ -96,6 +128,13 @@ impl Ranged<'_> {
         let columns = u32::try_from(self.features.len()).expect("fewer features than memory");
         let program = Program { columns, nodes, outputs };
         RoundedLinear { inputs, outputs: rounded, program }
+    }
+
+    /// n * f * steps^2 / (2 * span), where n * f is the sum of the factors.
+    fn scale(&self, weights: &[f64], span: f64, steps: u32) -> f64 {
+        let weighed = weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
+        let factors: f64 = weighed.map(|(feature, _)| self.factor(feature)).sum();
+        if span > 0.0 { factors * f64::from(steps).powi(2) / (2.0 * span) } else { 1.0 }
     }
 
     fn round_output(
@@ -133,13 +172,6 @@ impl Ranged<'_> {
     }
 }
 
-/// n * steps^2 / (2 * span).
-fn scale(weights: &[f64], span: f64, steps: u32) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let count = weights.iter().filter(|weight| **weight != 0.0).count() as f64;
-    if span > 0.0 { count * f64::from(steps).powi(2) / (2.0 * span) } else { 1.0 }
-}
-
 /// Why a linear model cannot be compiled in its ranges.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinearError {
@@ -155,11 +187,10 @@ mod tests {
 
     fn ranged(linear: &Linear) -> Ranged<'_> {
         static FEATURES: std::sync::OnceLock<Vec<Feature>> = std::sync::OnceLock::new();
-        let feature =
-            |index: usize| Feature { name: format!("f{index}"), single_precision: index == 0 };
+        let feature = |index: usize| Feature::new(format!("f{index}"), index == 0);
         let features = FEATURES.get_or_init(|| (0..4).map(feature).collect());
         let ranges = vec![(-1.0, 3.0), (0.0, 1000.0), (5.0, 5.0), (-1e9, 1e9)];
-        Ranged { linear, features, ranges }
+        Ranged { linear, features, core: ranges.clone(), ranges }
     }
 
     #[test]
@@ -189,6 +220,33 @@ mod tests {
             }
             let relative = rounded.outputs[1].error / ranged.spans()[1];
             assert!(relative <= 1.01 / steps, "{relative} at {steps}");
+        }
+    }
+
+    #[test]
+    fn a_wider_range_is_no_less_precise() {
+        let linear = Linear { intercepts: vec![0.0], weights: vec![vec![0.3, -0.001, 0.0, 0.0]] };
+        let narrow = ranged(&linear);
+        let mut wide = ranged(&linear);
+        wide.ranges = vec![(-201.0, 199.0), (-50_000.0, 50_000.0), (5.0, 5.0), (-1e9, 1e9)];
+        assert_eq!((narrow.least_factor(), wide.least_factor()), (1.0, 100.0));
+        for steps in [16.0, 1000.0] {
+            let (narrow, wide) = (narrow.round(steps), wide.round(steps));
+            let error = |rounded: &RoundedLinear| rounded.outputs[0].error;
+            // Single precision is relative to what a value may be.
+            assert!(error(&wide) <= 1.1 * error(&narrow) + 1e-5, "{steps}");
+            assert_eq!(wide.inputs.features[0].steps, 100 * narrow.inputs.features[0].steps);
+            let program = wide.program.clone().validate().unwrap();
+            for row in [[199.0, -50_000.0, 5.0, 0.0], [0.5, 20.0, 5.0, 0.0]] {
+                let features = wide.inputs.features.iter().zip(row);
+                let integers: Vec<i64> = features.map(|(f, x)| f.integer(x).unwrap()).collect();
+                let integer = program.interpret(&integers).unwrap()[0];
+                let output = &wide.outputs[0];
+                assert!((output.range.0..=output.range.1).contains(&integer));
+                let raw = integer as f64 * output.scale.step + output.scale.offset;
+                let exact = 0.3 * row[0] - 0.001 * row[1];
+                assert!((raw - exact).abs() <= output.error + 1e-9, "{raw} {exact}");
+            }
         }
     }
 

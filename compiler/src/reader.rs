@@ -1,8 +1,9 @@
-//! What the readers of all formats have in common: bounds, errors, and codes of categories.
+//! What the readers of all formats have in common: bounds, errors, and what of a file is taken.
 
 use thiserror::Error;
 
 use crate::invalid::InvalidModel;
+use crate::trained::TrainedModel;
 
 /// Longest model file that is read, in bytes. Reading takes a small multiple of it in memory.
 pub const MAX_MODEL_BYTES: usize = 256 << 20;
@@ -41,6 +42,18 @@ pub enum ReadError {
         /// What is asked for.
         what: String,
     },
+    /// The same, of a model of which it is known what people call it.
+    #[error("{estimator} of scikit-learn is not supported: {way_out}. ({place}: {what})")]
+    InEstimator {
+        /// Where in the file.
+        place: String,
+        /// What is asked for.
+        what: String,
+        /// The estimator, or the step of a pipeline.
+        estimator: String,
+        /// What to do.
+        way_out: &'static str,
+    },
 }
 
 impl ReadError {
@@ -77,8 +90,69 @@ impl From<InvalidModel> for ReadError {
     }
 }
 
-/// Whether a row's number can only mean the category's position in its list: either the
-/// category's name is that very number, or no number at all.
-pub(crate) fn is_code_of(name: &str, position: usize) -> bool {
-    name.trim().parse::<f64>().map_or(true, |number| number == position as f64)
+/// Which rounds of a boosted model are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rounds {
+    /// Up to the best one, where training stopped early and the file says which it is; else all.
+    #[default]
+    Best,
+    /// All that the file has.
+    All,
+    /// The first ones.
+    First(usize),
+}
+
+/// Rounds of a file that has more than one choice of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundCount {
+    /// How many are compiled.
+    pub used: usize,
+    /// How many there are up to the best one, where the file says which it is.
+    pub best: Option<usize>,
+    /// How many there are.
+    pub all: usize,
+}
+
+impl RoundCount {
+    pub(crate) fn of(wanted: Rounds, best: Option<usize>, all: usize) -> Result<Self, ReadError> {
+        let used = match wanted {
+            Rounds::Best => best.unwrap_or(all),
+            Rounds::All => all,
+            Rounds::First(count) if (1..=all).contains(&count) => count,
+            Rounds::First(count) => {
+                let what = format!("{count} rounds of a model that has {all}");
+                return Err(ReadError::unsupported("rounds", what));
+            }
+        };
+        Ok(Self { used, best, all })
+    }
+
+    /// Whether the library's user may call either, and the two differ.
+    pub fn is_open(&self) -> bool {
+        self.best.is_some_and(|best| best != self.all)
+    }
+}
+
+/// What a file does not say of its model, since a converter left it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOutOfFile {
+    /// Whether scores may have a link: histogram boosting of scikit-learn for counts looks the same
+    /// without its `exp`.
+    pub link: bool,
+    /// Whether thresholds of the library are in float64 and those of the file in float32, while rows
+    /// are compared in float64.
+    pub precision: bool,
+    /// Which number stands for a missing value, such as the `missing` of XGBoost's classes.
+    pub missing: bool,
+}
+
+/// A model as it comes out of a file, and what there is to say of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadModel {
+    /// The model.
+    pub model: TrainedModel,
+    /// Its rounds, where the format has any.
+    pub rounds: Option<RoundCount>,
+    /// What it may be that the file does not say.
+    pub left_out: LeftOutOfFile,
 }

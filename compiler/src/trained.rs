@@ -1,6 +1,6 @@
 //! A trained model as it was read, whatever library wrote it.
 
-pub use cipherscore_engine::bulk::client_model::Link;
+pub use cipherscore_engine::bulk::client_model::{CategoryNames, Link, Missing, Unseen};
 pub use cipherscore_engine::model::ScoreKind;
 
 /// A trained model.
@@ -18,6 +18,8 @@ pub struct TrainedModel {
     pub score_kind: ScoreKind,
     /// Names of the classes in the order of the probabilities, where the file has them.
     pub classes: Vec<String>,
+    /// What rows without a value are.
+    pub missing: Missing,
 }
 
 /// A column of the input.
@@ -27,6 +29,27 @@ pub struct Feature {
     pub name: String,
     /// Whether the library rounds values to float32 before it compares them.
     pub single_precision: bool,
+    /// Whether the file does not name it: its name is its number, and the columns of rows are its
+    /// features in their order.
+    pub nameless: bool,
+    /// Its values, where they are categories whose names the file has.
+    pub categories: Option<NamedCategories>,
+}
+
+impl Feature {
+    /// A feature of numbers with a name.
+    pub fn new(name: impl Into<String>, single_precision: bool) -> Self {
+        Self { name: name.into(), single_precision, nameless: false, categories: None }
+    }
+}
+
+/// Categories, of which trees compare the position in the list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedCategories {
+    /// In the order of their codes 0, 1, ..
+    pub names: CategoryNames,
+    /// What the library makes of another name.
+    pub unseen: Unseen,
 }
 
 /// What raw outputs are.

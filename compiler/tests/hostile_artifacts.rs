@@ -85,7 +85,7 @@ impl Party {
         let key = secret.public_key(&ring).unwrap();
         let owner = BulkClient::new(ring, &secret).unwrap();
         let rows = vec![vec![0.5; client.model.inputs.features()]; ROWS as usize];
-        let encoded = client.model.inputs.encode(&rows, 0).unwrap();
+        let encoded = client.model.encode(&rows, 0).unwrap();
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
         let upload = owner.encrypt(rows.len(), specs.columns, fill).unwrap();
         let prepared = Arc::new(evaluator.prepare(key.clone()).unwrap());
@@ -169,7 +169,7 @@ fn clients(random: &mut Xorshift, party: &Party) -> (usize, usize) {
             continue;
         };
         opened += 1;
-        if let Ok(encoded) = client.model.inputs.encode(&party.rows, 0) {
+        if let Ok(encoded) = client.model.encode(&party.rows, 0) {
             let mut values = vec![0; party.rows.len()];
             (0..client.specs.columns).for_each(|column| encoded.fill(column, 0, &mut values));
         }

@@ -40,11 +40,7 @@ struct Sums {
 
 impl Sums {
     fn new() -> Self {
-        let feature = |index| InputFeature {
-            name: format!("feature {index}"),
-            may_be_missing: false,
-            may_be_infinite: false,
-        };
+        let feature = |index| InputFeature::number(format!("feature {index}"), false, false);
         let interface = Interface {
             class_name: "Sums".into(),
             features: Features::named((0..FEATURES).map(feature).collect()),
@@ -202,7 +198,7 @@ async fn many_rows_go_through_fast_and_leave_nothing() {
         model_id: model_id(),
         keys: owner.keys.clone(),
         input: path,
-        first_line: ExtraColumns::Ignore.into(),
+        format: ExtraColumns::Ignore.into(),
         output: owner.path("sums.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Suggested(NonZeroU32::new(ROWS_PER_JOB).unwrap()),

@@ -28,7 +28,7 @@ async fn table(owner: &Owner, columns: ScoreColumns) -> (String, Vec<Vec<f64>>) 
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input,
-        first_line: ExtraColumns::Refuse.into(),
+        format: ExtraColumns::Refuse.into(),
         output: owner.path(&format!("{columns:?}.csv")),
         columns,
         rows_per_job: RowsPerJob::Given(NonZeroU32::MIN),

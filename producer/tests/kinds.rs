@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cipherscore_engine::artifact::{Archive, Kind, ModelId};
 use cipherscore_engine::bulk::artifact::{BulkClientArtifact, BulkServerArtifact, BulkSpecs};
 use cipherscore_engine::bulk::client_model::{
-    BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, OutputScale,
-    Predicate, PredicateFeature, Predicates, Scores,
+    BulkClientModel as ClearModel, Inputs, LinearFeature, LinearInputs, Link, Missing, OutputScale,
+    Predicate, PredicateFeature, Predicates, Reading, Scores,
 };
 use cipherscore_engine::bulk::parameters::{Packing, Parameters};
 use cipherscore_engine::bulk::program::{ColumnSum, Node, Output, Program};
@@ -16,7 +16,7 @@ use cipherscore_ids::{EvaluationKeyId, FormName};
 use cipherscore_producer::client_zip::{OpenClientError, open_client};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
-use cipherscore_producer::model::{ClientModel, FormChoice, model_in_form};
+use cipherscore_producer::model::{Admitted, ClientModel, FormChoice, model_in_form};
 use cipherscore_producer::rows::{ExtraColumns, RowReader};
 use tempfile::TempDir;
 
@@ -64,7 +64,8 @@ fn zips(kind: Kind, hidden: bool) -> (Vec<u8>, Vec<u8>) {
         kind: ScoreKind::Predictions,
         classes: vec![],
     };
-    let model = ClearModel { class_name: "Regressor".into(), inputs, scores };
+    let model =
+        ClearModel { class_name: "Regressor".into(), inputs, scores, reading: Reading::default() };
     let model_id = ModelId::of(&server);
     let report = b"{}\n".to_vec();
     let client = BulkClientArtifact { kind, model_id, specs, model, report };
@@ -161,7 +162,7 @@ fn rows_are_checked_by_what_the_model_takes() {
     let row = |value| Matrix::new(1, vec![50.0, value]);
     linear.check(&row(100.0), 1).unwrap();
     let refused = linear.check(&row(101.0), 1).unwrap_err().to_string();
-    assert!(refused.contains("feature age of row 2 is 101"), "{refused}");
+    assert!(refused.contains("row 2, column \"age\": 101 is outside"), "{refused}");
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         ensemble().check(&row(value), 1).unwrap();
         assert!(linear.check(&row(value), 1).is_err());
@@ -172,7 +173,43 @@ fn rows_are_checked_by_what_the_model_takes() {
         reader.take(10)
     };
     assert!(read(&*ensemble(), "age,id\nNA,1\n").unwrap().values()[0].is_nan());
-    assert!(read(&*linear, "age,id\nNA,1\n").is_err());
+    // It is refused alone, by the model and not by the file.
+    assert!(read(&*linear, "age,id\nNA,1\n").unwrap().values()[0].is_nan());
+}
+
+#[test]
+fn a_row_that_a_model_does_not_take_is_refused_alone() {
+    let linear = open_client(&zips(Kind::Linear, false).0).unwrap();
+    let rows = Matrix::new(1, vec![50.0, 101.0, f64::NAN, 100.0]);
+    let Admitted { rows: admitted, refused } = linear.admit(rows.clone(), 11).unwrap();
+    linear.check(&admitted, 1).unwrap();
+    assert_eq!((admitted.values()[0], admitted.values()[3]), (50.0, 100.0));
+    let numbers: Vec<_> = refused.iter().map(|refused| refused.row).collect();
+    assert_eq!(numbers, [12, 13]);
+    assert!(refused[0].reason.contains("row 12, column \"age\": 101 is outside"));
+    assert!(refused[1].reason.contains("row 13, column \"age\": the value is missing"));
+    let all = ensemble().admit(rows, 1).unwrap();
+    assert!(all.refused.is_empty() && all.rows.values()[2].is_nan());
+}
+
+#[test]
+fn what_a_model_reads_otherwise_is_in_its_zip() {
+    let (client, server) = zips(Kind::Ensemble, true);
+    let mut artifact = BulkClientArtifact::open(&client).unwrap();
+    assert_eq!(artifact.model.reading, Reading::default());
+    artifact.model.reading = Reading {
+        missing_numbers: vec![-999.0],
+        missing_texts: vec!["?".into()],
+        missing: Missing::Refused,
+        ..Reading::default()
+    };
+    let model = open_client(&artifact.to_zip().unwrap()).unwrap();
+    assert!(model.fits(&server).unwrap());
+    let features = &model.interface().features;
+    let mut rows =
+        RowReader::new(&b"age\n-999\n?\n7\n"[..], features, ExtraColumns::Refuse).unwrap();
+    let refused = model.admit(rows.take(9).unwrap(), 1).unwrap().refused;
+    assert_eq!(refused.iter().map(|refused| refused.row).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]

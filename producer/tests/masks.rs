@@ -114,7 +114,7 @@ fn request(owner: &Owner, encryption: Arc<Recorded>, republish: bool) -> ScoreRe
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input,
-        first_line: ExtraColumns::Refuse.into(),
+        format: ExtraColumns::Refuse.into(),
         output: owner.path("scores.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB.try_into().unwrap()).unwrap()),

@@ -25,7 +25,7 @@ async fn run(services: &Services, owner: &Owner, input: &Path, events: Events) -
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input: input.to_owned(),
-        first_line: ExtraColumns::Refuse.into(),
+        format: ExtraColumns::Refuse.into(),
         output: owner.path("scores.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(2).unwrap()),

@@ -26,7 +26,7 @@ fn request(owner: &Owner, input: &Path) -> ScoreRequest {
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input: input.to_owned(),
-        first_line: ExtraColumns::Refuse.into(),
+        format: ExtraColumns::Refuse.into(),
         output: owner.path("scores.csv"),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::new(ROWS_PER_JOB).unwrap()),

@@ -53,7 +53,7 @@ async fn run(
         model_id: owner.model_id(),
         keys: owner.keys.clone(),
         input: input(owner, count),
-        first_line: ExtraColumns::Refuse.into(),
+        format: ExtraColumns::Refuse.into(),
         output: owner.path(output),
         columns: ScoreColumns::Integers,
         rows_per_job: RowsPerJob::Given(NonZeroU32::MIN),

@@ -27,6 +27,7 @@ def as_rows(
     shape: Optional[Sequence[int]] = None,
     *,
     any_precision: bool = True,
+    categories: Optional[Sequence[Optional[Category]]] = None,
 ) -> Rows:
     """Return rows as a contiguous array: of single precision where they are that, else of double.
 
@@ -36,6 +37,9 @@ def as_rows(
         names: Names of the features, where the model has some: columns of a DataFrame are put into
             their order.
         shape: Dimensions of a row, which may also be flat, in row-major order; any by default.
+        categories: Of each feature the texts or numbers that are its categories, if any, and whether
+            others are refused. Rows have the names, and not the positions, which are those of the
+            model's own list.
         any_precision: Whether floats that are neither of single nor of double precision are turned
             into double ones; Concrete ML would quantise them in their own.
 
@@ -53,7 +57,14 @@ def as_rows(
                     + (f", nor {len(missing) - 1} others" if len(missing) > 1 else "")
                 )
             values = values.iloc[:, [columns.index(name) for name in names]]
+        if categories is not None and any(categories):
+            values = _coded(values, categories)
         values = values.to_numpy()
+    elif categories is not None and any(categories):
+        raise RowsError(
+            "this model has columns of categories with names: give a DataFrame, whose columns have these "
+            "names. Positions in another frame's categories are not those of the model"
+        )
     elif hasattr(values, "toarray"):
         values = values.toarray()
     try:
@@ -79,6 +90,39 @@ def as_rows(
     if shape is not None:
         require_shape(rows.shape, shape)
     return np.ascontiguousarray(rows.reshape(len(rows), -1))
+
+
+#: Texts, or numbers, and whether others are refused.
+Category = tuple[Optional[list[str]], Optional[list[float]], bool]
+
+
+def _coded(values: Any, categories: Sequence[Optional[Category]]) -> Any:
+    """Return a DataFrame with the positions of categories in place of their names."""
+    if len(values.columns) != len(categories):
+        raise RowsError(
+            f"rows have {len(values.columns)} features, where the model was trained on {len(categories)}"
+        )
+    values = values.copy()
+    for column, category in enumerate(categories):
+        if category is None:
+            continue
+        texts, numbers, refused = category
+        known: dict[Any, int] = {name: code for code, name in enumerate(texts or numbers or [])}
+        name = values.columns[column]
+
+        def code(value: Any, name: Any = name) -> float:
+            if value is None or value != value:
+                return math.nan
+            found = known.get(str(value) if texts is not None else float(value))
+            if found is None and (refused or (texts is not None and not isinstance(value, str))):
+                raise RowsError(
+                    f"column {name!r}: {value!r} is none of the categories {list(known)[:4]}"
+                )
+            return math.nan if found is None else float(found)
+
+        codes = [code(value) for value in values.iloc[:, column].astype(object)]
+        values.isetitem(column, np.asarray(codes, dtype=np.float64))
+    return values
 
 
 def _float_kinds(rows: npt.NDArray[Any]) -> set[np.dtype[Any]]:

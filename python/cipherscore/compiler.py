@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, Optional
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _linear, _native, _trees
-from ._rows import as_rows
+from ._rows import as_rows, is_frame
 from .errors import CompileError, UnsupportedModelError
 
 Bins = Literal["padded", "used", "full"]
@@ -67,7 +69,8 @@ def compile_model(
     """Compile a fitted model, so that rows are scored in bulk, and trees also one row at a time.
 
     Trees are not quantised: every row reaches the leaf that it reaches in the clear model, and only
-    leaf values are rounded, within ``max_error``.
+    leaf values are rounded, within ``max_error``. With ``calibration`` the model is asked what it
+    answers to these rows, and what does not agree is refused.
 
     Args:
         model: A fitted model of scikit-learn, XGBoost or LightGBM.
@@ -92,11 +95,17 @@ def compile_model(
     """
     if not p_fail > 0:
         raise CompileError("p_fail is a probability from 2**-1024 to 2**-20")
+    saved = _saved(model)
     rows = None
     if calibration is not None:
-        rows = as_rows(calibration, _names(model)).astype(np.float64, copy=False)
+        categories = None if saved is None else _native.file_categories(saved, None)
+        rows = as_rows(calibration, _names(model), categories=categories)
+        rows = rows.astype(np.float64, copy=False)
     options: Any = {
         "calibration": rows,
+        "expected": None if rows is None else _answers(model, calibration),
+        "missing": _missing(model),
+        "rounds": _rounds(model),
         "ranges": None if ranges is None else [(name, *ends) for name, ends in ranges.items()],
         "bins": bins or ("used" if rows is None else "padded"),
         "max_bins": max_bins,
@@ -106,16 +115,63 @@ def compile_model(
         "form": form,
     }
     library = type(model).__module__.partition(".")[0]
-    if library == "xgboost":
-        return _native.compile_file(_xgboost(model), None, options)
-    if library == "lightgbm":
-        return _native.compile_file(_lightgbm(model), None, options)
+    if saved is not None:
+        return _native.compile_file(saved, None, options)
     if library == "sklearn":
         return _sklearn(model, options)
     raise UnsupportedModelError(
         f"{type(model).__module__}.{type(model).__qualname__} cannot be compiled. What can be: "
         f"{_SUPPORTED}"
     )
+
+
+def _saved(model: Any) -> Optional[bytes]:
+    """What a boosting library saves of its model; None of any other library."""
+    library = type(model).__module__.partition(".")[0]
+    if library == "xgboost":
+        return _xgboost(model)
+    return _lightgbm(model) if library == "lightgbm" else None
+
+
+def _answers(model: Any, rows: Any) -> Optional[npt.NDArray[np.float64]]:
+    """What the model itself answers to rows, with which the compiled one is compared.
+
+    None where it answers labels or distances: those are no scores of the compiled model.
+    """
+    scores = getattr(model, "predict_proba", None)
+    if scores is None and not hasattr(model, "classes_"):
+        scores = getattr(model, "predict", None)
+    if scores is None:
+        return None
+    with warnings.catch_warnings():
+        # That rows have names or none, which the model says of its own calls.
+        warnings.simplefilter("ignore")
+        if type(model).__name__ == "Booster" and type(model).__module__.startswith("xgboost"):
+            import xgboost
+
+            if "multi:softmax" in model.save_config():
+                return None
+            names = model.feature_names
+            rows = rows[names] if is_frame(rows) and names else rows
+            matrix = xgboost.DMatrix(rows, enable_categorical=is_frame(rows))
+            answers = model.predict(matrix, validate_features=False)
+        else:
+            answers = scores(rows)
+    answers = np.asarray(answers, dtype=np.float64)
+    return np.ascontiguousarray(answers.reshape(len(answers), -1))
+
+
+def _missing(model: Any) -> list[float]:
+    """Numbers that a model of XGBoost takes for missing values, beside NaN."""
+    mark = getattr(model, "missing", None) if hasattr(model, "get_booster") else None
+    return [] if mark is None or not np.isfinite(mark) else [float(mark)]
+
+
+def _rounds(model: Any) -> Optional[str]:
+    """By how many rounds the model itself predicts, where training stopped early."""
+    if not type(model).__module__.startswith("xgboost"):
+        return None
+    return "best" if hasattr(model, "get_booster") else "all"
 
 
 def _names(model: Any) -> Optional[list[str]]:

@@ -281,6 +281,7 @@ class FHEModelClient:
             self.client.row_shape,
             # Compiled models say which one they are, and take numbers for what they are.
             any_precision=self.client.model_id is not None,
+            categories=self.client.categories,
         )
 
     def quantize_encrypt_serialize(self, *x: Any, form: Form = "auto") -> bytes:

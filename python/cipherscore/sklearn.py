@@ -206,8 +206,9 @@ class _Encrypted(MetaEstimatorMixin, BaseEstimator):
         except RangeError as error:
             # Of the rows of another fold, say: whoever sees NaN as a score looks here.
             raise RangeError(
-                f"{error}, by default that of the rows of fit and a tenth of its width. outside='clip' "
-                "takes the end of the range instead, and ranges={feature: (low, high)} says another"
+                f"{error}, by default that of the rows of fit, and wider as far as that costs nothing. "
+                "outside='clip' takes the end of the rows of fit and a tenth of its width instead, and "
+                "ranges={feature: (low, high)} says another"
             ) from None
 
     def _evaluate(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

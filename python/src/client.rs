@@ -15,8 +15,8 @@ use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::key_folder::{KeyFolder, KeyFolderError};
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    ClientModel, Encryption, EncryptionError, FormChoice, Interface, encryption_in_form,
-    read_rows_file, write_rows_file,
+    CategoryNames, ClientModel, Encryption, EncryptionError, FormChoice, InputFeature, Interface,
+    Unseen, encryption_in_form, read_rows_file, write_rows_file,
 };
 use numpy::{PyArray2, PyReadonlyArray2};
 use parking_lot::{Mutex, MutexGuard};
@@ -26,6 +26,7 @@ use pyo3::types::PyBytes;
 use rayon::prelude::*;
 
 use crate::arrays::AnyRows;
+use crate::compile::FileCategories;
 use crate::failure::{Class, Failure};
 use crate::{arrays, work};
 
@@ -112,6 +113,21 @@ impl Client {
     #[getter]
     fn feature_names(&self) -> Vec<String> {
         self.interface().features.iter().map(|feature| feature.name.clone()).collect()
+    }
+
+    /// Of each feature the texts or the numbers that are its categories, if it has any, and whether
+    /// others are refused.
+    #[getter]
+    fn categories(&self) -> FileCategories {
+        let of_feature = |feature: &InputFeature| {
+            let categories = feature.categories.as_ref()?;
+            let is_refused = categories.unseen == Unseen::Refused;
+            Some(match categories.names.clone() {
+                CategoryNames::Texts(texts) => (Some(texts), None, is_refused),
+                CategoryNames::Numbers(numbers) => (None, Some(numbers), is_refused),
+            })
+        };
+        self.interface().features.iter().map(of_feature).collect()
     }
 
     /// Whether columns are found by their names.

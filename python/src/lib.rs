@@ -30,7 +30,7 @@ mod _native {
     #[pymodule_export]
     use crate::client::Client;
     #[pymodule_export]
-    use crate::compile::{Compiled, compile_file, compile_linear, compile_trees};
+    use crate::compile::{Compiled, compile_file, compile_linear, compile_trees, file_categories};
     #[pymodule_export]
     use crate::fleet::{Call, EvaluationKey, Fleet};
     #[pymodule_export]

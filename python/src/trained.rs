@@ -79,7 +79,7 @@ fn at_most(threshold: f64, single_precision: bool) -> Result<ValueSet, Failure> 
 
 /// Features of one precision.
 pub(crate) fn features(names: Vec<String>, single_precision: bool) -> Vec<Feature> {
-    names.into_iter().map(|name| Feature { name, single_precision }).collect()
+    names.into_iter().map(|name| Feature::new(name, single_precision)).collect()
 }
 
 /// From raw outputs to scores.

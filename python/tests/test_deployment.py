@@ -157,7 +157,7 @@ def test_ranges_stand_for_calibration(folder, rows):
     ranges = {f"f{feature}": (0.0, 1.0) for feature in range(6)}
     found = scored(folder, model, features, ranges=ranges)
     np.testing.assert_allclose(found, model.predict(features), rtol=0, atol=MAX_ERROR)
-    with pytest.raises(RangeError, match="f0 of row 1 is .* outside of the range"):
+    with pytest.raises(RangeError, match="row 1, column \"f0\": .* outside of the range"):
         FHEModelClient(folder).quantize_encrypt_serialize(features + 2)
 
 

@@ -14,8 +14,8 @@ use super::rows_client::{RowEncryption, RowModel};
 use crate::key_file::{KeyFileError, SECRETS_MAGIC, write_evaluation_keys, write_secrets};
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog, NewKeys,
-    Receipt, read_rows_file,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, Interface, KeyLog,
+    NewKeys, Receipt, read_rows_file,
 };
 
 /// A secret of the bulk form that says no owner, where keys of both forms must be of one.
@@ -63,6 +63,10 @@ impl ClientModel for ModelOfBoth {
 
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError> {
         self.bulk.check(rows, first_row)
+    }
+
+    fn admit(&self, rows: Matrix<f64>, first_row: u64) -> Result<Admitted, EncryptionError> {
+        self.bulk.admit(rows, first_row)
     }
 
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {

@@ -19,8 +19,8 @@ use crate::key_file::{KeyFile, SECRETS_MAGIC};
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface, KeyLog,
-    NewKeys, Receipt,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost,
+    Interface, KeyLog, NewKeys, Receipt,
 };
 
 /// A section of another owner than its file.
@@ -107,6 +107,10 @@ impl ClientModel for BulkModel {
         shared::check(&self.artifact.model, rows, first_row)
     }
 
+    fn admit(&self, rows: Matrix<f64>, first_row: u64) -> Result<Admitted, EncryptionError> {
+        Ok(shared::admit(&self.artifact.model, rows, first_row))
+    }
+
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
         Ok(self.artifact.model.scores.scores(integers))
     }
@@ -174,7 +178,7 @@ impl Encryption for BulkEncryption {
     ) -> Result<Encrypted, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
         let artifact = &self.model.artifact;
-        let encoded = artifact.model.inputs.encode(&values, 0).map_err(refused_row)?;
+        let encoded = artifact.model.encode(&values, 0).map_err(refused_row)?;
         let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
         let columns = artifact.specs.columns;
         match self.client.encrypt_unless(rows.len(), columns, fill, stop) {

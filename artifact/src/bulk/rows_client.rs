@@ -24,8 +24,9 @@ use crate::key_file::{KeyFile, KeyFileError, write_evaluation_keys, write_secret
 use crate::keys::KeyOwner;
 use crate::matrix::Matrix;
 use crate::model::{
-    ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost, Interface,
-    JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt, RowsFile, SentFile, read_rows_file, write_rows_file,
+    Admitted, ClientModel, Encrypted, Encryption, EncryptionError, EngineError, FormCost,
+    Interface, JOB_INPUT_BYTES, KeyLog, NewKeys, Receipt, RowsFile, SentFile, read_rows_file,
+    write_rows_file,
 };
 
 /// Time of a job with several rows, on one thread: more make a job no cheaper.
@@ -124,6 +125,10 @@ impl ClientModel for RowModel {
         shared::check(&self.model, rows, first_row)
     }
 
+    fn admit(&self, rows: Matrix<f64>, first_row: u64) -> Result<Admitted, EncryptionError> {
+        Ok(shared::admit(&self.model, rows, first_row))
+    }
+
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError> {
         Ok(self.model.scores.scores(integers))
     }
@@ -191,7 +196,7 @@ impl RowEncryption {
     /// The bits of each row.
     fn bits(&self, rows: &Matrix<f64>) -> Result<Vec<Vec<bool>>, EncryptionError> {
         let values: Vec<_> = rows.rows().collect();
-        let encoded = self.model.model.inputs.encode(&values, 0).map_err(shared::refused_row)?;
+        let encoded = self.model.model.encode(&values, 0).map_err(shared::refused_row)?;
         let columns = self.model.specs.parameters.columns;
         let mut bits = vec![Vec::new(); values.len()];
         let mut values = vec![0; values.len()];

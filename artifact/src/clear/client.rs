@@ -43,7 +43,7 @@ pub(super) struct ClearClient {
 
 impl ClearClient {
     pub(super) fn new(model_id: ModelId, file: ClientFile) -> Self {
-        let feature = |name| InputFeature { name, may_be_missing: false, may_be_infinite: false };
+        let feature = |name: String| InputFeature::number(name, false, false);
         let interface = Interface {
             class_name: "sum of the clear engine, which ENCRYPTS NOTHING".to_owned(),
             features: Features::named(file.features.into_iter().map(feature).collect()),

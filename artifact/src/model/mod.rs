@@ -4,6 +4,7 @@
 //! [`ClientModel`] is what anybody with the zip can do, [`Encryption`] what takes the secret key as
 //! well. An engine implements both.
 
+mod admitted;
 mod features;
 mod form_choice;
 mod key_log;
@@ -23,13 +24,15 @@ use cipherscore_ids::{FormName, OwnerId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use self::features::{Features, InputFeature};
+pub use self::admitted::{Admitted, RefusedRow};
+pub use self::features::{Categories, Features, InputFeature, is_placeholder};
 pub use self::form_choice::{Chosen, FormChoice, FormCost, encryption_in_form, model_in_form};
 pub use self::key_log::{
     AnswerStep, KeyLog, KeyLogInMemory, MAX_SENT_FILES, Receipt, SentFile, TooManyFiles,
 };
 pub use self::rows_file::{RowsFile, RowsFileError, read_rows_file, write_rows_file};
 use crate::matrix::Matrix;
+pub use cipherscore_engine::bulk::client_model::{CategoryNames, Unseen};
 
 /// Bytes of the rows of a job that a model suggests, where a row is small: they travel in its
 /// message, which has 1 MiB for them and for an owner id of 16 bytes.
@@ -271,6 +274,14 @@ pub trait ClientModel: Send + Sync {
     /// Whether rows can be encrypted: [`Encryption::encrypt`] takes what passes here. An error names
     /// the row, of which `first_row` is the number of the first one.
     fn check(&self, rows: &Matrix<f64>, first_row: u64) -> Result<(), EncryptionError>;
+
+    /// Rows as they can be encrypted, and which of them cannot: those are replaced by others, whose
+    /// scores mean nothing, so that the rows beside them get theirs. `first_row` is the number of the
+    /// first one. Where a model takes all rows or none, it is [`ClientModel::check`].
+    fn admit(&self, rows: Matrix<f64>, first_row: u64) -> Result<Admitted, EncryptionError> {
+        self.check(&rows, first_row)?;
+        Ok(Admitted { rows, refused: Vec::new() })
+    }
 
     /// Scores of a row from its decrypted integers.
     fn scores(&self, integers: &[i64]) -> Result<Vec<f64>, EncryptionError>;

@@ -34,10 +34,8 @@ pub(crate) struct Training {
 
 impl Training {
     pub(crate) fn read(model: &TrainedModel) -> anyhow::Result<Self> {
-        let feature = |feature: &cipherscore_compiler::trained::Feature| InputFeature {
-            name: feature.name.clone(),
-            may_be_missing: true,
-            may_be_infinite: true,
+        let feature = |feature: &cipherscore_compiler::trained::Feature| {
+            InputFeature::number(&feature.name, true, true)
         };
         let features = Features::named(model.features.iter().map(feature).collect());
         let csv = example("training.csv")?;

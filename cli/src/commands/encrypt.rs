@@ -8,7 +8,7 @@ use cipherscore_common::FormName;
 use cipherscore_producer::client_zip::OpenClient;
 use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
-use cipherscore_producer::model::{Chosen, ClientModel, Interface};
+use cipherscore_producer::model::{Admitted, Chosen, ClientModel, Interface, RefusedRow};
 use cipherscore_producer::rows::RowReader;
 use clap::Args;
 use serde::Serialize;
@@ -111,7 +111,7 @@ impl Encrypt {
         };
         let Interface { features, rows_of_file, .. } = &model.interface().clone();
         let named = || input.display().to_string();
-        let mut reader = RowReader::new(open_input(input)?, features, self.columns.first_line())
+        let mut reader = RowReader::new(open_input(input)?, features, self.columns.format())
             .with_context(named)?;
         let mut read = || reader.take(rows_of_file.unwrap_or(usize::MAX)).with_context(named);
         let mut next = read()?;
@@ -127,12 +127,15 @@ impl Encrypt {
             let path = names
                 .next()
                 .with_context(|| format!("more rows than the {} files of --output", files.len()))?;
-            model.check(&next, rows as u64 + 1).with_context(named)?;
-            let bytes = encryption.encrypt_file(&next)?;
+            let count = next.len();
+            let Admitted { rows: next_rows, refused } =
+                model.admit(next, rows as u64 + 1).with_context(named)?;
+            require_all(&refused).with_context(named)?;
+            let bytes = encryption.encrypt_file(&next_rows)?;
             write_atomically(&path, Access::Default, |file| file.write_all(&bytes))
                 .with_context(|| path.display().to_string())?;
             files.push(path);
-            rows += next.len();
+            rows += count;
             counter.set_message(format!("row {rows}"));
             next = read()?;
         }
@@ -159,4 +162,18 @@ impl Encrypt {
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         Ok(Box::new((0..).map(move |row: u64| folder.join(format!("row-{row:06}-0.bin")))))
     }
+}
+
+/// A file has no place for rows without scores: all of them are named.
+fn require_all(refused: &[RefusedRow]) -> anyhow::Result<()> {
+    const NAMED: usize = 20;
+    let named: Vec<_> = refused.iter().take(NAMED).map(|row| row.reason.as_str()).collect();
+    anyhow::ensure!(
+        refused.is_empty(),
+        "{} rows that the model does not take, where a file of rows has no place for them: {}{}",
+        refused.len(),
+        named.join("; "),
+        if refused.len() > NAMED { "; .." } else { "" }
+    );
+    Ok(())
 }

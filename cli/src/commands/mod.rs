@@ -39,7 +39,9 @@ use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{
     Chosen, ClientModel, Encryption, FormChoice, encryption_in_form, model_in_form,
 };
-use cipherscore_producer::rows::{ExtraColumns, FirstLine};
+use cipherscore_producer::rows::{
+    CategoryFields, ExtraColumns, FirstLine, MissingMarks, RowFormat,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -172,7 +174,40 @@ pub(crate) struct InputColumns {
     /// order.
     #[arg(long, conflicts_with = "ignore_extra_columns")]
     no_header: bool,
+
+    /// What stands for a missing value, beside empty fields, nan, NA, null, None and the like: a number
+    /// such as -999, or a text such as ?. May be given several times. With `compile` they become the
+    /// model's, for rows to come as well; none says that there are none.
+    #[arg(long, value_name = "MARK", allow_hyphen_values = true)]
+    missing: Vec<String>,
+
+    /// What is between the fields of a line: one character, or tab.
+    #[arg(long, value_name = "C", default_value = ",", value_parser = parse_separator)]
+    separator: u8,
+
+    /// Columns of categories hold their codes: the positions in the trained model's own list, which are
+    /// not those of another data frame. Without this, they hold the names, where the model has names.
+    #[arg(long)]
+    category_codes: bool,
 }
+
+/// One character of ASCII that no number has.
+fn parse_separator(text: &str) -> anyhow::Result<u8> {
+    match text {
+        "tab" | "\\t" => Ok(b'\t'),
+        _ => match *text.as_bytes() {
+            [sign]
+                if sign == b'\t' || (sign.is_ascii_punctuation() && !b"\"-+._".contains(&sign)) =>
+            {
+                Ok(sign)
+            }
+            _ => bail!("one character, such as ; or |, or tab"),
+        },
+    }
+}
+
+/// Said for [`InputColumns::missing`] where a model has no marks.
+const NO_MARKS: &str = "none";
 
 impl InputColumns {
     fn first_line(&self) -> FirstLine {
@@ -180,6 +215,24 @@ impl InputColumns {
             (true, _) => FirstLine::Row,
             (false, true) => FirstLine::Header(ExtraColumns::Ignore),
             (false, false) => FirstLine::Header(ExtraColumns::Refuse),
+        }
+    }
+
+    /// What stands for a missing value, as it is said; none where nothing is said of it.
+    fn marks(&self) -> Option<MissingMarks> {
+        let marks = self.missing.iter().map(String::as_str).filter(|mark| *mark != NO_MARKS);
+        (!self.missing.is_empty()).then(|| MissingMarks::of(marks))
+    }
+
+    fn format(&self) -> RowFormat {
+        RowFormat {
+            separator: self.separator,
+            missing: self.marks().unwrap_or_default(),
+            categories: match self.category_codes {
+                true => CategoryFields::Codes,
+                false => CategoryFields::Names,
+            },
+            ..self.first_line().into()
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `cipherscore predict`
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +13,11 @@ use cipherscore_common::FormName;
 use cipherscore_engine::artifact::{MAX_ZIP_BYTES, ModelId};
 use cipherscore_engine::circuit::Cost;
 use cipherscore_engine::evaluator::{Evaluator, PreparedKey};
+use cipherscore_producer::files::{Access, write_atomically};
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::matrix::Matrix;
 use cipherscore_producer::model::{
-    Chosen, ClientModel, Encrypted, Encryption, FormChoice, model_in_form,
+    Admitted, Chosen, ClientModel, Encrypted, Encryption, FormChoice, RefusedRow, model_in_form,
 };
 use cipherscore_producer::rows::{RowError, RowReader, ScoreColumns, ScoreWriter};
 use clap::Args;
@@ -26,6 +28,7 @@ use super::{
     FormOption, InputColumns, encryption_of, is_standard, keygen, open_input, open_server,
     read_bounded, read_client, read_server, require_one_model, require_separate_json, write_output,
 };
+use crate::exit::Exit;
 use crate::passphrase::PassphraseSource;
 use crate::print::say;
 use crate::progress;
@@ -36,7 +39,8 @@ const CHECK_ROWS: usize = 1024;
 /// Score a file of rows under encryption, in one process: keys, encryption, evaluation, decryption.
 ///
 /// Nothing is kept but the scores: keys are made for this run, unless --keys names a folder with
-/// keys to use.
+/// keys to use. A row that a compiled model does not take, such as one outside of a linear model's
+/// ranges, fails alone: its line is empty, OUTPUT.failed.csv says why, and the exit code is 2.
 #[derive(Args)]
 pub(crate) struct Predict {
     /// Folder with client.zip and server.zip (raw, imported or compiled).
@@ -81,6 +85,11 @@ struct Predicted {
     #[serde(skip_serializing_if = "Option::is_none")]
     form_reason: Option<String>,
     rows: usize,
+    /// Rows without scores.
+    rows_failed: usize,
+    /// Where they are listed, if there are any and the output is a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<PathBuf>,
     bootstraps_per_row: usize,
     evaluation_key_bytes: usize,
     keys_seconds: f64,
@@ -125,7 +134,7 @@ struct Sides {
 }
 
 impl Predict {
-    pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
+    pub(crate) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         require_separate_json(json, &self.output)?;
         let client = read_client(&self.artifact.join("client.zip"))?;
         let path = self.artifact.join("server.zip");
@@ -162,25 +171,51 @@ impl Predict {
         let sides = Sides { encryption, evaluator, cost, key: prepared.map(Arc::new) };
         let bar = progress::rows(json, expected_rows, sides.steps_of_row() - 1);
         let started = Instant::now();
-        let mut count = 0;
+        let (mut count, mut refused) = (0, Vec::new());
         write_output(&self.output, |file| {
-            count = self.score(&sides, rows, file, &bar)?;
+            count = self.score(&sides, rows, file, &bar, &mut refused)?;
             Ok(())
         })?;
         bar.finish_and_clear();
+        let failed = self.list(&refused)?;
         let predicted = Predicted {
             model_id: sides.evaluator.requirements().model_id,
             model: sides.encryption.model().interface().class_name.clone(),
             form: form_name,
             form_reason: why,
             rows: count,
+            rows_failed: refused.len(),
+            failed,
             bootstraps_per_row: sides.cost.bootstraps,
             evaluation_key_bytes,
             keys_seconds,
             prepare_seconds,
             score_seconds: started.elapsed().as_secs_f64(),
         };
-        predicted.report(json)
+        predicted.report(json)?;
+        Ok(if refused.is_empty() { Exit::Done } else { Exit::SomeRowsFailed }.into())
+    }
+
+    /// Lists rows without scores beside the output; on standard error where that is no file.
+    fn list(&self, refused: &[RefusedRow]) -> anyhow::Result<Option<PathBuf>> {
+        let is_file = !is_standard(&self.output)
+            && std::fs::metadata(&self.output).is_ok_and(|metadata| metadata.is_file());
+        if !is_file {
+            refused.iter().for_each(|refused| eprintln!("{}", super::printable(&refused.reason)));
+            return Ok(None);
+        }
+        let mut path = self.output.clone().into_os_string();
+        path.push(".failed.csv");
+        let path = PathBuf::from(path);
+        if refused.is_empty() {
+            // That of an earlier run would be taken for this one's.
+            return match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(None),
+            };
+        }
+        list_failed(&path, refused).with_context(|| path.display().to_string())?;
+        Ok(Some(path))
     }
 
     /// Looks at every row of a file before anything is computed, so that a bad last row does not
@@ -198,14 +233,15 @@ impl Predict {
             if chunk.is_empty() {
                 return Ok(Some(count));
             }
-            client.check(&chunk, count + 1).with_context(|| self.input.display().to_string())?;
-            count += chunk.len() as u64;
+            let rows = chunk.len() as u64;
+            client.admit(chunk, count + 1).with_context(|| self.input.display().to_string())?;
+            count += rows;
         }
     }
 
     fn open_rows(&self, client: &dyn ClientModel) -> anyhow::Result<Rows> {
         let features = &client.interface().features;
-        let reader = RowReader::new(open_input(&self.input)?, features, self.columns.first_line());
+        let reader = RowReader::new(open_input(&self.input)?, features, self.columns.format());
         let reader = reader.with_context(|| self.input.display().to_string())?;
         Ok(Rows { reader, ahead: VecDeque::new() })
     }
@@ -234,13 +270,15 @@ impl Predict {
         Ok((chosen, evaluation_key))
     }
 
-    /// Scores all rows in order; returns how many there were.
+    /// Scores all rows in order; returns how many there were. Those that the model does not take have an
+    /// empty line, and are added to `refused`.
     fn score(
         &self,
         sides: &Sides,
         mut rows: Rows,
         output: &mut dyn Write,
         bar: &ProgressBar,
+        refused: &mut Vec<RefusedRow>,
     ) -> anyhow::Result<usize> {
         let columns = if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores };
         let model = sides.encryption.model();
@@ -254,16 +292,35 @@ impl Predict {
             }
             bar.set_message(format!("row {}", count + 1));
             // Standard input was not checked before.
-            model.check(&chunk, count as u64 + 1)?;
+            let Admitted { rows: chunk, refused: found } = model.admit(chunk, count as u64 + 1)?;
             let results = sides.score_rows(&chunk, bar);
             let results = results.with_context(|| format!("rows from {} on", count + 1))?;
-            results.rows().try_for_each(|row| scores.write(row))?;
+            let mut without = found.iter().map(|refused| refused.row).peekable();
+            for (row, result) in (count as u64 + 1..).zip(results.rows()) {
+                match without.next_if_eq(&row) {
+                    Some(_) => scores.write_empty()?,
+                    None => scores.write(result)?,
+                }
+            }
+            refused.extend(found);
             count += chunk.len();
             bar.set_position((count * sides.steps_of_row()) as u64);
         }
         scores.finish()?;
         Ok(count)
     }
+}
+
+/// As `score` lists them, of which no row had a job.
+fn list_failed(path: &Path, refused: &[RefusedRow]) -> anyhow::Result<()> {
+    write_atomically(path, Access::Default, |file| {
+        let mut list = csv::Writer::from_writer(file);
+        list.write_record(["row", "job", "reason"])?;
+        for RefusedRow { row, reason } in refused {
+            list.write_record([&row.to_string(), "", reason])?;
+        }
+        Ok(list.flush()?)
+    })
 }
 
 impl Sides {
@@ -321,8 +378,16 @@ impl Predicted {
         }
         eprintln!(
             "{} rows scored in {:.3} s ({per_row:.3} ms each{bootstraps})",
-            self.rows, self.score_seconds
+            self.rows - self.rows_failed,
+            self.score_seconds
         );
+        match &self.failed {
+            Some(failed) => {
+                eprintln!("{} rows failed; why is in {}", self.rows_failed, failed.display());
+            }
+            None if self.rows_failed > 0 => eprintln!("{} rows failed", self.rows_failed),
+            None => {}
+        }
         eprintln!(
             "keys made in {:.3} s, evaluation key of {} prepared in {:.3} s",
             self.keys_seconds,

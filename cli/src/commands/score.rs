@@ -12,7 +12,7 @@ use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{Chosen, ClientModel};
-use cipherscore_producer::rows::{FirstLine, RowReader, ScoreColumns};
+use cipherscore_producer::rows::{RowFormat, RowReader, ScoreColumns};
 use cipherscore_producer::score::{RowsPerJob, ScoreReport, ScoreRequest, ledger_folder, score};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -118,7 +118,7 @@ impl Score {
         let settings = &mut services.settings.producer;
         settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
         settings.lane = self.lane.unwrap_or(settings.lane);
-        let rows = count_rows(&self.input, &*model, self.columns.first_line())?;
+        let rows = count_rows(&self.input, &*model, self.columns.format())?;
         let keys = KeyFolder::new(&self.keys);
         let Chosen { it: encryption, why } =
             encryption_of(&keys, model, self.form.form, rows, &self.passphrase)?;
@@ -135,7 +135,7 @@ impl Score {
             model_id,
             keys,
             input: self.input,
-            first_line: self.columns.first_line(),
+            format: self.columns.format(),
             output: self.output.clone(),
             columns: if self.integers { ScoreColumns::Integers } else { ScoreColumns::Scores },
             rows_per_job,
@@ -226,11 +226,11 @@ struct Scored {
 }
 
 /// Rows of a file as far as their number decides about a form; what is wrong with them is found later.
-fn count_rows(path: &Path, model: &dyn ClientModel, first_line: FirstLine) -> anyhow::Result<u64> {
+fn count_rows(path: &Path, model: &dyn ClientModel, format: RowFormat) -> anyhow::Result<u64> {
     if model.forms().is_empty() {
         return Ok(0);
     }
-    let rows = RowReader::new(open_input(path)?, &model.interface().features, first_line);
+    let rows = RowReader::new(open_input(path)?, &model.interface().features, format);
     let rows = rows.and_then(|mut rows| rows.take(COUNTED_ROWS));
     Ok(rows.with_context(|| path.display().to_string())?.len() as u64)
 }

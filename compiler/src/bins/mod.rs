@@ -40,7 +40,7 @@ fn threshold(set: &ValueSet) -> Option<f64> {
 
 /// Splits of each feature that only has thresholds, as often as they are there, ascending; none of
 /// features that have categories, or no splits.
-fn thresholds(ensemble: &Ensemble, features: usize) -> Vec<Vec<f64>> {
+pub(crate) fn thresholds(ensemble: &Ensemble, features: usize) -> Vec<Vec<f64>> {
     let mut thresholds = vec![Some(Vec::new()); features];
     for node in ensemble.trees.iter().flat_map(|tree| &tree.nodes) {
         let TreeNode::Split { feature, values, .. } = node else { continue };

@@ -11,7 +11,7 @@ fn numbers(mut seed: u64) -> impl FnMut() -> f64 {
 }
 
 fn feature(single_precision: bool) -> Feature {
-    Feature { name: "x".into(), single_precision }
+    Feature::new("x", single_precision)
 }
 
 /// Values as they are in practice: skewed, and with few decimals.

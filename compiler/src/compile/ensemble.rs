@@ -11,21 +11,116 @@ use cipherscore_engine::rows::plan::{
 };
 
 use super::forms::{BulkForm, LeftOut, RowForm, RowFormError, WantedForms};
+use super::notes::{Remark, RemarkKind};
 use super::{CompileError, CompileOptions, Parts};
 use crate::bins::{self, Bins, Calibration};
 use crate::lower::{Column, LowerError, Lowered, Rounding, Targets};
 use crate::report::{ensemble_secrets, row_secrets};
-use crate::trained::{Ensemble, TrainedModel};
+use crate::trained::{Ensemble, TrainedModel, TreeNode};
 
 /// Leaves are integers far below 64 bits at any scale.
 const MAX_SCALE: f64 = (1u64 << 44) as f64;
+
+/// How many times the distance of the quartiles of a prediction, over the calibration rows, errors
+/// are relative to at most. A target of few large values is far more than that at its largest, and an
+/// error relative to its largest value would be most of an ordinary one.
+const ORDINARY: f64 = 16.0;
+/// Calibration rows from which quartiles say anything.
+const MIN_ROWS: usize = 20;
 
 pub(super) fn compile(
     model: &TrainedModel,
     ensemble: &Ensemble,
     options: &CompileOptions,
 ) -> Result<Parts, CompileError> {
-    let only = |targets| Candidate::of(model, ensemble, options, targets);
+    let ordinary = ordinary_units(model, options);
+    let mut compiled = in_units(model, ensemble, options, ordinary.as_deref());
+    if compiled.is_err() && ordinary.is_some() {
+        // What is too large in these units may fit without them, as it did before.
+        compiled = in_units(model, ensemble, options, None);
+    }
+    let mut parts = compiled?;
+    parts.notes.extend(changes(model, ensemble, options));
+    parts.notes.extend(coded(model, ensemble));
+    Ok(parts)
+}
+
+/// Which features are compared as codes of categories that the file does not name.
+fn coded(model: &TrainedModel, ensemble: &Ensemble) -> Option<Remark> {
+    let is_code = |bound: f64| bound.is_finite() && bound.next_up().fract() * bound.fract() == 0.0;
+    let mut coded: Vec<&str> = Vec::new();
+    for node in ensemble.trees.iter().flat_map(|tree| &tree.nodes) {
+        let TreeNode::Split { feature, values, .. } = node else { continue };
+        let feature = &model.features[*feature as usize];
+        let codes = values.0.iter().all(|&(low, high)| is_code(low) && is_code(high));
+        let known = feature.categories.is_some() || coded.contains(&feature.name.as_str());
+        if codes && !values.0.is_empty() && !known {
+            coded.push(&feature.name);
+        }
+    }
+    let names: Vec<_> = coded.iter().map(|name| format!("{name:?}")).collect();
+    let text = format!(
+        "the file has no names for the categories of {}: rows give their codes, as the training frame had \
+         them and no other",
+        names.join(", ")
+    );
+    (!names.is_empty()).then_some(Remark { kind: RemarkKind::Codes, text })
+}
+
+/// What predictions are like for most calibration rows: for each raw output [`ORDINARY`] times the
+/// distance of its quartiles. None where scores are probabilities, which have a largest value anyway.
+fn ordinary_units(model: &TrainedModel, options: &CompileOptions) -> Option<Vec<f64>> {
+    let rows = options.calibration.as_deref()?;
+    if model.score_kind != ScoreKind::Predictions || rows.len() < MIN_ROWS {
+        return None;
+    }
+    let raw: Vec<Vec<f64>> = rows.iter().map(|row| model.raw(row)).collect();
+    let unit = |output: usize| {
+        let mut values: Vec<f64> = raw.iter().map(|raw| raw[output]).collect();
+        values.sort_by(f64::total_cmp);
+        let quartile = |part: usize| values[(values.len() - 1) * part / 4];
+        ORDINARY * (quartile(3) - quartile(1))
+    };
+    Some((0..raw[0].len()).map(unit).collect())
+}
+
+/// What options changed of the thresholds.
+fn changes(model: &TrainedModel, ensemble: &Ensemble, options: &CompileOptions) -> Vec<Remark> {
+    let count = |ensemble: &Ensemble| {
+        let of_feature = |mut list: Vec<f64>| {
+            list.dedup();
+            list.len()
+        };
+        let lists = bins::thresholds(ensemble, model.features.len());
+        lists.into_iter().map(of_feature).sum::<usize>()
+    };
+    let rows = options.calibration.as_deref().filter(|rows| !rows.is_empty());
+    let calibration = rows.map(|rows| Calibration::of(rows, &model.features));
+    let mut changed = ensemble.clone();
+    let mut texts = Vec::new();
+    if let Some(bins) = options.max_bins {
+        let before = count(&changed);
+        bins::merge(&mut changed, &model.features, bins, calibration.as_ref());
+        let after = count(&changed);
+        texts.push(format!("--max-bins {bins} made {after} of {before} thresholds"));
+    }
+    if let (Bins::Full, Some(calibration)) = (options.bins, &calibration) {
+        let before = count(&changed);
+        bins::snap(&mut changed, &model.features, calibration);
+        let after = count(&changed);
+        texts.push(format!("--bins full moved {before} thresholds to {after} of its grid"));
+    }
+    texts.into_iter().map(|text| Remark { kind: RemarkKind::Changed, text }).collect()
+}
+
+/// As [`compile`]; errors are relative to no more than the units, where there are any.
+fn in_units(
+    model: &TrainedModel,
+    ensemble: &Ensemble,
+    options: &CompileOptions,
+    ordinary: Option<&[f64]>,
+) -> Result<Parts, CompileError> {
+    let only = |targets| Candidate::of(model, ensemble, options, targets, ordinary);
     match options.forms {
         WantedForms::Bulk => only(Targets::POLYNOMIALS)?.bulk_alone(None),
         WantedForms::Rows if !options.hide => Err(CompileError::RowsAreHidden),
@@ -80,11 +175,17 @@ impl<'a> Candidate<'a> {
         ensemble: &Ensemble,
         options: &'a CompileOptions,
         targets: Targets,
+        ordinary: Option<&[f64]>,
     ) -> Result<Self, CompileError> {
         let lowered = lower(model, ensemble, options, targets)?;
         let predicates = lowered.predicates(&model.features);
         check_sizes(&predicates)?;
-        let units = units(&lowered.spans(), model.score_kind);
+        let mut units = units(&lowered.spans(), model.score_kind);
+        for (unit, &ordinary) in units.iter_mut().zip(ordinary.into_iter().flatten()) {
+            if ordinary > 0.0 {
+                *unit = unit.min(ordinary);
+            }
+        }
         Ok(Self { options, lowered, predicates, units })
     }
 
@@ -175,7 +276,7 @@ impl<'a> Candidate<'a> {
         let rounding = self.rounding(scale);
         if rounding.outputs.iter().all(|output| output.range.0 == output.range.1) {
             // An error that is allowed to be as large as the outputs leaves nothing of them.
-            return Err(LowerError::Constant.into());
+            return Err(CompileError::NothingLeft(self.options.max_error));
         }
         let mut data_owner_learns = ensemble_secrets(self.options.bins, self.options.hide);
         if rows.is_some() {
@@ -191,6 +292,7 @@ impl<'a> Candidate<'a> {
             rows,
             left_out,
             data_owner_learns,
+            notes: Vec::new(),
         })
     }
 }

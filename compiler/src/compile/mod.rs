@@ -2,8 +2,10 @@
 
 mod agreement;
 mod ensemble;
+mod error;
 mod forms;
 mod linear;
+mod notes;
 #[cfg(test)]
 mod tests;
 
@@ -11,23 +13,23 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use cipherscore_engine::artifact::{Kind, ModelId, NativeManifest};
-use cipherscore_engine::bulk::artifact::BulkArtifactError;
 use cipherscore_engine::bulk::client_model::{
-    BulkClientModel, Inputs, InvalidBulkClientModel, Scores,
+    BulkClientModel, FeatureCategories, Inputs, Missing, Reading, Scores,
 };
-use cipherscore_engine::bulk::plan::PlanError;
 use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifact};
-use thiserror::Error;
 
-use self::agreement::Evaluated;
+use self::agreement::{Evaluated, Measured};
+pub use self::agreement::{MAX_CHANGED, MAX_DIFFERENCE};
+pub use self::error::CompileError;
 use self::forms::{BulkForm, Described, RowForm};
 pub use self::forms::{LeftOut, RowFormError, WantedForms};
+pub use self::notes::{Remark, RemarkKind};
 use crate::bins::Bins;
-use crate::invalid::InvalidModel;
+use crate::expected::{Comparison, LibraryScores};
 use crate::lower::{LowerError, RoundedOutput};
-use crate::ranges::{FeatureRange, RangesError};
+use crate::ranges::FeatureRange;
 use crate::report::{CompileReport, FeatureColumns};
-use crate::trained::{Body, TrainedModel};
+use crate::trained::{Body, Feature, TrainedModel};
 
 /// How a model is compiled.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +42,15 @@ pub struct CompileOptions {
     pub bins: Bins,
     /// Merges the thresholds of each feature to at most so many.
     pub max_bins: Option<usize>,
-    /// Largest difference that rounding may make, relative to what a raw output can be.
+    /// Numbers that stand for a missing value, beside NaN: in the calibration rows, and in rows to
+    /// come.
+    pub missing_numbers: Vec<f64>,
+    /// Texts that stand for a missing value in files of rows to come.
+    pub missing_texts: Vec<String>,
+    /// What the library answers to the calibration rows.
+    pub expected: Option<LibraryScores>,
+    /// Largest difference that rounding may make, relative to what a raw output can be; where that is
+    /// far more than it is for most calibration rows, to the latter.
     pub max_error: f64,
     /// Whether replies hide an ensemble from the data owner. Linear models are never hidden, and the form
     /// for single rows always hides.
@@ -61,6 +71,9 @@ impl Default for CompileOptions {
             ranges: None,
             bins: Bins::default(),
             max_bins: None,
+            missing_numbers: Vec::new(),
+            missing_texts: Vec::new(),
+            expected: None,
             max_error: 1e-3,
             hide: true,
             log2_p_fail: -128.0,
@@ -85,84 +98,17 @@ pub struct Compiled {
     pub report: CompileReport,
     /// The form that was wanted and is not there.
     pub left_out: Option<LeftOut>,
+    /// What else the model owner should know.
+    pub notes: Vec<Remark>,
+    /// How the compiled model answers the calibration rows, compared with the library, where that is
+    /// known: each within what rounding may do to its score.
+    pub expected: Option<Comparison>,
 }
 
 impl fmt::Debug for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Compiled({}, {:?})", self.model_id, self.report)
     }
-}
-
-/// Why a model cannot be compiled.
-#[derive(Debug, Error)]
-pub enum CompileError {
-    /// It contradicts itself.
-    #[error("the trained model is invalid: {0}")]
-    Invalid(#[from] InvalidModel),
-    /// It cannot be lowered.
-    #[error(transparent)]
-    Lower(#[from] LowerError),
-    /// An option that needs rows, without rows.
-    #[error("{0} need calibration rows: give rows like those to come (--calibration)")]
-    CalibrationNeeded(&'static str),
-    /// A calibration row that is none of the model.
-    #[error("calibration row {row} has {found} features, where the model has {expected}")]
-    CalibrationRow {
-        /// Its position.
-        row: usize,
-        /// Its features.
-        found: usize,
-        /// The model's.
-        expected: usize,
-    },
-    /// Ranges of a linear model.
-    #[error(transparent)]
-    Ranges(#[from] RangesError),
-    /// A range of a linear model.
-    #[error("{0}")]
-    Range(InvalidBulkClientModel),
-    /// More predicates than an upload or a feature can have.
-    #[error(
-        "{found} {what}, where at most {limit} are possible; merged thresholds (--max-bins) are \
-         fewer"
-    )]
-    TooManyPredicates {
-        /// How many there are.
-        found: usize,
-        /// Of what.
-        what: &'static str,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// What the data owner would get makes no sense, such as a name with control characters.
-    #[error(transparent)]
-    BulkClientModel(#[from] InvalidBulkClientModel),
-    /// No parameters fit.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// A linear model for single rows.
-    #[error("a linear model has no form for single rows; compile it for bulk")]
-    LinearRows,
-    /// A row form that does not hide the model.
-    #[error(
-        "the form for single rows always hides the model from data owners, and this one is not to be \
-         hidden (--no-hide)"
-    )]
-    RowsAreHidden,
-    /// No row form, where nothing else is wanted.
-    #[error("no form for single rows: {0}")]
-    Rows(#[from] RowFormError),
-    /// Neither form, where either would do.
-    #[error("{bulk}; and no form for single rows: {rows}")]
-    NoForm {
-        /// Why there is no bulk form.
-        bulk: PlanError,
-        /// Why there is no row form.
-        rows: RowFormError,
-    },
-    /// The zips.
-    #[error(transparent)]
-    Artifact(#[from] BulkArtifactError),
 }
 
 /// Compiles a model.
@@ -174,11 +120,59 @@ pub fn compile(model: &TrainedModel, options: &CompileOptions) -> Result<Compile
             return Err(CompileError::CalibrationRow { row, found, expected });
         }
     }
+    let options = &with_missing(model, options)?;
     let parts = match &model.body {
-        Body::Ensemble(ensemble) => ensemble::compile(model, ensemble, options)?,
-        Body::Linear(linear) => linear::compile(model, linear, options)?,
+        Body::Ensemble(ensemble) => ensemble::compile(model, ensemble, options),
+        Body::Linear(linear) => linear::compile(model, linear, options),
     };
-    parts.pack(model, options)
+    let moves = options.max_bins.is_some() || options.bins == Bins::Full;
+    let parts = parts.map_err(|error| match error {
+        // It is the model's own, and not made by moving thresholds.
+        CompileError::Lower(LowerError::Constant) if !moves => {
+            CompileError::SameAnswer(model.scores(&vec![0.0; model.features.len()]))
+        }
+        error => error,
+    });
+    parts?.pack(model, options)
+}
+
+/// The options with calibration rows whose missing values are NaN, as the model means them.
+fn with_missing(
+    model: &TrainedModel,
+    options: &CompileOptions,
+) -> Result<CompileOptions, CompileError> {
+    let mut options = options.clone();
+    let marks = options.missing_numbers.clone();
+    for (row, values) in options.calibration.iter_mut().flatten().enumerate() {
+        for (value, feature) in values.iter_mut().zip(&model.features) {
+            if marks.iter().any(|&mark| feature.rounded(mark) == feature.rounded(*value)) {
+                *value = f64::NAN;
+            }
+            if value.is_nan() && model.missing == Missing::Zero {
+                *value = 0.0;
+            }
+            if value.is_nan() && model.missing == Missing::Refused {
+                let feature = feature.name.clone();
+                return Err(CompileError::MissingInCalibration { row: row + 1, feature });
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// What rows mean, as far as it is not what they look like.
+fn reading(model: &TrainedModel, options: &CompileOptions) -> Reading {
+    let list = |(feature, described): (usize, &Feature)| {
+        let categories = described.categories.clone()?;
+        let feature = u32::try_from(feature).ok()?;
+        Some(FeatureCategories { feature, names: categories.names, unseen: categories.unseen })
+    };
+    Reading {
+        missing_numbers: options.missing_numbers.clone(),
+        missing_texts: options.missing_texts.clone(),
+        categories: model.features.iter().enumerate().filter_map(list).collect(),
+        missing: model.missing,
+    }
 }
 
 /// A model in the forms that engines and data owner take.
@@ -193,6 +187,7 @@ struct Parts {
     rows: Option<RowForm>,
     left_out: Option<LeftOut>,
     data_owner_learns: Vec<String>,
+    notes: Vec<Remark>,
 }
 
 impl Parts {
@@ -210,11 +205,13 @@ impl Parts {
                 kind: model.score_kind,
                 classes: model.classes.clone(),
             },
+            reading: reading(model, options),
         };
         client_model.validate()?;
         let bulk = self.bulk.as_ref().map(|form| (form.specs(options), &form.program));
         let rows = self.rows.as_ref().map(|form| (form.specs(), &form.program));
-        let report = self.report(model, options, &client_model);
+        let measured = self.measured(model, options, &client_model);
+        let report = self.report(model, options, measured.as_ref());
         let server_zip = CompiledServerArtifact::zip(
             self.kind,
             bulk.as_ref().map(|(specs, program)| (specs, *program)),
@@ -232,24 +229,44 @@ impl Parts {
         let client_zip = client.to_zip()?;
         let zips = [("client.zip", client_zip.as_slice()), ("server.zip", server_zip.as_slice())];
         let manifest = NativeManifest::of(self.kind, Some(model_id), zips).to_json();
-        let left_out = self.left_out;
-        Ok(Compiled { client_zip, server_zip, manifest, model_id, report, left_out })
+        let (left_out, mut notes) = (self.left_out, self.notes);
+        let (warnings, expected) =
+            measured.map(|it| (it.warnings, it.expected)).unwrap_or_default();
+        notes.extend(warnings);
+        Ok(Compiled {
+            client_zip,
+            server_zip,
+            manifest,
+            model_id,
+            report,
+            left_out,
+            notes,
+            expected,
+        })
+    }
+
+    /// On the calibration rows, if there are any.
+    fn measured(
+        &self,
+        model: &TrainedModel,
+        options: &CompileOptions,
+        client: &BulkClientModel,
+    ) -> Option<Measured> {
+        let rows = self.rows.as_ref();
+        let program = self.bulk.as_ref().map(|form| Evaluated::Bulk(&form.program));
+        let program =
+            program.or(rows.map(|form| Evaluated::Rows(&form.program, &form.plan.parameters)));
+        let errors: Vec<f64> = self.outputs.iter().map(|output| output.error).collect();
+        agreement::of(model, client, program?, options, &errors)
     }
 
     fn report(
         &self,
         model: &TrainedModel,
         options: &CompileOptions,
-        client: &BulkClientModel,
+        measured: Option<&Measured>,
     ) -> CompileReport {
-        let calibration = options.calibration.as_deref();
         let rows = self.rows.as_ref();
-        let program = self.bulk.as_ref().map(|form| Evaluated::Bulk(&form.program));
-        let program =
-            program.or(rows.map(|form| Evaluated::Rows(&form.program, &form.plan.parameters)));
-        let agreement = calibration
-            .zip(program)
-            .map(|(rows, program)| agreement::of(model, client, program, rows));
         let described = self.described(options);
         CompileReport {
             class_name: model.class_name.clone(),
@@ -271,7 +288,7 @@ impl Parts {
             microseconds_per_row: described.microseconds_per_row,
             raw_error: self.outputs.iter().map(|output| output.error).collect(),
             relative_error: self.relative_error,
-            agreement,
+            agreement: measured.map(|measured| measured.agreement),
             data_owner_learns: self.data_owner_learns.clone(),
             noise_bits: described.noise_bits,
             rows: rows.map(RowForm::report),

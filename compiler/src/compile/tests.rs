@@ -4,7 +4,7 @@ use cipherscore_engine::compiled::{CompiledClientArtifact, CompiledServerArtifac
 use cipherscore_engine::model::ScoreKind;
 
 use super::*;
-use crate::trained::{Ensemble, Feature, Linear, Link, Tree, TreeNode, ValueSet};
+use crate::trained::{Ensemble, Feature, Linear, Link, Missing, Tree, TreeNode, ValueSet};
 
 /// Numbers from 0 to 1 that are the same in every run.
 struct Numbers(u64);
@@ -52,7 +52,7 @@ fn grow(nodes: &mut Vec<TreeNode>, depth: u32, numbers: &mut Numbers, rows: &[Ve
 
 fn features(count: usize) -> Vec<Feature> {
     // Values and thresholds have few bits, and are the same in both precisions.
-    let feature = |index| Feature { name: format!("f{index}"), single_precision: true };
+    let feature = |index| Feature::new(format!("f{index}"), true);
     (0..count).map(feature).collect()
 }
 
@@ -71,6 +71,7 @@ fn classifier(trees: usize, depth: u32, rows: &[Vec<f64>]) -> TrainedModel {
         link: Link::Sigmoid { scale: 1.0 },
         score_kind: ScoreKind::Probabilities,
         classes: vec!["no".into(), "yes".into()],
+        missing: Missing::OfInputs,
     }
 }
 
@@ -181,6 +182,7 @@ fn linear() -> TrainedModel {
         link: Link::Identity,
         score_kind: ScoreKind::Predictions,
         classes: vec![],
+        missing: Missing::OfInputs,
     }
 }
 
@@ -199,8 +201,8 @@ fn a_linear_model_is_never_hidden_and_stays_in_its_ranges() {
     let largest = report.raw_error.iter().copied().fold(0.0, f64::max);
     assert_eq!(agreement.refused, 0);
     assert!(agreement.largest_difference <= largest, "{agreement:?} {largest}");
-    let far = client.model.inputs.encode(&[[1.0, 1e6, 1.0]], 0).unwrap_err().to_string();
-    assert!(far.contains("f1 of row 0 is 1000000, outside of the range"), "{far}");
+    let far = client.model.encode(&[[1.0, 1e6, 1.0]], 0).unwrap_err().to_string();
+    assert!(far.contains("row 0, column \"f1\": 1000000 is outside of the range"), "{far}");
     let refused = compile(&model, &CompileOptions::default()).unwrap_err().to_string();
     assert!(refused.contains("ranges of a linear model need calibration rows"), "{refused}");
 }

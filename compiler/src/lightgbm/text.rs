@@ -15,14 +15,24 @@ pub(super) struct Document<'a> {
     pub(super) trees: Vec<Section<'a>>,
     /// The categories of a data frame, as JSON.
     pub(super) pandas_categorical: Option<&'a str>,
+    /// Positions of features that training took for categories, where the file has its parameters.
+    pub(super) categorical_feature: Option<&'a str>,
 }
+
+/// What comes after the last tree. LightGBM before 2.3 does not say that trees end.
+const AFTER_TREES: [&str; 4] =
+    ["end of trees", "feature_importances:", "feature importances:", "parameters:"];
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, ReadError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         ReadError::malformed(format!("byte {}", error.valid_up_to()), "not UTF-8")
     })?;
-    let mut document =
-        Document { header: Section::default(), trees: Vec::new(), pandas_categorical: None };
+    let mut document = Document {
+        header: Section::default(),
+        trees: Vec::new(),
+        pandas_categorical: None,
+        categorical_feature: None,
+    };
     let mut lines = text.lines();
     loop {
         let Some(line) = lines.next() else {
@@ -31,7 +41,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, ReadError> {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         match key {
             "" => {}
-            "end of trees" => break,
+            end if AFTER_TREES.contains(&end) => break,
             "Tree" => document.trees.push(Section::default()),
             _ => {
                 let section = document.trees.last_mut().unwrap_or(&mut document.header);
@@ -41,7 +51,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, ReadError> {
             }
         }
     }
-    document.pandas_categorical = lines.find_map(|line| line.strip_prefix("pandas_categorical:"));
+    for line in lines {
+        let parameter = line.strip_prefix("[categorical_feature: ");
+        let columns = parameter.and_then(|rest| rest.strip_suffix(']'));
+        document.categorical_feature =
+            columns.filter(|columns| !columns.is_empty()).or(document.categorical_feature);
+        let lists = line.strip_prefix("pandas_categorical:");
+        document.pandas_categorical = document.pandas_categorical.or(lists);
+    }
     Ok(document)
 }
 

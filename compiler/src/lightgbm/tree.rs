@@ -23,7 +23,10 @@ struct Nodes {
 /// A tree whose leaves add to one output, after multiplication by a factor.
 pub(super) fn convert(section: &Section<'_>, output: u32, factor: f64) -> Result<Tree, ReadError> {
     if section.get("is_linear").is_some_and(|is_linear| is_linear.trim() != "0") {
-        return Err(ReadError::unsupported("is_linear", "a linear model in each leaf"));
+        return Err(ReadError::unsupported(
+            "is_linear",
+            "a linear model in each leaf (train with linear_tree=false)",
+        ));
     }
     let nodes = nodes(section)?;
     let splits = nodes.left.len();

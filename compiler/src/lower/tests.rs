@@ -10,7 +10,7 @@ use cipherscore_engine::rows::program::{PathEdge, PathLeaf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::trained::{Body, Link, TrainedModel, Tree, TreeNode};
+use crate::trained::{Body, Link, Missing, TrainedModel, Tree, TreeNode};
 
 /// Values of every program's nodes and outputs, as their documentation says.
 fn evaluate(program: &Program, bits: &[i64]) -> Vec<i64> {
@@ -71,8 +71,7 @@ fn distinct_features(tree: &Tree, node: u32, path: &BTreeSet<u32>) -> usize {
 }
 
 fn model(ensemble: Ensemble, features: usize) -> TrainedModel {
-    let feature =
-        |index: usize| Feature { name: format!("f{index}"), single_precision: index != 1 };
+    let feature = |index: usize| Feature::new(format!("f{index}"), index != 1);
     TrainedModel {
         class_name: "test".into(),
         features: (0..features).map(feature).collect(),
@@ -80,6 +79,7 @@ fn model(ensemble: Ensemble, features: usize) -> TrainedModel {
         link: Link::Identity,
         score_kind: ScoreKind::Predictions,
         classes: vec![],
+        missing: Missing::OfInputs,
     }
 }
 

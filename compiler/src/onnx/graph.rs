@@ -10,6 +10,7 @@ use super::tensor::Tensor;
 use super::value::{Column, Raw, Scores, Value};
 use super::{elementwise, layout, linear, tree_tensors, trees};
 use crate::reader::ReadError;
+use crate::trained::Link;
 
 /// Most operators, constants, inputs or outputs of a graph.
 const MAX_ENTRIES: usize = 1 << 14;
@@ -24,6 +25,18 @@ pub(super) struct Graph {
     /// Those that are not constants.
     pub(super) inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
+}
+
+/// What the table of nodes of a tree operator tells about who wrote it.
+pub(super) struct TreeTable {
+    pub(super) is_regressor: bool,
+    pub(super) has_base: bool,
+    /// Whether all comparisons are `<=`.
+    pub(super) at_most: bool,
+    /// Whether any node sends missing values to where its condition holds.
+    pub(super) tells_missing: bool,
+    /// Whether thresholds are written in float32.
+    pub(super) thresholds_are_single: bool,
 }
 
 /// What the scores of a graph are.
@@ -56,6 +69,34 @@ impl Graph {
         inputs.retain(|input| !constants.contains_key(&input.name));
         let outputs = decode_all(&graph.output, MAX_ENTRIES, "output")?;
         Ok(Graph { nodes, constants, inputs, outputs })
+    }
+
+    /// All operators, in the order of the file.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Of each `TreeEnsembleClassifier` and `TreeEnsembleRegressor`.
+    ///
+    /// # Errors
+    /// Attributes that do not decode.
+    pub(super) fn tree_tables(&self) -> Result<Vec<TreeTable>, ReadError> {
+        let is_trees = |node: &&Node| {
+            matches!(node.operator.as_str(), "TreeEnsembleClassifier" | "TreeEnsembleRegressor")
+        };
+        let table = |node: &Node| {
+            let mut attributes = node.attributes()?;
+            let modes = attributes.texts("nodes_modes")?;
+            let tracks = attributes.integers("nodes_missing_value_tracks_true");
+            Ok(TreeTable {
+                is_regressor: node.operator == "TreeEnsembleRegressor",
+                has_base: !attributes.either("base_values")?.is_empty(),
+                at_most: modes.iter().all(|mode| mode == "BRANCH_LEQ" || mode == "LEAF"),
+                tells_missing: tracks.iter().any(|&track| track != 0),
+                thresholds_are_single: !attributes.reals("nodes_values").is_empty(),
+            })
+        };
+        self.nodes.iter().filter(is_trees).map(table).collect()
     }
 
     /// Follows the scores back to the features.
@@ -114,10 +155,37 @@ impl Graph {
             (Some(scores), None) => Ok((&scores.name, self.outputs.len() > 1)),
             (None, _) => Err(ReadError::unsupported("graph", "a model of labels without scores")),
             (Some(one), Some(other)) => {
+                if let Some(whole) = self.whole_of_columns(is_label) {
+                    return Ok((whole, true));
+                }
                 let what = format!("choosing between outputs {:?} and {:?}", one.name, other.name);
                 Err(ReadError::unsupported("graph", what))
             }
         }
+    }
+
+    /// The tensor of which the outputs that are no labels are the columns, in their order and
+    /// complete: what `zipmap="columns"` of skl2onnx writes.
+    fn whole_of_columns(&self, is_label: impl Fn(&&ValueInfo) -> bool) -> Option<&str> {
+        let mut whole = None;
+        let producer = |name: &str| {
+            self.nodes.iter().find(|node| node.outputs.first().is_some_and(|output| output == name))
+        };
+        for (position, output) in self.outputs.iter().filter(|output| !is_label(output)).enumerate()
+        {
+            let mut node = producer(&output.name)?;
+            while matches!(node.operator.as_str(), "Reshape" | "Identity") {
+                node = producer(node.inputs.first()?)?;
+            }
+            let start = node.inputs.get(1).and_then(|name| self.constants.get(name))?;
+            let start = Tensor::read(start.clone(), &node.place).ok()?;
+            let starts_there = start.integers(&node.place).ok()? == [i64::try_from(position).ok()?];
+            let from = node.inputs.first()?;
+            if node.operator != "Slice" || !starts_there || *whole.get_or_insert(from) != from {
+                return None;
+            }
+        }
+        whole.map(String::as_str)
     }
 
     /// Positions of the operators that `output` depends on, in the order of the file.
@@ -196,6 +264,14 @@ impl Walk<'_> {
             }
             "Sum" => self.sum(node)?,
             "Sigmoid" | "Softmax" | "Exp" => elementwise::linked(node, &self.scores(node, 0)?)?,
+            // Of probabilities, before they are added up: they are not negative.
+            "Abs" => {
+                let scores = self.scores(node, 0)?;
+                match scores.link {
+                    Link::Softmax | Link::OneVsAll { .. } | Link::Exp => scores,
+                    _ => return Err(node.unsupported("operator Abs of what may be negative")),
+                }
+            }
             "Cast" => {
                 let scores = self.scores(node, 0)?;
                 elementwise::cast(&scores, self.is_single(node)?)
@@ -315,7 +391,7 @@ impl Walk<'_> {
     fn columns(&self, node: &Node, position: usize) -> Result<Vec<Column>, ReadError> {
         let scores = self.scores(node, position)?;
         match (&*scores.raw, &scores.link) {
-            (Raw::Columns(columns), crate::trained::Link::Identity) => Ok(columns.clone()),
+            (Raw::Columns(columns), Link::Identity) => Ok(columns.clone()),
             _ => Err(node.unsupported("a model behind another model")),
         }
     }

@@ -7,6 +7,7 @@
 //! which is exact ([`path`]). What comes after a model is read as its link.
 
 mod elementwise;
+mod estimator;
 mod forest;
 mod graph;
 mod layout;
@@ -23,12 +24,12 @@ use std::collections::HashMap;
 
 use prost::bytes::Bytes;
 
-use self::graph::{Answer, Graph};
+use self::graph::{Answer, Graph, TreeTable};
 use self::layout::MAX_COLUMNS;
 use self::proto::{Dimension, Entry, OperatorSet, ValueInfo, decode, decode_all, element};
 use self::value::{Column, Raw, Scores, Value};
-use crate::reader::ReadError;
-use crate::trained::{Body, Feature, Linear, Link, ScoreKind, TrainedModel};
+use crate::reader::{LeftOutOfFile, ReadError, ReadModel};
+use crate::trained::{Body, Feature, Linear, Link, Missing, ScoreKind, TrainedModel};
 
 /// Longest file that is read, in bytes. A list of empty messages takes 16 times its length.
 const MAX_ONNX_BYTES: usize = 128 << 20;
@@ -46,7 +47,7 @@ const MAX_WEIGHTS: usize = 1 << 24;
 ///
 /// # Errors
 /// What is damaged or contradicts itself, and what is not supported, and where.
-pub(crate) fn read(bytes: &[u8]) -> Result<TrainedModel, ReadError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<ReadModel, ReadError> {
     if bytes.len() > MAX_ONNX_BYTES {
         return Err(ReadError::unsupported("file", format!("more than {MAX_ONNX_BYTES} bytes")));
     }
@@ -58,13 +59,36 @@ pub(crate) fn read(bytes: &[u8]) -> Result<TrainedModel, ReadError> {
             return Err(ReadError::unsupported("file", what));
         }
     }
+    let producer = model.producer_name;
     let graph = model.graph.ok_or_else(|| ReadError::malformed("file", "there is no graph"))?;
     let graph = Graph::new(&graph)?;
     let notes = decode_all(&model.metadata_props, MAX_NOTES, "metadata")?;
     let (mut features, values) = features(&graph.inputs, &notes)?;
-    let answer = graph.answer(values)?;
+    let answer = graph.answer(values);
+    let answer = answer.map_err(|error| estimator::named(error, graph.nodes()))?;
     rounded(&mut features, &answer.compared)?;
-    assembled(&graph, features, answer)
+    let tables = graph.tree_tables()?;
+    let mut model = assembled(&graph, features, answer)?;
+    let mut left_out = LeftOutOfFile::default();
+    // What other converters write of trees is whole.
+    if model_is_of_scikit_learn(&tables, &producer) {
+        let silent = tables.iter().all(|table| !table.tells_missing);
+        if silent {
+            model.missing = Missing::Refused;
+        }
+        left_out.link =
+            tables.iter().any(|table| table.is_regressor && table.has_base && table.tells_missing)
+                && model.link == Link::Identity;
+        let double = model.features.iter().any(|feature| !feature.single_precision);
+        left_out.precision = double && tables.iter().any(|table| table.thresholds_are_single);
+    }
+    Ok(ReadModel { model, rounds: None, left_out })
+}
+
+/// Whether trees are those of scikit-learn, as skl2onnx converts them: it compares by `<=`, where
+/// XGBoost compares by `<`.
+fn model_is_of_scikit_learn(tables: &[TreeTable], producer: &str) -> bool {
+    producer == "skl2onnx" && !tables.is_empty() && tables.iter().all(|table| table.at_most)
 }
 
 /// Features in the order of the graph's inputs, and what the names of the inputs stand for.
@@ -92,7 +116,8 @@ fn features(
                 (_, true) => format!("f{position}"),
                 (_, false) => format!("{}_{position}", input.name),
             };
-            features.push(Feature { name, single_precision });
+            let nameless = width > 1;
+            features.push(Feature { nameless, ..Feature::new(name, single_precision) });
         }
         let value = Value::Scores(Scores::raw(Raw::Columns(columns)));
         if values.insert(input.name.clone(), value).is_some() {
@@ -102,6 +127,7 @@ fn features(
     if let Some(names) = noted_names(notes, features.len()) {
         for (feature, name) in features.iter_mut().zip(names) {
             feature.name = name;
+            feature.nameless = false;
         }
     }
     Ok((features, values))
@@ -174,6 +200,7 @@ fn assembled(
         link,
         score_kind: ScoreKind::Predictions,
         classes: Vec::new(),
+        missing: Missing::OfInputs,
     };
     let count = model.score_count();
     // The decision value of two classes alone is a prediction, not one of their probabilities.

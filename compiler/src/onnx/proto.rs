@@ -11,6 +11,8 @@ use crate::reader::ReadError;
 /// `ModelProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Model {
+    #[prost(string, tag = "2")]
+    pub(super) producer_name: String,
     #[prost(message, optional, tag = "7")]
     pub(super) graph: Option<Graph>,
     #[prost(bytes = "bytes", repeated, tag = "8")]

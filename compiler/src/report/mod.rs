@@ -113,7 +113,7 @@ pub struct FeatureColumns {
 
 /// How the compiled model answers the calibration rows, compared with the trained model as it was
 /// read.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
     /// Rows that were compared.
@@ -124,6 +124,10 @@ pub struct Agreement {
     pub same_label: Option<u32>,
     /// Largest difference of any score.
     pub largest_difference: f64,
+    /// Of half of the rows the largest difference of a score is at most this. Not in reports of
+    /// earlier compilers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_difference: Option<f64>,
 }
 
 impl CompileReport {
@@ -137,6 +141,7 @@ impl CompileReport {
             report.raw_error.iter_mut().for_each(|error| *error = round_up(*error));
             if let Some(agreement) = &mut report.agreement {
                 agreement.largest_difference = round_up(agreement.largest_difference);
+                agreement.median_difference = agreement.median_difference.map(round_up);
             }
         }
         report

@@ -9,21 +9,27 @@ mod objective;
 mod tree;
 mod ubjson;
 
-use document::{Booster, Categories, Document, Encoding, Model};
+use document::{Booster, Categories, Document, Dropped, Encoding, Model};
 use objective::Objective;
 
-use crate::reader::{MAX_FEATURES, MAX_OUTPUTS, ReadError, is_code_of};
-use crate::trained::{Body, Ensemble, Feature, Linear, TrainedModel, Tree};
+use cipherscore_engine::bulk::client_model::Unseen;
 
-pub(crate) fn read_json(bytes: &[u8]) -> Result<TrainedModel, ReadError> {
-    convert(&json::parse(bytes)?)
+use crate::reader::{
+    LeftOutOfFile, MAX_FEATURES, MAX_OUTPUTS, ReadError, ReadModel, RoundCount, Rounds,
+};
+use crate::trained::{
+    Body, CategoryNames, Ensemble, Feature, Linear, Missing, NamedCategories, TrainedModel, Tree,
+};
+
+pub(crate) fn read_json(bytes: &[u8], rounds: Rounds) -> Result<ReadModel, ReadError> {
+    convert(&json::parse(bytes)?, rounds)
 }
 
-pub(crate) fn read_ubjson(bytes: &[u8]) -> Result<TrainedModel, ReadError> {
-    convert(&ubjson::parse(bytes)?)
+pub(crate) fn read_ubjson(bytes: &[u8], rounds: Rounds) -> Result<ReadModel, ReadError> {
+    convert(&ubjson::parse(bytes)?, rounds)
 }
 
-fn convert(document: &Document) -> Result<TrainedModel, ReadError> {
+fn convert(document: &Document, wanted: Rounds) -> Result<ReadModel, ReadError> {
     let learner = &document.learner;
     let parameters = &learner.learner_model_param;
     let outputs = parameters.num_class.max(parameters.num_target).max(1);
@@ -35,23 +41,31 @@ fn convert(document: &Document) -> Result<TrainedModel, ReadError> {
     let objective = Objective::of(name, outputs, &document.version)?;
     let base = objective.base(&parameters.base_score, outputs)?;
     let booster = &learner.gradient_booster;
-    let body = match (booster.name.as_str(), &booster.model, &booster.gbtree) {
-        ("gblinear", Some(model), _) => linear(model, &base, parameters.num_feature)?,
-        ("gbtree", Some(model), _) => Body::Ensemble(ensemble(document, model, base)?),
-        ("dart", _, Some(dropped)) => Body::Ensemble(ensemble(document, &dropped.model, base)?),
+    let mut features = features(&learner.feature_names, parameters.num_feature)?;
+    let (body, rounds) = match (booster.name.as_str(), &booster.model, &booster.gbtree) {
+        ("gblinear", Some(model), _) => (linear(model, &base, parameters.num_feature)?, None),
+        ("gbtree", Some(model), _) | ("dart", _, Some(Dropped { model })) => {
+            name_categories(&mut features, &model.cats)?;
+            let (ensemble, rounds) = ensemble(document, model, base, wanted)?;
+            (Body::Ensemble(ensemble), Some(rounds))
+        }
         ("gblinear" | "gbtree" | "dart", ..) => {
             return Err(ReadError::malformed("gradient_booster", "the model is missing"));
         }
         (other, ..) => return Err(ReadError::unsupported("gradient_booster", other)),
     };
-    Ok(TrainedModel {
+    let missing = if rounds.is_some() { Missing::OfInputs } else { Missing::Zero };
+    let model = TrainedModel {
         class_name: format!("XGBoost {name}"),
-        features: features(&learner.feature_names, parameters.num_feature)?,
+        features,
         body,
         link: objective.link,
         score_kind: objective.score_kind,
         classes: Vec::new(),
-    })
+        missing,
+    };
+    let left_out = LeftOutOfFile { missing: true, ..LeftOutOfFile::default() };
+    Ok(ReadModel { model, rounds, left_out })
 }
 
 fn features(names: &[String], count: usize) -> Result<Vec<Feature>, ReadError> {
@@ -59,15 +73,15 @@ fn features(names: &[String], count: usize) -> Result<Vec<Feature>, ReadError> {
         let reason = format!("{} for {count} features", names.len());
         return Err(ReadError::malformed("feature_names", reason));
     }
-    let name = |position| names.get(position).cloned().unwrap_or_else(|| format!("f{position}"));
-    Ok((0..count)
-        .map(|position| Feature { name: name(position), single_precision: true })
-        .collect())
+    let feature = |position| match names.get(position) {
+        Some(name) => Feature::new(name, true),
+        None => Feature { nameless: true, ..Feature::new(format!("f{position}"), true) },
+    };
+    Ok((0..count).map(feature).collect())
 }
 
-/// XGBoost leaves missing values out of the sum, which a weighted sum of encrypted values cannot:
-/// rows for linear models have no missing values. And it adds the first base score to all
-/// outputs, also where each has its own (`GBLinear::PredictBatchInternal`).
+/// XGBoost leaves missing values out of the sum: they count as 0. And it adds the first base score
+/// to all outputs, also where each has its own (`GBLinear::PredictBatchInternal`).
 fn linear(model: &Model, base: &[f64], features: usize) -> Result<Body, ReadError> {
     let outputs = base.len();
     if (features + 1).checked_mul(outputs) != Some(model.weights.len()) {
@@ -84,9 +98,13 @@ fn linear(model: &Model, base: &[f64], features: usize) -> Result<Body, ReadErro
     }))
 }
 
-fn ensemble(document: &Document, model: &Model, base: Vec<f64>) -> Result<Ensemble, ReadError> {
-    check_categories(&model.cats)?;
-    let in_use = trees_in_use(document, model, base.len())?;
+fn ensemble(
+    document: &Document,
+    model: &Model,
+    base: Vec<f64>,
+    wanted: Rounds,
+) -> Result<(Ensemble, RoundCount), ReadError> {
+    let (rounds, in_use) = trees_in_use(document, model, base.len(), wanted)?;
     let booster = &document.learner.gradient_booster;
     let trees = model.trees[..in_use].iter().enumerate().map(|(position, tree)| {
         let converted = share(booster, model, position, base.len()).and_then(|share| {
@@ -100,7 +118,7 @@ fn ensemble(document: &Document, model: &Model, base: Vec<f64>) -> Result<Ensemb
         converted.map_err(|error| error.within(&format!("tree {position}")))
     });
     let trees = trees.collect::<Result<Vec<Tree>, ReadError>>()?;
-    Ok(Ensemble { base, trees })
+    Ok((Ensemble { base, trees }, rounds))
 }
 
 /// What the tree at a position adds to.
@@ -119,38 +137,61 @@ fn share(
     Ok(tree::Share { output, outputs, weight: weight.into() })
 }
 
-/// The number of trees that `predict` uses: all, unless training stopped early.
-fn trees_in_use(document: &Document, model: &Model, outputs: usize) -> Result<usize, ReadError> {
-    let Some(best) = &document.learner.attributes.best_iteration else {
-        return Ok(model.trees.len());
-    };
+/// The rounds that are wanted, and the number of their trees. `predict` of the library's classes
+/// uses the best ones where training stopped early, `Booster.predict` uses all.
+fn trees_in_use(
+    document: &Document,
+    model: &Model,
+    outputs: usize,
+    wanted: Rounds,
+) -> Result<(RoundCount, usize), ReadError> {
     let vectors = model.trees.iter().any(|tree| tree.tree_param.size_leaf_vector > 1);
     let parallel = model.gbtree_model_param.as_ref().map_or(1, |found| found.num_parallel_tree);
     let each_round = parallel.max(1).saturating_mul(if vectors { 1 } else { outputs });
-    let rounds = best.parse::<usize>().ok().and_then(|best| best.checked_add(1));
-    let in_use = rounds.and_then(|rounds| match &model.iteration_indptr {
+    let trees_of = |rounds: usize| match &model.iteration_indptr {
         Some(trees_before) => trees_before.get(rounds).copied(),
         None => rounds.checked_mul(each_round),
+    };
+    let in_file = |rounds: &usize| trees_of(*rounds).is_some_and(|n| n <= model.trees.len());
+    let all = match &model.iteration_indptr {
+        Some(trees_before) => trees_before.len().saturating_sub(1),
+        None => model.trees.len() / each_round,
+    };
+    let best = document.learner.attributes.best_iteration.as_ref().map(|best| {
+        let rounds = best.parse::<usize>().ok().and_then(|best| best.checked_add(1));
+        rounds.filter(in_file).ok_or_else(|| {
+            let reason = format!("{best:?} of {} trees", model.trees.len());
+            ReadError::malformed("best_iteration", reason)
+        })
     });
-    in_use.filter(|&in_use| in_use <= model.trees.len()).ok_or_else(|| {
-        ReadError::malformed("best_iteration", format!("{best:?} of {} trees", model.trees.len()))
-    })
+    let rounds = RoundCount::of(wanted, best.transpose()?, all)?;
+    let in_use =
+        match rounds.used == all {
+            true => model.trees.len(),
+            false => trees_of(rounds.used).filter(|&trees| trees <= model.trees.len()).ok_or_else(
+                || ReadError::malformed("iteration_indptr", format!("of {} rounds", rounds.used)),
+            )?,
+        };
+    Ok((rounds, in_use))
 }
 
-/// Trees compare positions in lists of categories. Where a list has numbers of its own, a row's
-/// number could mean either.
-fn check_categories(categories: &Categories) -> Result<(), ReadError> {
-    for (feature, encoding) in categories.enc.iter().enumerate() {
-        let has_numbers = match &encoding.offsets {
-            None => (0_u32..).zip(&encoding.values).any(|(code, &value)| value != f64::from(code)),
-            Some(offsets) => offsets.windows(2).enumerate().any(|(code, bounds)| {
-                text(encoding, bounds[0], bounds[1]).is_none_or(|name| !is_code_of(&name, code))
-            }),
+/// Names of categories, where the file has them. XGBoost refuses rows with others.
+fn name_categories(features: &mut [Feature], categories: &Categories) -> Result<(), ReadError> {
+    for (position, encoding) in categories.enc.iter().enumerate() {
+        let damaged = || ReadError::malformed(format!("cats, feature {position}"), "is damaged");
+        let names = match &encoding.offsets {
+            None => CategoryNames::Numbers(encoding.values.clone()),
+            Some(offsets) => {
+                let name = |bounds: &[usize]| text(encoding, bounds[0], bounds[1]);
+                let names = offsets.windows(2).map(name).collect::<Option<_>>();
+                CategoryNames::Texts(names.ok_or_else(damaged)?)
+            }
         };
-        if has_numbers {
-            let what = "categories that are numbers other than their positions 0, 1, ..";
-            return Err(ReadError::unsupported(format!("feature {feature}"), what));
+        if names.is_empty() {
+            continue;
         }
+        let feature = features.get_mut(position).ok_or_else(damaged)?;
+        feature.categories = Some(NamedCategories { names, unseen: Unseen::Refused });
     }
     Ok(())
 }

@@ -55,7 +55,15 @@ impl Objective {
             "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" | "survival:aft" => {
                 (Margin::Log, Link::Exp, ScoreKind::Predictions)
             }
-            other => return Err(ReadError::unsupported("objective", other)),
+            "binary:hinge" => {
+                let what = "binary:hinge, which answers labels and no scores (train with binary:logistic),";
+                return Err(ReadError::unsupported("objective", what));
+            }
+            other => {
+                let what =
+                    format!("{other}, whose scores are not known here (train with another one),");
+                return Err(ReadError::unsupported("objective", what));
+            }
         };
         Ok(Objective { margin, link, score_kind })
     }

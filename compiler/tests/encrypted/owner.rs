@@ -29,7 +29,7 @@ pub(crate) fn answer(compiled: &Compiled, rows: &[Vec<f64>]) -> Answer {
     let secret = SecretKey::generate(&specs.parameters).unwrap();
     let public = specs.hidden.then(|| secret.public_key(&ring).unwrap());
     let owner = BulkClient::new(ring, &secret).unwrap();
-    let encoded = client.model.inputs.encode(rows, 0).unwrap();
+    let encoded = client.model.encode(rows, 0).unwrap();
     let fill = |column: u32, row: usize, values: &mut [i64]| encoded.fill(column, row, values);
     let upload = owner.encrypt(rows.len(), specs.columns, fill).unwrap();
 

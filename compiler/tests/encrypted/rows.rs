@@ -34,7 +34,7 @@ fn is_ensemble(case: &Case) -> bool {
 
 /// Bits of all columns, row by row.
 fn bits(model: &BulkClientModel, rows: &[Vec<f64>]) -> Vec<Vec<bool>> {
-    let encoded = model.inputs.encode(rows, 0).unwrap();
+    let encoded = model.encode(rows, 0).unwrap();
     let mut bits = vec![vec![false; model.inputs.columns()]; rows.len()];
     let mut column = vec![0; rows.len()];
     for position in 0..model.inputs.columns() {

@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use cipherscore_compiler::trained::TrainedModel;
-use cipherscore_compiler::{Format, read};
+use cipherscore_compiler::trained::{
+    Body, CategoryNames, Missing, NamedCategories, TrainedModel, Unseen,
+};
+use cipherscore_compiler::{Format, Rounds, read, read_rounds};
 
 use crate::reference;
 
@@ -97,21 +99,84 @@ fn what_is_not_supported_is_named() {
         let bytes = fs::read(reference::models().join("refused").join(file)).unwrap();
         read(&bytes, None).unwrap_err().to_string()
     };
-    let numbers =
-        "categories that are numbers other than their positions 0, 1, .. is not supported";
-    assert_eq!(refused("xgb_hinge.json"), "objective: binary:hinge is not supported");
-    assert_eq!(refused("xgb_category_numbers.json"), format!("feature 1: {numbers}"));
-    assert_eq!(refused("lgb_category_numbers.txt"), format!("pandas_categorical 0: {numbers}"));
+    assert_eq!(
+        refused("xgb_hinge.json"),
+        "objective: binary:hinge, which answers labels and no scores (train with binary:logistic), is not \
+         supported"
+    );
     assert_eq!(
         refused("lgb_linear_tree.txt"),
-        "tree 0, is_linear: a linear model in each leaf is not supported"
+        "tree 0, is_linear: a linear model in each leaf (train with linear_tree=false) is not supported"
     );
+}
+
+#[test]
+fn categories_have_the_names_of_the_data_frame() {
+    let categories = |file: &str| {
+        let features = model(&reference::models().join(file)).features;
+        features.into_iter().map(|feature| feature.categories).collect::<Vec<_>>()
+    };
+    let letters = CategoryNames::Texts(["a", "b", "c", "d", "e", "f"].map(str::to_owned).into());
+    let numbers = CategoryNames::Numbers((0..6).map(|code| f64::from(10 * code)).collect());
+    for (file, names, unseen) in [
+        ("xgb_frame/model.json", &letters, Unseen::Refused),
+        ("lgb_frame/model.txt", &letters, Unseen::Missing),
+        ("refused/xgb_category_numbers.json", &numbers, Unseen::Refused),
+        ("refused/lgb_category_numbers.txt", &numbers, Unseen::Missing),
+    ] {
+        let expected = NamedCategories { names: names.clone(), unseen };
+        assert_eq!(categories(file), [None, Some(expected)], "{file}");
+    }
+    assert_eq!(categories("xgb_categorical/model.json"), [None, None, None]);
+}
+
+#[test]
+fn rounds_are_chosen() {
+    let path = reference::models().join("xgb_early_stopping/model.json");
+    let bytes = fs::read(path).unwrap();
+    let read = |rounds| read_rounds(&bytes, None, rounds);
+    let trees = |rounds| match read(rounds).unwrap().model.body {
+        Body::Ensemble(ensemble) => ensemble.trees.len(),
+        Body::Linear(_) => 0,
+    };
+    let count = read(Rounds::Best).unwrap().rounds.unwrap();
+    assert!(count.is_open() && count.best == Some(count.used) && count.used == 1);
+    assert_eq!(trees(Rounds::All), trees(Rounds::Best) * count.all);
+    assert_eq!(trees(Rounds::First(2)), 2 * trees(Rounds::Best));
+    assert!(read(Rounds::First(0)).is_err() && read(Rounds::First(count.all + 1)).is_err());
+    let forest = fs::read(reference::models().join("lgb_forest/model.txt")).unwrap();
+    let all = read_rounds(&forest, None, Rounds::All).unwrap();
+    let first = read_rounds(&forest, None, Rounds::First(1)).unwrap();
+    assert!(!all.rounds.unwrap().is_open() && all.rounds.unwrap().all > 1);
+    // A forest averages over its rounds, and one round is itself.
+    let row = vec![0.5; all.model.features.len()];
+    assert!(first.model.raw(&row).iter().all(|raw| raw.is_finite()));
+}
+
+#[test]
+fn missing_values_are_left_out_of_a_linear_sum() {
+    let model = model(&reference::models().join("xgb_linear/model.json"));
+    assert_eq!(model.missing, Missing::Zero);
+    let (mut missing, mut zero) = (vec![0.5; 3], vec![0.5; 3]);
+    (missing[1], zero[1]) = (f64::NAN, 0.0);
+    assert_eq!(model.features.len(), 3);
+    assert_eq!(model.raw(&missing), model.raw(&zero));
 }
 
 #[test]
 fn other_files_are_named() {
     let refused = |bytes: &[u8]| read(bytes, None).unwrap_err().to_string();
     assert!(refused(b"binf\0\0").contains("XGBoost's old binary format"));
+    let mut old = vec![0; 136];
+    old.extend([&15u64.to_le_bytes()[..], b"binary:logistic"].concat());
+    old.extend([&6u64.to_le_bytes()[..], b"gbtree"].concat());
+    assert!(refused(&old).contains("XGBoost's old binary format"));
+    old[0] = b'{';
+    assert!(refused(&old).contains("XGBoost's old binary format"));
+    let dump = br#"{"tree_info": [{"tree_structure": {}}]}"#;
+    assert!(refused(dump).contains("save_model(\"model.txt\")"));
+    let catboost = br#"{ "features_info": {}, "oblivious_trees": []}"#;
+    assert!(refused(catboost).contains("format=\"onnx\""));
     assert!(refused(b"\x80\x04\x95").contains("a pickle"));
     assert!(refused(b"").contains("neither"));
     assert!(refused(b"{\"tree_info\": []}").contains("missing field `learner`"));

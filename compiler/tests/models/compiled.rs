@@ -40,7 +40,7 @@ fn largest_raw_difference(
 ) -> f64 {
     let client = BulkClientArtifact::open(&compiled.client_zip).unwrap();
     let server = BulkServerArtifact::open(&compiled.server_zip).unwrap();
-    let encoded = client.model.inputs.encode(rows, 0).unwrap();
+    let encoded = client.model.encode(rows, 0).unwrap();
     let mut columns = vec![vec![0; rows.len()]; client.specs.columns as usize];
     for (column, values) in (0..).zip(&mut columns) {
         encoded.fill(column, 0, values);

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::bulk::artifact::BulkSpecs;
     use crate::bulk::client_model::{
-        Link, OutputScale, Predicate, PredicateFeature, Predicates, Scores,
+        Link, OutputScale, Predicate, PredicateFeature, Predicates, Reading, Scores,
     };
     use crate::bulk::parameters::{Packing, Parameters};
     use crate::bulk::program::{ColumnSum, Node, Output, Program, ValidProgram};
@@ -203,6 +203,7 @@ mod tests {
                 kind: ScoreKind::Predictions,
                 classes: vec![],
             },
+            reading: Reading::default(),
         }
     }
 

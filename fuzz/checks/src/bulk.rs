@@ -95,7 +95,7 @@ pub(crate) fn client_zip(bytes: &[u8]) {
         return;
     }
     for value in [0.0, -1e300, 0.5, f64::NAN, f64::INFINITY] {
-        let Ok(rows) = model.inputs.encode(&[vec![value; features], vec![0.0; features]], 0) else {
+        let Ok(rows) = model.encode(&[vec![value; features], vec![0.0; features]], 0) else {
             continue;
         };
         let mut values = [0; 2];

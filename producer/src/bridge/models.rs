@@ -20,7 +20,10 @@ use crate::evaluation_keys::KeySource;
 use crate::files::read_bounded;
 use crate::key_folder::{KeyFolder, KeyFolderError};
 use crate::matrix::Matrix;
-use crate::model::{ClientModel, Encryption, EncryptionError, FormChoice, encryption_in_form};
+use crate::model::{
+    ClientModel, Encryption, EncryptionError, FormChoice, InputFeature, encryption_in_form,
+};
+use crate::rows::{CategoryFields, Field};
 use crate::stream::Target;
 
 /// Asks for the passphrase of client keys; it is asked again when keys are read again.
@@ -49,6 +52,8 @@ struct FeaturePath {
     name: String,
     path: String,
     may_be_missing: bool,
+    /// How its values are read, where they are categories with names.
+    categories: Option<Field>,
 }
 
 /// What events are scored with, until one of its files changes.
@@ -194,8 +199,13 @@ impl Model {
         absent_is_missing: bool,
     ) -> Result<Vec<f64>, DeadReason> {
         let number = |feature: &FeaturePath| {
-            let FeaturePath { name, path, may_be_missing } = feature;
+            let FeaturePath { name, path, may_be_missing, categories } = feature;
             match data.pointer(path) {
+                Some(value) if categories.is_some() && !value.is_null() => {
+                    category(categories.as_ref(), value).ok_or_else(|| {
+                        format!("feature {name}, at {path}, is none of its categories")
+                    })
+                }
                 Some(Value::Number(number)) => {
                     number.as_f64().ok_or_else(|| format!("feature {name} is no number here"))
                 }
@@ -212,6 +222,17 @@ impl Model {
             |error: EncryptionError| DeadReason::new(DeadCode::OutOfRange, error.to_string());
         checked.map(|()| row).map_err(out_of_range)
     }
+}
+
+/// The code of a category by its name, which JSON has as a text, a number or a truth value.
+fn category(categories: Option<&Field>, value: &Value) -> Option<f64> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(value) => value.to_string(),
+        _ => return None,
+    };
+    categories?.value(&text).ok()
 }
 
 /// Both zips must be of one model: while they are copied, one is of another.
@@ -253,7 +274,12 @@ fn features(section: &ModelSection, client: &dyn ClientModel) -> Result<Vec<Feat
     }
     let path =
         |name: &String| section.features.get(name).cloned().unwrap_or_else(|| paths::of_name(name));
+    let categories = |feature: &InputFeature| {
+        let field = || Field::of(feature, CategoryFields::Names, Arc::default());
+        feature.categories.is_some().then(field)
+    };
     let feature = features.iter().map(|feature| FeaturePath {
+        categories: categories(feature),
         path: path(&feature.name),
         name: feature.name.clone(),
         may_be_missing: feature.may_be_missing,

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::matrix::Matrix;
-use crate::model::{ClientModel, EncryptionError};
-use crate::rows::{FirstLine, RowError, RowReader};
+use crate::model::{Admitted, ClientModel, EncryptionError, RefusedRow};
+use crate::rows::{RowError, RowFormat, RowReader};
 
 /// Rows that are checked at a time.
 const CHECK_ROWS: usize = 1024;
@@ -40,10 +40,13 @@ pub enum InputError {
 }
 
 /// What the first reading found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Checked {
     pub(super) sha256: Digest,
     pub(super) rows: u64,
+    /// Rows that the model does not take. What the input and the model say of them is the same in
+    /// every run, so that nothing of them has to be kept.
+    pub(super) refused: Vec<RefusedRow>,
 }
 
 /// Reads every row before anything is published, so that a bad last row does not cost the scores
@@ -51,20 +54,21 @@ pub(super) struct Checked {
 pub(super) fn check(
     path: &Path,
     model: &dyn ClientModel,
-    first_line: FirstLine,
+    format: RowFormat,
 ) -> Result<Checked, InputError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(InputError::NoFile);
     }
-    let mut input = Input::open(path, model, first_line)?;
-    let mut rows = 0;
+    let mut input = Input::open(path, model, format)?;
+    let (mut rows, mut refused) = (0, Vec::new());
     loop {
         let chunk = input.take(CHECK_ROWS)?;
         if chunk.is_empty() {
-            return Ok(Checked { sha256: input.sha256(), rows });
+            return Ok(Checked { sha256: input.sha256(), rows, refused });
         }
-        model.check(&chunk, rows + 1)?;
-        rows += chunk.len() as u64;
+        let count = chunk.len() as u64;
+        refused.extend(model.admit(chunk, rows + 1)?.refused);
+        rows += count;
     }
 }
 
@@ -78,18 +82,32 @@ impl Input {
     pub(super) fn open(
         path: &Path,
         model: &dyn ClientModel,
-        first_line: FirstLine,
+        format: RowFormat,
     ) -> Result<Self, InputError> {
         let hasher = Arc::default();
         let file = BufReader::new(File::open(path)?);
         let file = Hashing { file, hasher: Arc::clone(&hasher) };
-        let rows = RowReader::new(file, &model.interface().features, first_line)?;
+        let rows = RowReader::new(file, &model.interface().features, format)?;
         Ok(Self { rows, hasher })
     }
 
     /// At most so many further rows; fewer at the end.
     pub(super) fn take(&mut self, count: usize) -> Result<Matrix<f64>, InputError> {
         Ok(self.rows.take(count)?)
+    }
+
+    /// The same, with rows that can be encrypted in place of those that cannot.
+    pub(super) fn take_admitted(
+        &mut self,
+        model: &dyn ClientModel,
+        count: usize,
+    ) -> Result<Matrix<f64>, InputError> {
+        let rows = self.take(count)?;
+        let Admitted { rows, .. } = match rows.is_empty() {
+            true => return Ok(rows),
+            false => model.admit(rows, 1)?,
+        };
+        Ok(rows)
     }
 
     /// Digest of what was read.

@@ -13,8 +13,9 @@
 //! * a part that failed is tried again.
 //!
 //! The output appears at the end, whole, with a line for each row of the input. The line of a row
-//! without scores is empty, and `OUTPUT.failed.csv` says why. The ledger is removed when every row
-//! has scores.
+//! without scores is empty, and `OUTPUT.failed.csv` says why. The ledger is removed when every job
+//! has results. A row that the model does not take fails alone: another one is encrypted in its place,
+//! whose scores nobody sees.
 
 mod input;
 mod ledger;
@@ -45,15 +46,15 @@ pub use self::size::RowsPerJob;
 use self::ledger::Ledger;
 use self::part::{PartJournal, Scoring};
 use self::record::{FORMAT_VERSION, Header};
-use self::run::{Run, Totals};
+use self::run::{Outcome, Run, Totals};
 use crate::blocking::{Interest, blocking};
 use crate::client::{Client, ClientError};
 use crate::driver::{Driver, Target};
 use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
-use crate::model::{Encryption, EncryptionError};
-use crate::rows::{FirstLine, ScoreColumns, WriteScoresError};
+use crate::model::{Encryption, EncryptionError, RefusedRow};
+use crate::rows::{RowFormat, ScoreColumns, WriteScoresError};
 use crate::settings::ProducerSection;
 
 /// Jobs that may fail before a run is given up: whatever is wrong is wrong with all of them.
@@ -69,8 +70,8 @@ pub struct ScoreRequest {
     pub keys: KeyFolder,
     /// CSV with a row of raw features a line.
     pub input: PathBuf,
-    /// Whether it has a header, and what to do about columns that the model does not know.
-    pub first_line: FirstLine,
+    /// How it is written.
+    pub format: RowFormat,
     /// CSV to write.
     pub output: PathBuf,
     /// What a line of it holds.
@@ -168,13 +169,13 @@ pub async fn score<B: Broker, S: Store>(
     events: Events,
 ) -> Result<ScoreReport, ScoreError> {
     let started = Instant::now();
-    let ScoreRequest { encryption, model_id, keys, input, first_line, .. } = request;
+    let ScoreRequest { encryption, model_id, keys, input, format, .. } = request;
     let (output, columns, settings) = (request.output, request.columns, request.settings);
     let (rows_per_job, republish) = (request.rows_per_job, request.republish);
 
     let checked = {
-        let (encryption, path) = (Arc::clone(&encryption), input.clone());
-        blocking(move || input::check(&path, encryption.model(), first_line)).await?
+        let (encryption, path, format) = (Arc::clone(&encryption), input.clone(), format.clone());
+        blocking(move || input::check(&path, encryption.model(), format)).await?
     };
     let checked = checked.map_err(|source| ScoreError::Input { path: input.clone(), source })?;
     events.tell(Event::Checked { rows: checked.rows });
@@ -218,16 +219,24 @@ pub async fn score<B: Broker, S: Store>(
     let interest = Interest::default();
     let scoring = Scoring { driver, encryption: ours, ledger: its, target, interest };
     let run = Run::new(scoring, past, republish, in_flight, events)?;
-    let outcome = run.run(&input, first_line).await?;
+    let outcome = run.run(&input, format).await?;
     let (written, encryption_of) = (output.clone(), Arc::clone(&encryption));
-    let totals = outcome.totals;
+    let mut totals = outcome.totals;
+    totals.failed += without_scores(&checked.refused, &outcome, ledger.header());
+    let refused = checked.refused;
     let write = move || {
         let header = ledger.header().clone();
-        output::write(&written, columns, encryption_of.model(), &ledger, &outcome)?;
+        output::write(&written, columns, encryption_of.model(), &ledger, &outcome, &refused)?;
         Ok::<_, ScoreError>(header)
     };
     let header = blocking(write).await??;
     Ok(ScoreReport { form, ..report(&header, totals, output, started) })
+}
+
+/// Rows that the model does not take, of jobs that did not fail, whose rows are counted already.
+fn without_scores(refused: &[RefusedRow], outcome: &Outcome, header: &Header) -> u64 {
+    let part = |refused: &&RefusedRow| (refused.row - 1) / u64::from(header.rows_per_job);
+    refused.iter().filter(|it| !outcome.failed.contains_key(&part(it))).count() as u64
 }
 
 fn report(header: &Header, totals: Totals, output: PathBuf, started: Instant) -> ScoreReport {

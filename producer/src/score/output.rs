@@ -1,5 +1,6 @@
 //! The output, and the list of rows that are not in it.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use super::ledger::Ledger;
 use super::run::Outcome;
 use super::{ScoreError, beside};
 use crate::files::{Access, write_atomically};
-use crate::model::ClientModel;
+use crate::model::{ClientModel, RefusedRow};
 use crate::rows::{ScoreColumns, ScoreWriter, WriteScoresError};
 
 /// Writes the scores in the order of the input, then the list of failed rows, and removes the
@@ -18,12 +19,14 @@ pub(super) fn write(
     model: &dyn ClientModel,
     ledger: &Ledger,
     outcome: &Outcome,
+    refused: &[RefusedRow],
 ) -> Result<(), ScoreError> {
     // The ledger's own errors come out from under those of the output.
     let mut unreadable = None;
     let written = write_atomically(output, Access::Default, |file| {
         let mut scores = ScoreWriter::new(file, model, columns)?;
         for part in 0..ledger.header().parts() {
+            let first = part * u64::from(ledger.header().rows_per_job) + 1;
             if !outcome.finished.contains(part) {
                 for _ in 0..ledger.header().part_rows(part) {
                     scores.write_empty()?;
@@ -35,7 +38,12 @@ pub(super) fn write(
                 unreadable = Some(error);
                 WriteScoresError::Io(text)
             })?;
-            results.rows().try_for_each(|row| scores.write(row))?;
+            for (row, result) in (first..).zip(results.rows()) {
+                match refused.binary_search_by_key(&row, |refused| refused.row) {
+                    Ok(_) => scores.write_empty()?,
+                    Err(_) => scores.write(result)?,
+                }
+            }
         }
         scores.finish()
     });
@@ -45,8 +53,8 @@ pub(super) fn write(
     written.map_err(|source| ScoreError::Output { path: output.to_owned(), source })?;
 
     let path = beside(output, "failed.csv");
-    let listed = match outcome.failed.is_empty() {
-        false => list_failed(&path, ledger, outcome),
+    let listed = match outcome.failed.is_empty() && refused.is_empty() {
+        false => list_failed(&path, ledger, outcome, refused),
         true => match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -59,16 +67,26 @@ pub(super) fn write(
     Ok(())
 }
 
-fn list_failed(path: &Path, ledger: &Ledger, outcome: &Outcome) -> Result<(), WriteScoresError> {
+/// Rows that the model does not take have had no job that tells anything of them, and have none.
+fn list_failed(
+    path: &Path,
+    ledger: &Ledger,
+    outcome: &Outcome,
+    refused: &[RefusedRow],
+) -> Result<(), WriteScoresError> {
     write_atomically(path, Access::Default, |file| {
         let mut list = csv::Writer::from_writer(file);
         list.write_record(["row", "job", "reason"])?;
+        let mut lines = BTreeMap::new();
         for (part, failure) in &outcome.failed {
             let first = part * u64::from(ledger.header().rows_per_job) + 1;
             for row in first..first + ledger.header().part_rows(*part) {
-                let job = failure.job.to_string();
-                list.write_record([&row.to_string(), &job, &failure.reason])?;
+                lines.insert(row, (failure.job.to_string(), failure.reason.as_str()));
             }
+        }
+        lines.extend(refused.iter().map(|it| (it.row, (String::new(), it.reason.as_str()))));
+        for (row, (job, reason)) in lines {
+            list.write_record([&row.to_string(), &job, reason])?;
         }
         Ok(list.flush()?)
     })

@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::client::InFlight;
 use crate::driver::{Failure, Ticket, Unit};
 use crate::events::{Event, Events};
-use crate::rows::FirstLine;
+use crate::rows::RowFormat;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -106,11 +106,11 @@ impl<B: Broker, S: Store> Run<B, S> {
     pub(super) async fn run(
         mut self,
         path: &Path,
-        first_line: FirstLine,
+        format: RowFormat,
     ) -> Result<Outcome, ScoreError> {
         let in_input = |source| ScoreError::Input { path: path.to_owned(), source };
         let (opened, encryption) = (path.to_owned(), Arc::clone(&self.scoring.encryption));
-        let input = blocking(move || Input::open(&opened, encryption.model(), first_line)).await?;
+        let input = blocking(move || Input::open(&opened, encryption.model(), format)).await?;
         self.input = Some(input.map_err(in_input)?);
         loop {
             while self.has_room() {
@@ -151,8 +151,10 @@ impl<B: Broker, S: Store> Run<B, S> {
         let Some(mut input) = self.input.take() else { return Ok(Ok(())) };
         let part = self.next_part;
         let count = self.scoring.ledger.header().part_rows(part);
+        let encryption = Arc::clone(&self.scoring.encryption);
         let read = move || {
-            let rows = input.take(usize::try_from(count).unwrap_or(usize::MAX));
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            let rows = input.take_admitted(encryption.model(), count);
             (rows, input)
         };
         let (rows, input) = blocking(read).await?;

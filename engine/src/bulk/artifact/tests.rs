@@ -1,6 +1,6 @@
 use super::*;
 use crate::bulk::client_model::{
-    LinearInputs, Link, OutputScale, Predicate, PredicateFeature, Predicates, Scores,
+    LinearInputs, Link, OutputScale, Predicate, PredicateFeature, Predicates, Reading, Scores,
 };
 use crate::bulk::parameters::{Packing, Parameters};
 use crate::bulk::program::{ColumnSum, Node, Output};
@@ -45,6 +45,7 @@ fn model() -> BulkClientModel {
             kind: ScoreKind::Predictions,
             classes: vec![],
         },
+        reading: Reading::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BulkRowError, InvalidBulkClientModel, MAX_COLUMNS, check_name, invalid};
+use super::{BulkRowError, InvalidBulkClientModel, MAX_COLUMNS, check_feature_name, invalid};
 
 /// Steps of one feature's range.
 pub const MAX_STEPS: u32 = 1 << 24;
@@ -65,7 +65,7 @@ impl LinearFeature {
     }
 
     fn validate(&self) -> Result<(), InvalidBulkClientModel> {
-        check_name(&self.name)?;
+        check_feature_name(&self.name)?;
         let Self { name, low, high, steps } = self;
         if !(low.is_finite() && high.is_finite() && low <= high && (high - low).is_finite()) {
             return invalid(format!("feature {name} has a range from {low} to {high}"));
@@ -89,6 +89,14 @@ impl LinearInputs {
             return invalid(format!("more than {MAX_COLUMNS} features"));
         }
         self.features.iter().try_for_each(LinearFeature::validate)
+    }
+
+    /// Why a row cannot be encoded: of its first value that does not fit.
+    pub(super) fn refusal(&self, values: &[f64], row: usize) -> Option<BulkRowError> {
+        let mut features = self.features.iter().zip(values);
+        let (feature, &value) =
+            features.find(|(feature, value)| feature.integer(**value).is_none())?;
+        Some(feature.refusal(row, value))
     }
 
     /// Feature by feature the integers of all rows.
@@ -148,7 +156,8 @@ mod tests {
         let inputs = LinearInputs { features: vec![age()] };
         let refused = |value: f64| inputs.encode(&[[0.0], [value]], 5).unwrap_err().to_string();
         assert!(
-            refused(90.5).contains("age of row 6 is 90.5, outside of the range from -10 to 90")
+            refused(90.5)
+                .contains("row 6, column \"age\": 90.5 is outside of the range from -10 to 90")
         );
         assert!(refused(f64::INFINITY).contains("is inf"));
         assert!(refused(f64::NAN).contains("age of row 6 is missing"));

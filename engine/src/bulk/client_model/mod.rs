@@ -3,14 +3,18 @@
 //!
 //! * [`Predicates`]: columns of an ensemble, one bit a row;
 //! * [`LinearInputs`]: columns of a linear model, one rounded feature each;
-//! * [`Scores`]: what decrypted integers mean.
+//! * [`Scores`]: what decrypted integers mean;
+//! * [`Reading`]: what a row's values mean before that, where they are not what they look like.
 //!
 //! It comes in a `client.zip`, which is the model owner's word: everything has a bound and is
 //! checked when it is opened, so that nothing afterwards can fail but a row.
 
 mod linear_inputs;
 mod predicates;
+mod reading;
 mod scores;
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,6 +23,10 @@ use super::program::{MAX_COLUMNS, MAX_OUTPUTS};
 
 pub use linear_inputs::{LinearFeature, LinearInputs, MAX_STEPS};
 pub use predicates::{AtomRange, MAX_CUTS, MAX_RANGES, Predicate, PredicateFeature, Predicates};
+pub use reading::{
+    CategoryNames, FeatureCategories, MAX_CATEGORIES, MAX_CATEGORY_BYTES, MAX_MARKS, Missing,
+    Reading, Unseen,
+};
 pub use scores::{Link, OutputScale, Scores};
 
 /// Features of a model.
@@ -43,6 +51,21 @@ fn check_name(name: &str) -> Result<(), InvalidBulkClientModel> {
     }
 }
 
+/// The name of a feature, as the data frame had it: also with tabs and line breaks, which whoever
+/// prints it escapes.
+fn check_feature_name(name: &str) -> Result<(), InvalidBulkClientModel> {
+    let is_odd = |sign: char| sign.is_control() && !matches!(sign, '\t' | '\n' | '\r');
+    match name.len() > MAX_NAME_BYTES || name.chars().any(is_odd) {
+        true => {
+            let start: String = name.chars().take(64).collect();
+            invalid(format!(
+                "feature {start:?} has a name above {MAX_NAME_BYTES} bytes or with control characters"
+            ))
+        }
+        false => Ok(()),
+    }
+}
+
 /// A row that the model cannot take.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum BulkRowError {
@@ -57,7 +80,7 @@ pub enum BulkRowError {
         expected: usize,
     },
     /// A linear model multiplies it, and cannot multiply nothing.
-    #[error("feature {name} of row {row} is missing, and this model cannot take missing values")]
+    #[error("row {row}, column {name:?}: the value is missing, and this model takes none")]
     Missing {
         /// Position of the row.
         row: usize,
@@ -66,8 +89,8 @@ pub enum BulkRowError {
     },
     /// Beyond the range in which no sum wraps around.
     #[error(
-        "feature {name} of row {row} is {value}, outside of the range from {low} to {high} that \
-         the model was compiled for"
+        "row {row}, column {name:?}: {value} is outside of the range from {low} to {high} that the \
+         model was compiled for"
     )]
     OutOfRange {
         /// Position of the row.
@@ -93,6 +116,9 @@ pub struct BulkClientModel {
     pub inputs: Inputs,
     /// From decrypted integers to scores.
     pub scores: Scores,
+    /// What values of rows mean.
+    #[serde(default, skip_serializing_if = "Reading::is_plain")]
+    pub reading: Reading,
 }
 
 /// From rows to columns.
@@ -113,7 +139,62 @@ impl BulkClientModel {
             Inputs::Predicates(predicates) => predicates.validate()?,
             Inputs::Linear(inputs) => inputs.validate()?,
         }
+        self.reading.validate(self.inputs.features())?;
         self.scores.validate()
+    }
+
+    /// Encodes rows, once for all columns. `first_row` is what errors call the first of them.
+    pub fn encode<R: AsRef<[f64]>>(
+        &self,
+        rows: &[R],
+        first_row: usize,
+    ) -> Result<EncodedRows<'_>, BulkRowError> {
+        if self.reading.missing == Missing::Refused {
+            for (row, values) in rows.iter().enumerate() {
+                self.refusal(values.as_ref(), first_row + row).map_or(Ok(()), Err)?;
+            }
+        }
+        if self.reading.keeps_numbers() {
+            return self.inputs.encode(rows, first_row);
+        }
+        let read: Vec<_> = rows.iter().map(|row| self.read(row.as_ref())).collect();
+        self.inputs.encode(&read, first_row)
+    }
+
+    /// A row as its values are meant.
+    fn read<'r>(&self, row: &'r [f64]) -> Cow<'r, [f64]> {
+        if self.reading.keeps_numbers() {
+            return row.into();
+        }
+        let single = |feature| self.inputs.is_single_precision(feature);
+        let number = |(index, &value): (usize, &f64)| self.reading.number(value, single(index));
+        row.iter().enumerate().map(number).collect()
+    }
+
+    /// Why the model cannot take a row, which errors call `row`; none where it can.
+    pub fn refusal(&self, values: &[f64], row: usize) -> Option<BulkRowError> {
+        let (found, expected) = (values.len(), self.inputs.features());
+        if found != expected {
+            return Some(BulkRowError::Features { row, found, expected });
+        }
+        let values = self.read(values);
+        match &self.inputs {
+            Inputs::Linear(inputs) => inputs.refusal(&values, row),
+            Inputs::Predicates(predicates) if self.reading.missing == Missing::Refused => {
+                let missing = values.iter().position(|value| value.is_nan())?;
+                let name = predicates.features[missing].name.clone();
+                Some(BulkRowError::Missing { row, name })
+            }
+            Inputs::Predicates(_) => None,
+        }
+    }
+
+    /// A row that the model takes, whatever it is of.
+    pub fn any_row(&self) -> Vec<f64> {
+        match &self.inputs {
+            Inputs::Linear(inputs) => inputs.features.iter().map(LinearFeature::mid).collect(),
+            Inputs::Predicates(predicates) => vec![0.0; predicates.features.len()],
+        }
     }
 }
 
@@ -131,6 +212,14 @@ impl Inputs {
         match self {
             Self::Predicates(predicates) => &predicates.features[feature].name,
             Self::Linear(inputs) => &inputs.features[feature].name,
+        }
+    }
+
+    /// Whether values of a feature are compared in float32. Those of a linear model are not compared.
+    fn is_single_precision(&self, feature: usize) -> bool {
+        match self {
+            Self::Predicates(predicates) => predicates.features[feature].single_precision,
+            Self::Linear(_) => true,
         }
     }
 

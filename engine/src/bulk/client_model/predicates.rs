@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidBulkClientModel, MAX_COLUMNS, MAX_FEATURES, check_name, invalid};
+use super::{InvalidBulkClientModel, MAX_COLUMNS, MAX_FEATURES, check_feature_name, invalid};
 
 /// Cut points of one feature, so that atoms fit 16 bits.
 pub const MAX_CUTS: usize = (1 << 16) - 2;
@@ -82,7 +82,7 @@ impl PredicateFeature {
     }
 
     fn validate(&self) -> Result<(), InvalidBulkClientModel> {
-        check_name(&self.name)?;
+        check_feature_name(&self.name)?;
         let (name, cuts) = (&self.name, &self.cuts);
         if cuts.len() > MAX_CUTS {
             return invalid(format!("feature {name} has more than {MAX_CUTS} cuts"));
