@@ -4,6 +4,8 @@ pub(crate) mod config;
 mod lane;
 mod marks;
 mod meta;
+mod results;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -176,7 +178,7 @@ fn set_life(commands: &mut Pipeline, key: &str, life: Option<Duration>) {
 
 /// Differs from every other upload's; not a secret. The standard library seeds its maps from the
 /// system's random numbers.
-fn random_upload() -> u64 {
+pub(super) fn random_upload() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
