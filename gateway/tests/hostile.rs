@@ -138,6 +138,8 @@ async fn what_is_away_is_said_and_waited_for() {
     let job = cipherscore_common::JobId::random();
     let (path, said) = (fleet.job_path(job), [("cs-rows", "1")]);
     let rows = fleet.rows(&[1.0]);
+    // RabbitMQ 3.10 keeps what it confirmed, and the queue, only some time after a queue was made.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     fleet.rabbitmq.kill();
     let away = fleet.ask(at, "PUT", &path, &said, &rows).await.unwrap();
     assert_eq!(
