@@ -75,7 +75,7 @@ add_user() {  # ROLE USER
 for tenant; do
     # As the programs want it; and no role's name.
     case $tenant in
-        '' | *[!a-z0-9-]* | worker | operator | metrics | health | default)
+        '' | *[!a-z0-9-]* | worker | operator | metrics | gateway | health | default)
             echo "a tenant is named by 1 to 64 of a-z, 0-9 and -, and not as a role is" >&2
             exit 2 ;;
     esac
@@ -85,6 +85,7 @@ write "$secrets/definitions.d/10-cipherscore.json" < "$here/rabbitmq/definitions
 add_user worker worker
 add_user operator operator
 add_user metrics metrics
+add_user gateway gateway
 for tenant; do add_user tenant "$tenant"; done
 {
     echo "user default off resetpass resetkeys resetchannels -@all"

@@ -128,6 +128,22 @@ fn a_model_is_imported_first() {
     assert_eq!(listed[0]["expires_in_seconds"], Value::Null);
     assert_eq!(listed[0]["bytes"], std::fs::metadata(&imported).unwrap().len());
     assert_eq!(fixture.json(&["keys", "list"]), Value::Array(Vec::new()));
+
+    // With what a gateway hands out, which is no model.
+    let client = case("client.zip");
+    let push = ["models", "push", text(&imported), "--client", text(&client)];
+    let pushed = fixture.json(&push);
+    assert_eq!(
+        (&pushed["state"], &pushed["client"]["state"]),
+        (&"already-there".into(), &"stored".into())
+    );
+    assert_eq!(pushed["client"]["id"], made["model_id"]);
+    assert_eq!(pushed["client"]["bytes"], std::fs::metadata(&client).unwrap().len());
+    assert_eq!(fixture.json(&["models", "list"]).as_array().unwrap().len(), 1);
+    let other =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/iris_decision_tree/client.zip");
+    let refused = fixture.refusal(&["models", "push", text(&imported), "--client", text(&other)]);
+    assert!(refused.contains("not of the same model"), "{refused}");
 }
 
 #[test]

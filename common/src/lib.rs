@@ -22,7 +22,9 @@ mod timestamp;
 pub mod topology;
 mod worker_name;
 
-pub use cipherscore_ids::{Digest, EvaluationKeyId, FormName, InvalidId, JobId, ModelId, OwnerId};
+pub use cipherscore_ids::{
+    Digest, EvaluationKeyId, FormName, Hasher, InvalidId, JobId, ModelId, OwnerId,
+};
 pub use lease::{InvalidLease, Lease, MAX_LEASE_SECONDS};
 pub use pauses::Pauses;
 #[cfg(any(test, fuzzing))]
@@ -36,10 +38,15 @@ pub use store::reader::BlobReader;
 pub use store::redis::config::{InvalidRedisUrl, RedisConfig};
 pub use store::redis::{CHUNK_GRACE, RedisStore, UPLOAD_LEASE};
 pub use store::releases::{RELEASED_LEASE, ReleaseStore};
+pub use store::results::{
+    FeedEntry, InvalidFeedEntry, JobState, MAX_FEED_ENTRIES, MAX_NOTE_BYTES, MAX_RESULT_BYTES,
+    NoteName, ResultStore, SETTLED_LEASE,
+};
+pub use store::uploads::{BlobWriter, UploadName, UploadStore, Written};
 pub use store::workers::PresenceStore;
 pub use store::{
-    Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, ErrorClass, MAX_BLOB_BYTES,
-    MAX_LISTED_BLOBS, Progress, Put, Store, StoreError,
+    Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES, ErrorClass, GatewayStore,
+    MAX_BLOB_BYTES, MAX_LISTED_BLOBS, Progress, Put, Store, StoreError,
 };
 pub use tenant::{InvalidTenant, MAX_TENANT_LENGTH, Tenant};
 pub use worker_name::MAX_WORKER_LENGTH;

@@ -57,7 +57,7 @@ impl Fixture {
         let files = std::fs::read_dir(fixture.secrets.path("definitions.d")).unwrap();
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
         files.sort();
-        assert_eq!(files.len(), 6, "{files:?}");
+        assert_eq!(files.len(), 7, "{files:?}");
         files.iter().for_each(|file| fixture.node.import_definitions(file).unwrap());
         fixture
     }
@@ -525,4 +525,35 @@ async fn metrics_can_do_nothing_but_count() {
     for user in ["alice", "worker"] {
         assert_eq!(fixture.ask(user, "GET", &queue).0, 401, "{user}");
     }
+}
+
+/// It publishes jobs and takes the replies of its own queue of each tenant; other clients' replies are
+/// not its, nor does it answer.
+#[tokio::test]
+async fn a_gateway_has_one_queue_of_each_tenant() {
+    let fixture = Fixture::shared();
+    let gateway = fixture.user("gateway").await;
+    assert_eq!(gateway.publish(JOBS, "nobody", Some("gateway")).await, OK);
+    assert_eq!(gateway.publish(JOBS, "nobody", Some("alice")).await, FORGED);
+    for tenant in ["alice", "carol"] {
+        let queue = ReplyQueue::new(&tenant.parse().unwrap(), "gateway").unwrap().to_string();
+        let broker = broker(&fixture.url("gateway"));
+        let own = Topology::of_client(&queue.parse().unwrap());
+        broker.declare(&own, Declare::Create).await.unwrap();
+        assert!(broker.subscribe(&[one(queue.clone())]).await.is_ok());
+        assert_eq!(gateway.publish(REPLIES, &queue, None).await, FORBIDDEN);
+    }
+    let other = reply_queue("alice").to_string();
+    assert_eq!(gateway.declare(&other, None).await, FORBIDDEN);
+    for exchange in [RETRY, DEAD, UNROUTED] {
+        assert_eq!(gateway.publish(exchange, "x", None).await, FORBIDDEN, "{exchange}");
+    }
+    assert_eq!(gateway.get(DEAD).await, FORBIDDEN);
+    let model = amqp::random_model();
+    let worker = broker(&fixture.url("worker"));
+    worker.declare(&Topology::of_model(model), Declare::Create).await.unwrap();
+    let jobs = job_queue(model, Lane::Normal);
+    assert_eq!(gateway.get(&jobs).await, FORBIDDEN);
+    // How full it is may be asked.
+    assert_eq!(gateway.look_at(&jobs).await, OK);
 }

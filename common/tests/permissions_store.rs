@@ -8,8 +8,9 @@ mod support;
 use std::process::Command;
 
 use cipherscore_common::{
-    Blob, BlobKind, BlobStore, Digest, EvaluationKeyId, JobId, Lease, MarkStore, Marks,
-    PresenceStore, RedisConfig, RedisStore, ReleaseStore, StoreError,
+    Blob, BlobKind, BlobStore, BlobWriter, Digest, EvaluationKeyId, JobId, JobState, Lease,
+    MarkStore, Marks, ModelId, NoteName, PresenceStore, RedisConfig, RedisStore, ReleaseStore,
+    ResultStore, StoreError,
 };
 use cipherscore_testbed::Redis;
 use deploy::{Secrets, text};
@@ -181,6 +182,81 @@ async fn a_worker_reads_keys_and_cannot_change_them() {
     worker.leave("w").await.unwrap();
 }
 
+/// Everything that it does, for any tenant; and nothing else.
+#[tokio::test]
+async fn a_gateway_does_for_tenants_what_they_may_themselves() {
+    let stores = Stores::new();
+    let (gateway, all) = (stores.of("gateway"), stores.administrator());
+    let (worker, alice) = (stores.of("worker"), stores.of("alice"));
+    let (a, hour) = (tenant("alice"), lease("1h"));
+    for kind in [BlobKind::Key, BlobKind::Job] {
+        // Once more, it is found there and renewed.
+        for _ in 0..2 {
+            let mut writer = BlobWriter::new(&gateway, &a, kind);
+            writer.push(&[7; 3 << 20]).await.unwrap();
+            writer.finish(Some(hour)).await.unwrap();
+        }
+        let mut given_up = BlobWriter::new(&gateway, &a, kind);
+        given_up.push(&[8; 1 << 20]).await.unwrap();
+        given_up.give_up().await.unwrap();
+        let info = gateway.list(&a, kind).await.unwrap().remove(0);
+        gateway.touch(&info.name, Some(lease("2h"))).await.unwrap();
+        assert!(read(&worker, &info.name).await.is_ok());
+        assert!(read(&alice, &info.name).await.is_ok());
+        gateway.remove(&info.name).await.unwrap();
+    }
+    let (outputs, _) = Blob::payload(&a, BlobKind::Reply, vec![1; 10]).unwrap();
+    refused(put(&gateway, &outputs, None).await);
+    put(&worker, &outputs, Some(hour)).await.unwrap();
+    gateway.touch(outputs.name(), Some(lease("7d"))).await.unwrap();
+    assert!(read(&gateway, outputs.name()).await.is_ok());
+    gateway.remove(outputs.name()).await.unwrap();
+
+    let zip = Blob::client_zip(&a, ModelId::of(b"model"), vec![1; 10]).unwrap();
+    refused(put(&gateway, &zip, None).await);
+    put(&all, &zip, None).await.unwrap();
+    assert!(read(&gateway, zip.name()).await.is_ok());
+    assert_eq!(gateway.list(&a, BlobKind::Client).await.unwrap().len(), 1);
+    // Out of the reach of workers and tenants.
+    refused(read(&worker, zip.name()).await);
+    refused(read(&alice, zip.name()).await);
+    let model = Blob::model(&a, ModelId::of(b"model"), vec![1; 10]).unwrap();
+    put(&all, &model, None).await.unwrap();
+    refused(read(&gateway, model.name()).await);
+
+    let job = JobId::random();
+    for name in [NoteName::Job(job), NoteName::Key(job)] {
+        gateway.note(&a, name, b"note", hour).await.unwrap();
+        gateway.note_again(&a, name, b"note", hour).await.unwrap();
+        gateway.noted(&a, name).await.unwrap();
+        gateway.forget_note(&a, name).await.unwrap();
+    }
+    assert!(gateway.keep_result(&a, job, Some("c"), b"result", hour).await.unwrap());
+    assert!(gateway.result(&a, job).await.unwrap().is_some());
+    let entries = gateway.feed(&a, "c", None, 9).await.unwrap();
+    gateway.drop_entries(&a, "c", &[entries[0].0]).await.unwrap();
+    gateway.settle(&a, job).await.unwrap();
+    let settled = JobState { settled: true, ..JobState::default() };
+    assert_eq!(gateway.job_state(&a, job).await.unwrap(), settled);
+    for store in [&worker, &alice] {
+        refused(store.result(&a, job).await);
+        refused(store.keep_result(&a, job, None, b"forged", hour).await);
+        refused(store.job_state(&a, job).await);
+        refused(store.feed(&a, "c", None, 9).await);
+    }
+
+    gateway.mark_cancelled(&a, job).await.unwrap();
+    assert!(gateway.marks(&a, job).await.unwrap().cancelled);
+    refused(gateway.mark_done(&a, job).await);
+    refused(gateway.blame(&a, job, 1).await);
+    let released = EvaluationKeyId::new(Digest::of(b"key"));
+    assert_eq!(gateway.released(&a, released).await.unwrap(), 0);
+    refused(gateway.count_released(&a, released, 1).await);
+    worker.announce(&presence("w")).await.unwrap();
+    assert_eq!(gateway.workers().await.unwrap().len(), 1);
+    refused(gateway.announce(&presence("w")).await);
+}
+
 #[tokio::test]
 async fn an_operator_looks_after_models_and_keys() {
     let stores = Stores::new();
@@ -217,7 +293,9 @@ async fn metrics_can_do_nothing_but_count() {
 /// Else it would be somebody else, and could do what they can.
 #[test]
 fn no_tenant_is_named_as_a_role_is() {
-    for name in ["worker", "operator", "metrics", "health", "default", "", "Alice", "a:b", "*"] {
+    for name in
+        ["worker", "operator", "metrics", "gateway", "health", "default", "", "Alice", "a:b", "*"]
+    {
         let folder = tempfile::tempdir().unwrap();
         let mut setup = Command::new(deploy::deploy("setup.sh"));
         let made = setup.arg(name).env("SECRETS", folder.path()).output().unwrap();
@@ -241,7 +319,7 @@ fn nobody_may_run_what_harms_all() {
         "GET other",
         "SET other 1",
     ];
-    for user in ["alice", "worker", "operator", "metrics"] {
+    for user in ["alice", "worker", "operator", "metrics", "gateway"] {
         for command in commands {
             assert!(stores.is_forbidden(user, command), "{user}: {command}");
         }

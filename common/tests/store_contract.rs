@@ -13,17 +13,18 @@ use cipherscore_common::{
 use support::{presence, tenant};
 
 mod memory {
-    use cipherscore_common::{MemoryStore, store_contract};
+    use cipherscore_common::{MemoryStore, gateway_store_contract, store_contract};
 
     async fn memory() -> (MemoryStore, ()) {
         (MemoryStore::default(), ())
     }
 
     store_contract!(memory, tokio::test);
+    gateway_store_contract!(memory, tokio::test);
 }
 
 mod redis {
-    use cipherscore_common::{RedisConfig, RedisStore, store_contract};
+    use cipherscore_common::{RedisConfig, RedisStore, gateway_store_contract, store_contract};
     use cipherscore_testbed::Redis;
 
     async fn redis() -> (RedisStore, Redis) {
@@ -33,6 +34,7 @@ mod redis {
     }
 
     store_contract!(redis, tokio::test);
+    gateway_store_contract!(redis, tokio::test);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,12 @@ impl JobId {
         Self(Uuid::now_v7())
     }
 
+    /// A new one of random bits alone (UUID version 4), for who must not guess when it was made, nor
+    /// others made then.
+    pub fn random_v4() -> Self {
+        Self(Uuid::new_v4())
+    }
+
     /// Of 16 bytes, for documentation and tests that need the same id every time.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))

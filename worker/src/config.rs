@@ -71,6 +71,8 @@ pub struct WorkerSection {
     pub tenants: Tenants,
     /// Users of the broker that are workers.
     pub worker_users: Vec<String>,
+    /// Users of the broker that are gateways.
+    pub gateway_users: Vec<String>,
 }
 
 /// `[models]`
@@ -116,6 +118,7 @@ impl Default for WorkerSection {
             topology: Declare::default(),
             tenants: Tenants::default(),
             worker_users: vec!["worker".into()],
+            gateway_users: Vec::new(),
         }
     }
 }

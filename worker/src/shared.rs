@@ -73,6 +73,7 @@ impl<B: Broker, S: Store> Shared<B, S> {
         let rules = Rules {
             tenants: section.tenants,
             worker_users: section.worker_users.clone(),
+            gateway_users: section.gateway_users.clone(),
             max_job_rows: section.max_job_rows,
             max_job_bytes: section.max_job_size.as_u64(),
             max_returns: section.max_returns,

@@ -49,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) tenants: Tenants,
     /// Users of the broker that are workers: they may say for whom they put a job off.
     pub(crate) worker_users: Vec<String>,
+    /// Users of the broker that are gateways: they may say whose a job is.
+    pub(crate) gateway_users: Vec<String>,
     /// Most rows of a job.
     pub(crate) max_job_rows: u32,
     /// Most bytes of a job's rows.
@@ -313,7 +315,12 @@ fn publisher(message: &Message, rules: &Rules) -> Result<Option<Tenant>, Refusal
     // A worker that puts a job off cannot publish in the tenant's name.
     let user = if is_worker { message.text(headers::PUBLISHED_BY) } else { user };
     let user = user.ok_or_else(|| forbidden("the message has no user id"))?;
-    user.parse().map(Some).map_err(|_| forbidden("the user id is no name of a tenant"))
+    // A gateway publishes for whoever has a token of it.
+    let user = match rules.gateway_users.iter().any(|gateway| gateway == user) {
+        true => message.text(headers::TENANT).ok_or_else(|| forbidden("cs-tenant is missing"))?,
+        false => user,
+    };
+    user.parse().map(Some).map_err(|_| forbidden("what should name the tenant is no name of one"))
 }
 
 fn authorise(publisher: Option<&Tenant>, job: &Job) -> Result<(), Failure> {

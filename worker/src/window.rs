@@ -122,6 +122,7 @@ mod tests {
         Rules {
             tenants: Tenants::ByUser,
             worker_users: vec!["worker".into()],
+            gateway_users: Vec::new(),
             max_job_rows: 1,
             max_job_bytes: 1,
             max_returns: 3,

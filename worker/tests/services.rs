@@ -139,6 +139,7 @@ async fn forged(services: &Real, linear: &Example) {
     let worker_broker = services.broker_as("worker");
     let by_user = |config: &mut cipherscore_worker::config::WorkerConfig| {
         config.worker.tenants = Tenants::ByUser;
+        config.worker.gateway_users = vec!["gateway".into()];
     };
     let mut worker = crate::support::start_worker(&worker_broker, services.store(), by_user).await;
     let mut alice = Tester::new(services.broker_as("alice"), services.store(), "alice").await;
@@ -158,6 +159,17 @@ async fn forged(services: &Real, linear: &Example) {
     assert_eq!(dead.text(headers::DEAD_CODE), Some(ErrorCode::Forbidden.as_str()));
     assert_eq!(dead.text(headers::PUBLISHED_BY), Some("alice"));
     assert!(bob.reply_within(Duration::from_millis(300)).await.is_none());
+
+    // A gateway publishes for Bob, and is answered where Bob is; it gives nobody what is another one's.
+    let mut gateway = Tester::new(services.broker_as("gateway"), services.store(), "bob").await;
+    gateway.expect_scores(linear, &[0]).await;
+    let mut job = gateway.job(linear, &[0]);
+    job.reply_to = alice.reply_to.clone();
+    gateway.publish(&job).await;
+    let dead = gateway.dead().await;
+    assert_eq!(dead.text(headers::DEAD_CODE), Some(ErrorCode::Forbidden.as_str()));
+    assert_eq!(dead.text(headers::PUBLISHED_BY), Some("gateway"));
+    assert!(alice.reply_within(Duration::from_millis(300)).await.is_none());
     worker.drain();
     worker.ended().await;
 }

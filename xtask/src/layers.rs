@@ -82,6 +82,12 @@ const LAYERS: &[Layer] = &[
         ],
         free_of: SHIPPED,
     },
+    // Sees ciphertexts only: it builds without any mathematics.
+    Layer {
+        name: "cipherscore-gateway",
+        uses: &["cipherscore-common"],
+        free_of: &["fail", "cipherscore-testbed", "tfhe"],
+    },
     Layer {
         name: "cipherscore",
         uses: &[
@@ -90,6 +96,7 @@ const LAYERS: &[Layer] = &[
             "cipherscore-compiler",
             "cipherscore-concrete",
             "cipherscore-engine",
+            "cipherscore-gateway",
             "cipherscore-producer",
             "cipherscore-worker",
         ],

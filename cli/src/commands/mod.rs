@@ -9,6 +9,7 @@ pub(crate) mod dlq;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
 mod function;
+pub(crate) mod gateway;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod keygen;

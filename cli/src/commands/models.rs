@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, Tenant};
+use cipherscore_common::{Blob, BlobKind, BlobStore, Lease, ModelId, Tenant};
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use clap::{Args, Subcommand};
 
 use super::store::{Listed, StoreOptions, push, report_list, wait};
-use super::{open_server, read_bounded, read_server};
+use super::{open_server, read_bounded, read_client, read_server, require_one_model};
 
 /// Put models into the store, from which the workers take them by their model id.
 #[derive(Args)]
@@ -32,6 +32,11 @@ enum ModelsCommand {
         /// How long it stays: a number and d, h, m or s. For good if not given.
         #[arg(long, value_name = "TIME")]
         ttl: Option<Lease>,
+
+        /// The client.zip of the same model, for gateways to hand out to data owners. Workers cannot
+        /// read it.
+        #[arg(long, value_name = "ZIP")]
+        client: Option<PathBuf>,
     },
     /// Show the models in the store.
     List,
@@ -42,9 +47,14 @@ impl Models {
         let (store, tenant) = self.store.open()?;
         let tenant = &tenant;
         match self.command {
-            ModelsCommand::Push { server_zip, ttl } => {
-                let blob = portable_model(&server_zip, tenant)?;
-                push(&store, &blob, ttl, json)?.report(json)
+            ModelsCommand::Push { server_zip, ttl, client } => {
+                let (blob, model_id) = portable_model(&server_zip, tenant)?;
+                let client = client.map(|path| client_zip(&path, &server_zip, tenant, model_id));
+                // Before anything is sent.
+                let client = client.transpose()?;
+                let pushed = push(&store, &blob, ttl, json)?;
+                let client = client.map(|blob| push(&store, &blob, ttl, json)).transpose()?;
+                pushed.with_client(client).report(json)
             }
             ModelsCommand::List => {
                 let found = wait(store.list(tenant, BlobKind::Model))?;
@@ -55,7 +65,7 @@ impl Models {
 }
 
 /// Opens and checks a zip. A raw one is refused before anything of it runs.
-fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
+fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<(Blob, ModelId)> {
     let zip = read_bounded(path, MAX_ZIP_BYTES)?;
     let server = read_server(path, &zip)?;
     ensure!(
@@ -65,5 +75,17 @@ fn portable_model(path: &Path, tenant: &Tenant) -> anyhow::Result<Blob> {
         path.display()
     );
     let model_id = open_server(path, &server)?.preferred.evaluator.requirements().model_id;
-    Ok(Blob::model(tenant, model_id, zip)?)
+    Ok((Blob::model(tenant, model_id, zip)?, model_id))
+}
+
+/// Opens a `client.zip`, which must be of the model of the other one.
+fn client_zip(
+    path: &Path,
+    server_zip: &Path,
+    tenant: &Tenant,
+    model_id: ModelId,
+) -> anyhow::Result<Blob> {
+    let server = read_bounded(server_zip, MAX_ZIP_BYTES)?;
+    require_one_model(&*read_client(path)?, server_zip, &server)?;
+    Ok(Blob::client_zip(tenant, model_id, read_bounded(path, MAX_ZIP_BYTES)?)?)
 }

@@ -102,7 +102,7 @@ pub(super) fn push(
     let bar = progress::bar(json, info.chunks(), "sending");
     let put = wait(store.put(blob, lease, &|| bar.inc(1)));
     bar.finish_and_clear();
-    Ok(Pushed { state: put?, blob: info.into() })
+    Ok(Pushed { state: put?, blob: info.into(), client: None })
 }
 
 /// A blob, as it is printed.
@@ -152,9 +152,17 @@ pub(super) struct Pushed {
     state: Put,
     #[serde(flatten)]
     blob: Listed,
+    /// The `client.zip` that was sent with a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Box<Self>>,
 }
 
 impl Pushed {
+    /// With the `client.zip` that was sent beside it.
+    pub(super) fn with_client(self, client: Option<Self>) -> Self {
+        Self { client: client.map(Box::new), ..self }
+    }
+
     pub(super) fn report(&self, json: bool) -> anyhow::Result<()> {
         report(json, self, Self::print)
     }
@@ -168,6 +176,10 @@ impl Pushed {
         say!("id       {}", self.blob.id);
         say!("state    {state} ({}, tenant {})", self.blob.bytes(), self.blob.tenant);
         say!("expires  {}", expiry(self.blob.expires_in_seconds));
+        if let Some(client) = &self.client {
+            let state = if client.state == Put::Stored { "stored" } else { "there already" };
+            say!("client   {state} ({})", client.blob.bytes());
+        }
     }
 }
 

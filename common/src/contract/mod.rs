@@ -19,4 +19,5 @@
 
 pub mod broker;
 pub mod fixtures;
+pub mod gateway;
 pub mod store;

@@ -9,7 +9,7 @@ use crate::{Digest, Tenant};
 /// The value of a meta key, under names of every kind. What was accepted is within its bounds, and
 /// is written and read again as the same.
 pub fn meta(bytes: &[u8]) {
-    for kind in [BlobKind::Key, BlobKind::Model, BlobKind::Job, BlobKind::Reply] {
+    for kind in [BlobKind::Key, BlobKind::Model, BlobKind::Job, BlobKind::Reply, BlobKind::Client] {
         let name = BlobName { tenant: Tenant::default(), kind, id: Digest::of(b"blob") };
         let Some((info, again)) = check_meta(&name, bytes) else { continue };
         assert!((1..=MAX_BLOB_BYTES).contains(&info.bytes));

@@ -9,6 +9,8 @@ pub(crate) mod presence;
 pub(crate) mod reader;
 pub(crate) mod redis;
 pub(crate) mod releases;
+pub(crate) mod results;
+pub(crate) mod uploads;
 pub(crate) mod workers;
 
 use std::fmt;
@@ -22,6 +24,8 @@ pub use error::{ErrorClass, StoreError};
 
 use self::marks::MarkStore;
 use self::releases::ReleaseStore;
+use self::results::ResultStore;
+use self::uploads::UploadStore;
 use self::workers::PresenceStore;
 
 use crate::stored::StoredPayload;
@@ -43,6 +47,15 @@ pub enum BlobKind {
     Job,
     /// The outputs of a reply, too many for a message.
     Reply,
+    /// The `client.zip` of a model, for gateways to hand out. Workers cannot read it.
+    Client,
+}
+
+impl BlobKind {
+    /// Whether blobs of this kind have the id of a model, and not their own digest.
+    pub(crate) fn is_named_by_model(self) -> bool {
+        matches!(self, Self::Model | Self::Client)
+    }
 }
 
 impl fmt::Display for BlobKind {
@@ -52,6 +65,7 @@ impl fmt::Display for BlobKind {
             Self::Model => "model",
             Self::Job => "job",
             Self::Reply => "reply",
+            Self::Client => "client",
         })
     }
 }
@@ -76,6 +90,11 @@ impl BlobName {
     /// Of a model.
     pub fn model(tenant: &Tenant, id: ModelId) -> Self {
         Self { tenant: tenant.clone(), kind: BlobKind::Model, id: id.digest() }
+    }
+
+    /// Of the `client.zip` of a model.
+    pub fn client_zip(tenant: &Tenant, id: ModelId) -> Self {
+        Self { tenant: tenant.clone(), kind: BlobKind::Client, id: id.digest() }
     }
 }
 
@@ -108,6 +127,12 @@ impl Blob {
     pub fn model(tenant: &Tenant, id: ModelId, bytes: Vec<u8>) -> Result<Self, StoreError> {
         let sha256 = Digest::of(&bytes);
         Self::new(BlobName::model(tenant, id), bytes, sha256)
+    }
+
+    /// A `client.zip`, whose id is that of its model.
+    pub fn client_zip(tenant: &Tenant, id: ModelId, bytes: Vec<u8>) -> Result<Self, StoreError> {
+        let sha256 = Digest::of(&bytes);
+        Self::new(BlobName::client_zip(tenant, id), bytes, sha256)
     }
 
     /// A payload on its way to or from the workers, whose id is its digest; and how a message names
@@ -258,3 +283,8 @@ pub trait BlobStore: Send + Sync {
 pub trait Store: BlobStore + MarkStore + ReleaseStore + PresenceStore + 'static {}
 
 impl<S: BlobStore + MarkStore + ReleaseStore + PresenceStore + 'static> Store for S {}
+
+/// Everything that a gateway needs of a store.
+pub trait GatewayStore: Store + UploadStore + ResultStore {}
+
+impl<S: Store + UploadStore + ResultStore> GatewayStore for S {}

@@ -187,13 +187,15 @@ fn names_are_found_as_libraries_write_them() {
 fn some_features_may_have_names_and_others_none() {
     let features = ["num_0", "num_1", "lvl"].map(|name| feature(name, true, true));
     let features = Features::named(features.into()).with_nameless(vec![true, true, false]);
-    let read = |text: &str| RowReader::new(text.as_bytes(), &features, ExtraColumns::Refuse);
-    let mut reader = read("a,lvl,b\n1,2,3\n").unwrap();
+    fn read<'a>(text: &'a str, features: &Features) -> Result<RowReader<&'a [u8]>, RowError> {
+        RowReader::new(text.as_bytes(), features, ExtraColumns::Refuse)
+    }
+    let mut reader = read("a,lvl,b\n1,2,3\n", &features).unwrap();
     assert_eq!(reader.names(), ["a", "b", "lvl"]);
     assert_eq!(reader.take(9).unwrap().values(), [1.0, 3.0, 2.0]);
-    let mut own = read("lvl,num_1,num_0\n1,2,3\n").unwrap();
+    let mut own = read("lvl,num_1,num_0\n1,2,3\n", &features).unwrap();
     assert_eq!(own.take(9).unwrap().values(), [3.0, 2.0, 1.0]);
-    let refused = |text: &str| read(text).map(|_| ()).unwrap_err().to_string();
+    let refused = |text: &str| read(text, &features).map(|_| ()).unwrap_err().to_string();
     assert!(refused("a,b,c\n").contains("lvl") || refused("a,b,c\n").contains("3 columns"));
     assert_eq!(refused("a,a,lvl\n"), "two columns are named \"a\"");
 }

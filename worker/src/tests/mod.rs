@@ -159,6 +159,7 @@ fn rules() -> Rules {
     Rules {
         tenants: Tenants::Single,
         worker_users: Vec::new(),
+        gateway_users: Vec::new(),
         max_job_rows: 1,
         max_job_bytes: 1,
         max_returns: 3,

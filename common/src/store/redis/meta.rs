@@ -100,7 +100,7 @@ pub(super) fn parse(
         || meta.chunks != meta.bytes.div_ceil(CHUNK_BYTES as u64)
         || meta.kind != name.kind
         || meta.created_by.chars().count() > MAX_VERSION_LENGTH
-        || (name.kind != BlobKind::Model && meta.sha256 != name.id);
+        || (!name.kind.is_named_by_model() && meta.sha256 != name.id);
     match upload {
         Ok(upload) if !contradicts => Ok(BlobInfo {
             name: name.clone(),

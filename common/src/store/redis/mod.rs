@@ -4,6 +4,8 @@ pub(crate) mod config;
 mod lane;
 mod marks;
 mod meta;
+mod results;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

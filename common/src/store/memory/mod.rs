@@ -1,5 +1,8 @@
 //! The store in this process, for tests and for the demo without services.
 
+mod results;
+mod uploads;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +12,8 @@ use tokio::time::Instant;
 use super::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
 use super::presence::{MAX_LISTED_WORKERS, PRESENCE_LEASE, Presence};
 use super::releases::{RELEASED_LEASE, ReleaseStore};
+use super::results::{FeedEntry, NoteName};
+use super::uploads::UploadName;
 use super::workers::{PresenceStore, check_worker_name};
 use super::{Blob, BlobInfo, BlobKind, BlobName, BlobStore, CHUNK_BYTES};
 use super::{MAX_LISTED_BLOBS, Progress, Put, StoreError};
@@ -29,6 +34,13 @@ struct Small {
     alone: BTreeMap<(Tenant, JobId), (u64, Instant)>,
     released: BTreeMap<(Tenant, EvaluationKeyId), (u64, Instant)>,
     workers: BTreeMap<String, (Presence, Instant)>,
+    parts: BTreeMap<(UploadName, u64), (Vec<u8>, Instant)>,
+    notes: BTreeMap<(Tenant, NoteName), (Vec<u8>, Instant)>,
+    results: BTreeMap<(Tenant, JobId), (Vec<u8>, Instant)>,
+    settled: BTreeMap<(Tenant, JobId), Instant>,
+    feeds: BTreeMap<(Tenant, String), BTreeMap<FeedEntry, JobId>>,
+    /// Entries of feeds that there ever were.
+    entries: u64,
 }
 
 type Blobs = BTreeMap<BlobName, Entry>;
@@ -57,6 +69,10 @@ impl MemoryStore {
         small.alone.retain(|_, (_, expires)| *expires > now);
         small.released.retain(|_, (_, expires)| *expires > now);
         small.workers.retain(|_, (_, expires)| *expires > now);
+        small.parts.retain(|_, (_, expires)| *expires > now);
+        small.notes.retain(|_, (_, expires)| *expires > now);
+        small.results.retain(|_, (_, expires)| *expires > now);
+        small.settled.retain(|_, expires| *expires > now);
         small
     }
 }
