@@ -11,6 +11,8 @@ use cipherscore_common::ModelId;
 use cipherscore_common::config::{LogSection, ServiceSettings, address_or_nothing};
 use serde::{Deserialize, Deserializer};
 
+use crate::fleet::FleetSections;
+use crate::gateway::GatewaySettings;
 use crate::model::FormChoice;
 use crate::settings::ProducerSection;
 
@@ -40,6 +42,8 @@ pub struct BridgeSettings {
     pub broker: ServiceSettings,
     /// Section `[store]`: Redis of the fleet.
     pub store: ServiceSettings,
+    /// Section `[gateway]`: in the place of both.
+    pub gateway: GatewaySettings,
     /// Section `[health]`: how it shows that it is well.
     pub health: BridgeHealthSection,
     /// Section `[log]`: what it says.
@@ -96,6 +100,11 @@ impl BridgeSection {
 }
 
 impl BridgeSettings {
+    /// What says where the fleet is.
+    pub fn fleet(&self) -> FleetSections<'_> {
+        FleetSections { broker: &self.broker, store: &self.store, gateway: &self.gateway }
+    }
+
     /// Unsettled messages of the source's queue, at most: those that cannot be taken for want of memory
     /// would wait here, in memory that nobody counts.
     pub(super) fn source_prefetch(&self) -> u16 {
