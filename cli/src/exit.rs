@@ -1,5 +1,6 @@
 //! How the program ends: the one table of exit codes.
 
+use std::fmt;
 use std::process::ExitCode;
 
 /// What the exit code says.
@@ -23,6 +24,18 @@ pub(crate) enum Exit {
 /// For the end of `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 error, 2 some rows without scores, 3 disagrees, \
                                64 usage, 130 interrupted.";
+
+/// A command line that is none, where the parser does not see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UsageError(pub(crate) &'static str);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

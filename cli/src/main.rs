@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::exit::Exit;
+use self::exit::{Exit, UsageError};
 
 /// Score rows with models that never see them.
 ///
@@ -78,7 +78,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", commands::printable(&causes(&error)));
-            Exit::Error.into()
+            match error.is::<UsageError>() {
+                true => Exit::Usage,
+                false => Exit::Error,
+            }
+            .into()
         }
     }
 }

@@ -31,6 +31,7 @@ pub use pauses::Pauses;
 pub use store::fuzzing;
 pub use store::marks::{ALONE_LEASE, CANCEL_LEASE, DONE_LEASE, MarkStore, Marks};
 pub use store::memory::MemoryStore;
+pub use store::owner::OwnerStore;
 pub use store::presence::{
     Activity, MAX_LISTED_WORKERS, MAX_PRESENCE_BYTES, PRESENCE_LEASE, Presence,
 };

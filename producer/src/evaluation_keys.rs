@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cipherscore_artifact::key_file::evaluation_key_of;
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{Blob, EvaluationKeyId, FormName, Lease, Store, StoreError};
+use cipherscore_common::{Blob, EvaluationKeyId, FormName, Lease, OwnerStore, StoreError};
 use cipherscore_engine::parameters::MAX_EVALUATION_KEY_BYTES;
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
@@ -80,7 +80,7 @@ pub(crate) struct EvaluationKeys<B, S> {
     put: Mutex<HashMap<EvaluationKeyId, Instant>>,
 }
 
-impl<B: Broker, S: Store> EvaluationKeys<B, S> {
+impl<B: Broker, S: OwnerStore> EvaluationKeys<B, S> {
     pub(crate) fn new(client: Client<B, S>, lease: Lease) -> Self {
         Self { client, lease, put: Mutex::default() }
     }

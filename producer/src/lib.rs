@@ -4,8 +4,8 @@
 //! artifacts, makes encrypted rows of features, and integers of outputs, for every kind of artifact. [`score`] takes a
 //! file of any length through the queue, and goes on where it was interrupted; [`stream`] takes rows
 //! in memory; [`submit`] takes files that another program encrypted. All three drive their jobs the
-//! same way; [`evaluation_keys`] puts keys into the store for them. [`settings`] is
-//! `config/producer.toml`.
+//! same way; [`evaluation_keys`] puts keys into the store for them. [`fleet`] is how they get there:
+//! through RabbitMQ and Redis, or through a [`gateway`]. [`settings`] is `config/producer.toml`.
 
 mod blocking;
 pub mod bridge;
@@ -14,6 +14,8 @@ mod driver;
 pub mod evaluation_keys;
 pub mod events;
 pub mod files;
+pub mod fleet;
+pub mod gateway;
 pub mod key_folder;
 pub mod key_log;
 mod key_rotation;

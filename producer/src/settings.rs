@@ -9,6 +9,8 @@ use cipherscore_common::{Lease, Tenant};
 use serde::{Deserialize, Deserializer};
 
 use crate::client::{ClientOptions, PAYLOAD_LEASE};
+use crate::fleet::FleetSections;
+use crate::gateway::GatewaySettings;
 
 /// Jobs in flight unless told otherwise.
 pub const IN_FLIGHT: NonZeroU16 = NonZeroU16::MIN.saturating_add(15);
@@ -27,6 +29,15 @@ pub struct ProducerSettings {
     pub broker: ServiceSettings,
     /// Section `[store]`.
     pub store: ServiceSettings,
+    /// Section `[gateway]`, in the place of both.
+    pub gateway: GatewaySettings,
+}
+
+impl ProducerSettings {
+    /// What says where the fleet is.
+    pub fn fleet(&self) -> FleetSections<'_> {
+        FleetSections { broker: &self.broker, store: &self.store, gateway: &self.gateway }
+    }
 }
 
 /// Section `[producer]`.
@@ -158,11 +169,11 @@ mod tests {
     #[test]
     fn the_annotated_file_has_every_key_and_its_variable() {
         let text = std::fs::read_to_string(annotated()).unwrap();
-        for section in ["producer", "broker", "store"] {
+        for section in ["producer", "broker", "store", "gateway"] {
             let (_, rest) = text.split_once(&format!("[{section}]")).unwrap();
             let rest = rest.split("\n[").next().unwrap();
             let known = known_keys(section);
-            assert!(known.len() >= 5, "{known:?}");
+            assert!(known.len() >= 4, "{known:?}");
             for key in known {
                 let line =
                     |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));

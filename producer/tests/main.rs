@@ -9,6 +9,7 @@ mod bulk;
 mod client;
 mod families;
 mod forms;
+mod gateway;
 mod kinds;
 mod masks;
 mod resume;

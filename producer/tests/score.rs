@@ -20,7 +20,7 @@ const ROWS: usize = 8 * TIMES;
 const ROWS_PER_JOB: u32 = 3;
 const JOBS: usize = 11;
 
-fn request(owner: &Owner, input: &Path) -> ScoreRequest {
+pub(crate) fn request(owner: &Owner, input: &Path) -> ScoreRequest {
     ScoreRequest {
         encryption: owner.encryption(),
         model_id: owner.model_id(),
@@ -52,7 +52,7 @@ async fn run_telling(
 }
 
 /// Lines of the output; none for an empty one.
-fn integers(path: &Path) -> Vec<Option<Vec<i64>>> {
+pub(crate) fn integers(path: &Path) -> Vec<Option<Vec<i64>>> {
     let text = std::fs::read_to_string(path).unwrap();
     let line = |line: &str| {
         let fields = line.split(',').map(|field| field.trim_matches('"'));
@@ -63,7 +63,7 @@ fn integers(path: &Path) -> Vec<Option<Vec<i64>>> {
     text.lines().skip(1).map(line).collect()
 }
 
-fn all(rows: Vec<Vec<i64>>) -> Vec<Option<Vec<i64>>> {
+pub(crate) fn all(rows: Vec<Vec<i64>>) -> Vec<Option<Vec<i64>>> {
     rows.into_iter().map(Some).collect()
 }
 

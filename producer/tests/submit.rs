@@ -17,7 +17,7 @@ use cipherscore_producer::submit::{JobFiles, SubmitError, SubmitRequest, Submitt
 use crate::support::{Conduct, LINEAR, Owner, Services, TREE, Worker, ids, until};
 
 /// Rows of the owner's input, each as the file of one job.
-fn request(owner: &Owner, rows: usize) -> SubmitRequest {
+pub(crate) fn request(owner: &Owner, rows: usize) -> SubmitRequest {
     let input = std::fs::File::open(owner.input(1)).unwrap();
     let features = &owner.model.interface().features;
     let input = RowReader::new(input, features, ExtraColumns::Refuse).unwrap().take(rows).unwrap();
@@ -75,7 +75,7 @@ fn reasons(told: &Mutex<Vec<Event>>) -> Vec<String> {
 }
 
 /// Results are those of Concrete ML, and no note is left.
-fn assert_results(owner: &Owner, rows: usize) {
+pub(crate) fn assert_results(owner: &Owner, rows: usize) {
     for (row, expected) in owner.expected(1).iter().take(rows).enumerate() {
         let outputs = frame_values([std::fs::read(output(owner, row)).unwrap()]);
         let integers = owner.encryption().decrypt(&outputs, 1, None).unwrap();

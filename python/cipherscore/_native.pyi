@@ -41,6 +41,10 @@ class _Nodes(TypedDict):
 class _FleetOptions(TypedDict):
     amqp_url: Optional[str]
     redis_url: Optional[str]
+    gateway_url: Optional[str]
+    token: Optional[str]
+    token_file: Optional[str]
+    ca_file: Optional[str]
     config: Optional[str]
     tenant: Optional[str]
     lane: Optional[str]

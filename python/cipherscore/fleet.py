@@ -38,7 +38,7 @@ def as_completed(jobs: Iterable[Job], timeout: Optional[float] = None) -> Iterat
 
 
 class Fleet:
-    """Connections to RabbitMQ and Redis, behind which workers evaluate.
+    """Connections to RabbitMQ and Redis, or to a gateway, behind which workers evaluate.
 
     Keys, connections and models stay warm: the first call with a client puts its evaluation key into
     the store, later ones do not. A fleet may be used from several threads. Use it as a context
@@ -50,30 +50,39 @@ class Fleet:
 
     def __init__(
         self,
-        amqp_url: Optional[str] = None,
+        url: Optional[str] = None,
         redis_url: Optional[str] = None,
         *,
+        token: Optional[str] = None,
+        ca_file: Optional[Union[str, os.PathLike[str]]] = None,
         tenant: Optional[str] = None,
         lane: Optional[Literal["high", "normal"]] = None,
         in_flight: Optional[int] = None,
         config: Optional[Union[str, os.PathLike[str]]] = None,
     ) -> None:
-        """Reach both services; a wrong address or password is an error at once.
+        """Reach the fleet; a wrong address, password or token is an error at once.
 
         Args:
-            amqp_url: ``amqp://USER:PASSWORD@HOST:PORT/VHOST``, or ``amqps://`` for TLS; the variable
-                ``CIPHERSCORE_BROKER_URL`` by default.
-            redis_url: ``redis://USER:PASSWORD@HOST:PORT/NUMBER``, or ``rediss://``; the variable
-                ``CIPHERSCORE_REDIS_URL`` by default.
-            tenant: Whose keys and jobs; ``"default"`` by default.
+            url: Of a gateway, ``https://HOST``; or of RabbitMQ, ``amqp://USER:PASSWORD@HOST:PORT/VHOST``,
+                or ``amqps://`` for TLS. By default the variable ``CIPHERSCORE_GATEWAY_URL`` or
+                ``CIPHERSCORE_BROKER_URL``, of which only one may be set.
+            redis_url: Beside RabbitMQ, ``redis://USER:PASSWORD@HOST:PORT/NUMBER``, or ``rediss://``; the
+                variable ``CIPHERSCORE_REDIS_URL`` by default.
+            token: Of a gateway, which says the tenant; the variable ``CIPHERSCORE_GATEWAY_TOKEN``, or the
+                file that ``CIPHERSCORE_GATEWAY_TOKEN_FILE`` names, by default.
+            ca_file: PEM file with the authorities that the gateway's certificate is of; the variable
+                ``CIPHERSCORE_GATEWAY_CA``, or those of the system, by default.
+            tenant: Whose keys and jobs; ``"default"`` by default, or the tenant of the token.
             lane: Which of a model's queues: ``"high"`` goes before ``"normal"``. Without it single rows that
                 take less than 50 ms go into the high one, and all else into the normal one.
             in_flight: Jobs that are published and not answered, at most; 16 by default.
             config: A file like ``config/producer.toml``, with certificates, leases and deadlines.
         """
         options: Any = {
-            "amqp_url": amqp_url or os.environ.get("CIPHERSCORE_BROKER_URL"),
-            "redis_url": redis_url or os.environ.get("CIPHERSCORE_REDIS_URL"),
+            **_services(url, redis_url),
+            "token": token or os.environ.get("CIPHERSCORE_GATEWAY_TOKEN"),
+            "token_file": os.environ.get("CIPHERSCORE_GATEWAY_TOKEN_FILE"),
+            "ca_file": os.environ.get("CIPHERSCORE_GATEWAY_CA") if ca_file is None else os.fspath(ca_file),
             "config": None if config is None else os.fspath(config),
             "tenant": tenant,
             "lane": lane,
@@ -271,6 +280,21 @@ class Fleet:
         trace: Optional[TracebackType],
     ) -> None:
         self.close()
+
+
+def _services(url: Optional[str], redis_url: Optional[str]) -> dict[str, Optional[str]]:
+    """Which way to the fleet: what is given wins over the environment."""
+    is_gateway = url is not None and url.strip().startswith(("https://", "http://"))
+    if is_gateway and redis_url is not None:
+        raise FleetError("a gateway takes the place of broker and store: leave redis_url out")
+    if is_gateway:
+        return {"gateway_url": url, "amqp_url": None, "redis_url": None}
+    is_given = url is not None or redis_url is not None
+    return {
+        "gateway_url": None if is_given else os.environ.get("CIPHERSCORE_GATEWAY_URL"),
+        "amqp_url": url or os.environ.get("CIPHERSCORE_BROKER_URL"),
+        "redis_url": redis_url or os.environ.get("CIPHERSCORE_REDIS_URL"),
+    }
 
 
 def finish(job: Job, make: Callable[[], Any], error: Optional[BaseException]) -> None:

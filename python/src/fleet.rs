@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cipherscore_common::broker::amqp::AmqpBroker;
-use cipherscore_common::{EvaluationKeyId, ModelId, RedisStore};
+use cipherscore_common::{EvaluationKeyId, ModelId};
 use cipherscore_concrete::framing::{frame_values, split_values};
 use cipherscore_producer::evaluation_keys::KeySource;
 use cipherscore_producer::events::{Event, Events};
+use cipherscore_producer::fleet::{FleetBroker, FleetStore};
 use cipherscore_producer::stream::{Stream, StreamError, Target};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -32,12 +32,12 @@ use crate::{arrays, work};
 const NETWORK_THREADS: usize = 2;
 /// Things that happened and that nobody asked for; older ones go.
 const MAX_SAID: usize = 100;
-/// How long both services may take to answer when a fleet is made.
+/// How long gateway, broker and store may take to answer when a fleet is made.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Connections = Stream<AmqpBroker, RedisStore>;
+type Connections = Stream<FleetBroker, FleetStore>;
 
-/// Connections to broker and store.
+/// Connections to broker and store, or to a gateway.
 #[pyclass(frozen, module = "cipherscore._native")]
 pub(crate) struct Fleet {
     /// None when it is closed.
@@ -98,17 +98,20 @@ impl Fleet {
     #[new]
     fn new(py: Python<'_>, options: FleetOptions) -> PyResult<Self> {
         work::run(py, move |_| {
-            let settings = options.settings()?;
-            let (broker, store) = (services::broker(&settings)?, services::store(&settings)?);
+            let mut settings = options.settings()?;
             let said = Said::default();
             let log = Arc::clone(&said);
             let events = Events::new(move |event| say(&log, event));
-            let opened = Stream::open(Arc::new(broker), Arc::new(store), settings.producer, events);
+            let open = async {
+                let fleet = services::open(&mut settings).await?;
+                let opened = Stream::open(fleet.broker, fleet.store, settings.producer, events);
+                Ok::<_, Failure>(opened.await?)
+            };
             let opened =
-                runtime()?.block_on(async { tokio::time::timeout(OPEN_TIMEOUT, opened).await });
+                runtime()?.block_on(async { tokio::time::timeout(OPEN_TIMEOUT, open).await });
             let stream = opened.map_err(|_| {
                 let time = OPEN_TIMEOUT.as_secs();
-                Failure::new(Class::Fleet, format!("broker or store do not answer within {time} s"))
+                Failure::new(Class::Fleet, format!("the fleet does not answer within {time} s"))
             })??;
             Ok(Self { stream: Mutex::new(Some(Arc::new(stream))), said })
         })

@@ -1,10 +1,9 @@
-//! Which broker and which store.
+//! Which broker and which store, or which gateway.
 
 use std::path::Path;
 
-use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::config::load;
-use cipherscore_common::{RedisConfig, RedisStore};
+use cipherscore_producer::fleet::{FleetAccess, is_named};
 use cipherscore_producer::settings::ProducerSettings;
 use pyo3::prelude::*;
 
@@ -16,6 +15,10 @@ use crate::failure::{Class, Failure};
 pub(crate) struct FleetOptions {
     amqp_url: Option<String>,
     redis_url: Option<String>,
+    gateway_url: Option<String>,
+    token: Option<String>,
+    token_file: Option<std::path::PathBuf>,
+    ca_file: Option<std::path::PathBuf>,
     config: Option<std::path::PathBuf>,
     tenant: Option<String>,
     lane: Option<String>,
@@ -31,8 +34,7 @@ impl FleetOptions {
     pub(crate) fn settings(&self) -> Result<ProducerSettings, Failure> {
         let file: Option<&Path> = self.config.as_deref();
         let mut settings: ProducerSettings = load(file, &[]).map_err(wrong)?;
-        settings.broker.name(self.amqp_url.as_deref(), None);
-        settings.store.name(self.redis_url.as_deref(), None);
+        self.name_services(&mut settings);
         let producer = &mut settings.producer;
         if let Some(tenant) = &self.tenant {
             producer.tenant = tenant.parse().map_err(wrong)?;
@@ -48,26 +50,53 @@ impl FleetOptions {
         }
         Ok(settings)
     }
+
+    /// Whichever way to the fleet is named leaves out the other one of the file.
+    fn name_services(&self, settings: &mut ProducerSettings) {
+        let is_direct = self.amqp_url.is_some() || self.redis_url.is_some();
+        let ProducerSettings { gateway, broker, store, .. } = settings;
+        match &self.gateway_url {
+            Some(url) => {
+                gateway.url = Some(url.clone().into());
+                if !is_direct {
+                    for service in [&mut *broker, &mut *store] {
+                        (service.url, service.url_file) = (None, None);
+                    }
+                }
+            }
+            None if is_direct => gateway.url = None,
+            None => {}
+        }
+        broker.name(self.amqp_url.as_deref(), None);
+        store.name(self.redis_url.as_deref(), None);
+        if let Some(file) = &self.token_file {
+            (gateway.token, gateway.token_file) = (None, Some(file.clone()));
+        }
+        if let Some(token) = &self.token {
+            gateway.token = Some(token.clone().into());
+        }
+        if let Some(file) = &self.ca_file {
+            gateway.ca_file = Some(file.clone());
+        }
+    }
 }
 
-pub(crate) fn broker(settings: &ProducerSettings) -> Result<AmqpBroker, Failure> {
-    let service = &settings.broker;
-    if service.url.is_none() && service.url_file.is_none() {
-        let message = "which broker? Give amqp_url, or set CIPHERSCORE_BROKER_URL";
-        return Err(Failure::new(Class::Fleet, message));
+/// Reaches a gateway; broker and store are reached later. Behind a gateway its token says the tenant, and the
+/// settings have it then.
+pub(crate) async fn open(settings: &mut ProducerSettings) -> Result<FleetAccess, Failure> {
+    if !settings.fleet().has_gateway().map_err(wrong)? {
+        if !is_named(&settings.broker) {
+            let message = "which fleet? Give a URL: amqp:// of its broker, or https:// of its gateway; \
+                           or set CIPHERSCORE_BROKER_URL or CIPHERSCORE_GATEWAY_URL";
+            return Err(Failure::new(Class::Fleet, message));
+        }
+        if !is_named(&settings.store) {
+            let message = "which store? Give redis_url, or set CIPHERSCORE_REDIS_URL";
+            return Err(Failure::new(Class::Fleet, message));
+        }
     }
-    let config = AmqpConfig::from_settings(service)
-        .map_err(wrong)?
-        .with_name("cipherscore-python")
-        .with_confirm_timeout(settings.producer.confirm_timeout);
-    AmqpBroker::new(config).map_err(wrong)
-}
-
-pub(crate) fn store(settings: &ProducerSettings) -> Result<RedisStore, Failure> {
-    if settings.store.url.is_none() && settings.store.url_file.is_none() {
-        let message = "which store? Give redis_url, or set CIPHERSCORE_REDIS_URL";
-        return Err(Failure::new(Class::Fleet, message));
-    }
-    let config = RedisConfig::from_settings(&settings.store).map_err(wrong)?;
-    RedisStore::new(&config).map_err(wrong)
+    let mut producer = settings.producer.clone();
+    let opened = FleetAccess::open(settings.fleet(), &mut producer, "cipherscore-python").await;
+    settings.producer = producer;
+    opened.map_err(wrong)
 }

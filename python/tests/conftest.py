@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -104,6 +105,59 @@ class Workers:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(PATIENCE)
+
+
+class Gateway:
+    """A process that speaks HTTP with data owners, on this machine only."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir()
+        program = REPOSITORY / "target" / "release" / "cipherscore"
+        if not program.exists():
+            pytest.skip(f"{program} is not built: cargo build --release --workspace")
+        tokens = folder / "tokens"
+        made = [program, "gateway", "token", "new", "--tenant", "bank", "--tokens", tokens]
+        self.token = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = free.getsockname()
+        settings = [f"gateway.listen=127.0.0.1:{self.address[1]}", f"gateway.tokens_file={tokens}"]
+        command = [program, "gateway", "start", "--set", "health.listen="]
+        for setting in settings:
+            command += ["--set", setting]
+        broker, store = services()
+        variables = {"CIPHERSCORE_BROKER_URL": broker, "CIPHERSCORE_REDIS_URL": store}
+        self.log = folder / "gateway.log"
+        with open(self.log, "wb") as log:
+            environment = {**os.environ, **variables}
+            self.process = subprocess.Popen(command, stderr=log, env=environment)
+        self._until_it_listens()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.address[1]}"
+
+    def _until_it_listens(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                socket.create_connection(self.address, 1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory):
+    started = Gateway(tmp_path_factory.mktemp("gateway") / "started")
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="session")

@@ -151,6 +151,54 @@ def test_wrong_services_are_errors_that_show_no_password(served):
         assert str(error.value)
 
 
+def test_through_a_gateway(gateway, workers, served, rows, monkeypatch):
+    for name in ("BROKER_URL", "REDIS_URL"):
+        monkeypatch.delenv(f"CIPHERSCORE_{name}")
+    client, model = served
+    features, _ = rows
+    with Fleet(gateway.url, token=gateway.token) as fleet:
+        np.testing.assert_array_equal(fleet.predict(client, features), model.predict(features))
+        found = fleet.predict_proba(client, features, rows_per_job=150)
+        np.testing.assert_allclose(found, model.predict_proba(features), rtol=0, atol=1e-3)
+    with pytest.raises(FleetError, match="does not take the token"):
+        Fleet(gateway.url, token="s3cret-and-wrong")
+    with pytest.raises(FleetError, match="is of tenant bank"):
+        Fleet(gateway.url, token=gateway.token, tenant="another")
+    monkeypatch.setenv("CIPHERSCORE_GATEWAY_URL", gateway.url)
+    monkeypatch.setenv("CIPHERSCORE_GATEWAY_TOKEN", gateway.token)
+    with Fleet() as fleet:
+        np.testing.assert_array_equal(fleet.predict(client, features[:5]), model.predict(features[:5]))
+
+
+def test_a_wrong_gateway_is_an_error_that_shows_no_token(monkeypatch, tmp_path):
+    for name in ("GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_TOKEN_FILE", "BROKER_URL", "REDIS_URL"):
+        monkeypatch.delenv(f"CIPHERSCORE_{name}", raising=False)
+    token = "s3cret-and-wrong"
+    open_to_others = tmp_path / "token"
+    open_to_others.write_text(token)
+    open_to_others.chmod(0o644)
+
+    def message(*urls, **options):
+        with pytest.raises(FleetError) as error:
+            Fleet(*urls, **options)
+        assert "s3cret" not in str(error.value), error.value
+        return str(error.value)
+
+    assert "refused" in message("http://127.0.0.1:9", token=token)
+    assert "everybody on the way" in message("http://gateway.example", token=token)
+    assert "CIPHERSCORE_GATEWAY_TOKEN" in message("https://gateway.example")
+    assert "redis_url" in message("https://gateway.example", "redis://127.0.0.1", token=token)
+    assert "https:// of its gateway" in message()
+    # The environment names both, and neither is given.
+    monkeypatch.setenv("CIPHERSCORE_GATEWAY_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CIPHERSCORE_GATEWAY_TOKEN_FILE", str(open_to_others))
+    assert "chmod 600" in message()
+    open_to_others.chmod(0o600)
+    assert "refused" in message()
+    monkeypatch.setenv("CIPHERSCORE_BROKER_URL", "amqp://127.0.0.1:9")
+    assert "takes the place" in message()
+
+
 def test_a_closed_fleet_says_so(served, rows):
     client, _ = served
     broker, store = services()

@@ -115,7 +115,7 @@ fn environment(root: &Path, venv: &Path) -> anyhow::Result<PathBuf> {
     Ok(venv.to_owned())
 }
 
-/// The library and the worker program.
+/// The library, the worker program, and the one that has the gateway.
 fn build(root: &Path) -> anyhow::Result<()> {
     run(Command::new(env!("CARGO")).current_dir(root).args([
         "build",
@@ -124,6 +124,7 @@ fn build(root: &Path) -> anyhow::Result<()> {
         "--locked",
         "--lib",
         "--bin=cipherscore-worker",
+        "--bin=cipherscore",
         A_TEST,
     ]))
 }

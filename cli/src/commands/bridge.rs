@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use age::secrecy::SecretString;
 use anyhow::{Context, ensure};
-use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::config::{LogFormat, load};
-use cipherscore_common::{RedisConfig, RedisStore, health, telemetry};
+use cipherscore_common::{health, telemetry};
 use cipherscore_producer::bridge::settings::{BridgeSettings, EndKind, SourceKind};
 use cipherscore_producer::bridge::{BridgeReport, BridgeState, Passphrase, open_ends, run};
+use cipherscore_producer::fleet::FleetAccess;
 use cipherscore_producer::stream::Stream;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use super::fleet::GatewayOptions;
 use super::services::BrokerUrl;
 use super::store::StoreUrl;
 use crate::exit::Exit;
@@ -37,7 +38,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// and not before: killed and started again, it scores what was not settled. Scores of one event have
 /// one key. Events that cannot be scored go to the dead letters, with a reason.
 ///
-/// Everything is in the configuration, but for the fleet's broker and store, which may be named here:
+/// Everything is in the configuration, but for the fleet's broker and store, or its gateway, which may be
+/// named here:
 /// config/bridge.toml of the sources explains every key, and
 /// docs/pipelines.md leads through the first one. SIGTERM and Ctrl-C: nothing new is taken, what is
 /// underway is finished within bridge.grace_period, a second signal stops at once.
@@ -50,12 +52,15 @@ pub(crate) struct Bridge {
     #[arg(long, value_name = "FILE", env = "CIPHERSCORE_BRIDGE_CONFIG")]
     config: PathBuf,
 
-    // Both of the fleet.
+    // All of the fleet.
     #[command(flatten)]
     broker: BrokerUrl,
 
     #[command(flatten)]
     store: StoreUrl,
+
+    #[command(flatten)]
+    gateway: GatewayOptions,
 
     /// How log lines are written to standard error: human or json.
     #[arg(long, value_name = "FORMAT")]
@@ -84,6 +89,9 @@ impl Bridge {
         let mut settings: BridgeSettings = load(Some(&self.config), &[])?;
         self.broker.name(&mut settings.broker);
         self.store.name(&mut settings.store);
+        let direct = self.broker.is_named() || self.store.is_named();
+        let BridgeSettings { gateway, broker, store, .. } = &mut settings;
+        self.gateway.name(direct, gateway, [broker, store])?;
         settings.log.format = self.log_format.unwrap_or(settings.log.format);
         settings.log.level = self.log_level.clone().unwrap_or(settings.log.level);
         let has_lines = settings.sink_kind() == EndKind::Lines;
@@ -121,11 +129,8 @@ async fn bridge(
     passphrase: Passphrase,
 ) -> anyhow::Result<(BridgeReport, Ended)> {
     let state = Arc::new(BridgeState::default());
-    let config = AmqpConfig::from_settings(&settings.broker)?
-        .with_name("cipherscore bridge")
-        .with_confirm_timeout(settings.producer.confirm_timeout);
-    let broker = AmqpBroker::new(config).context("broker")?;
-    let store = RedisStore::new(&RedisConfig::from_settings(&settings.store)?)?;
+    let mut producer = settings.producer.clone();
+    let opened = FleetAccess::open(settings.fleet(), &mut producer, "cipherscore bridge").await?;
     let listener = match settings.health.listen {
         None => None,
         Some(address) => {
@@ -138,9 +143,8 @@ async fn bridge(
         info!(%address, "health");
         tokio::spawn(health::serve(listener, Arc::clone(&state)));
     }
-    let fleet = Arc::new(broker.clone());
-    let producer = settings.producer.clone();
-    let fleet = Stream::open(fleet, Arc::new(store), producer, state.events()).await?;
+    let FleetAccess { broker, store } = opened;
+    let fleet = Stream::open(Arc::clone(&broker), store, producer, state.events()).await?;
     let ends = open_ends(&settings, &state).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,11 +1,11 @@
 //! `cipherscore cancel`
 
-use cipherscore_common::{JobId, MarkStore, Tenant};
+use cipherscore_common::{JobId, OwnerStore, Tenant};
 use clap::Args;
 use serde::Serialize;
 
+use super::fleet::FleetStoreOptions;
 use super::report;
-use super::store::{StoreOptions, wait};
 use crate::print::say;
 
 /// Ask the workers not to evaluate a job.
@@ -19,7 +19,7 @@ pub(crate) struct Cancel {
     jobs: Vec<JobId>,
 
     #[command(flatten)]
-    store: StoreOptions,
+    store: FleetStoreOptions,
 }
 
 #[derive(Serialize)]
@@ -30,13 +30,14 @@ struct Cancelled {
 
 impl Cancel {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let (store, tenant) = self.store.open()?;
-        wait(async {
+        let opened = self.store.open()?;
+        opened.wait(async {
             for job in &self.jobs {
-                store.mark_cancelled(&tenant, *job).await?;
+                opened.store.cancel(&opened.tenant, *job).await?;
             }
             anyhow::Ok(())
         })?;
+        let tenant = opened.tenant.clone();
         report(json, &Cancelled { tenant, jobs: self.jobs }, |cancelled| {
             cancelled.jobs.iter().for_each(|job| say!("{job} is marked as cancelled"));
         })

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use cipherscore_artifact::key_file::evaluation_keys_of;
 use cipherscore_common::{
     Blob, BlobKind, BlobName, BlobStore, EvaluationKeyId, Lease, RedisStore, ReleaseStore,
     StoreError, Tenant,
 };
+use cipherscore_producer::fleet::FleetStore;
 use cipherscore_producer::key_folder::KeyFolder;
 use clap::{Args, Subcommand};
 
+use super::fleet::{FleetStoreOptions, OpenFleetStore};
 use super::report;
-use super::store::{Listed, Named, Outcome, Pushed, StoreOptions, push, report_list, wait};
+use super::store::{Listed, Named, Outcome, Pushed, push, report_list};
 
-/// Put evaluation keys into the store, from which the workers take them.
+/// Put evaluation keys into the store, from which the workers take them, or hand them to a gateway.
 ///
 /// Keys there are leased: one that nobody renews goes away. The secret client key never leaves
 /// its folder.
@@ -23,7 +26,7 @@ pub(crate) struct Keys {
     command: KeysCommand,
 
     #[command(flatten)]
-    store: StoreOptions,
+    store: FleetStoreOptions,
 }
 
 #[derive(Subcommand)]
@@ -60,15 +63,15 @@ enum KeysCommand {
 
 impl Keys {
     pub(crate) fn run(self, json: bool) -> anyhow::Result<()> {
-        let (store, tenant) = self.store.open()?;
-        let tenant = &tenant;
+        let opened = self.store.open()?;
+        let OpenFleetStore { store, tenant, .. } = &opened;
         match self.command {
             KeysCommand::Push { keys, ttl } => {
                 let file = KeyFolder::new(keys).evaluation_key_file()?;
                 let sections = evaluation_keys_of(&file)?;
                 let pushed = sections.iter().map(|(_, key)| {
                     let blob = Blob::evaluation_key(tenant, key.to_vec())?;
-                    push(&store, &blob, Some(ttl), json)
+                    push(&opened, &blob, Some(ttl), json)
                 });
                 match pushed.collect::<anyhow::Result<Vec<_>>>()?.as_slice() {
                     [only] => only.report(json),
@@ -77,16 +80,24 @@ impl Keys {
                     }),
                 }
             }
-            KeysCommand::List => report_list(json, wait(list(&store, tenant))?),
+            KeysCommand::List => {
+                let FleetStore::Redis(store) = store else {
+                    bail!(
+                        "a gateway has no list of keys: `keys touch ID` says whether it has one, and \
+                         `keygen` and `keys push` print their ids"
+                    );
+                };
+                report_list(json, opened.wait(list(store, tenant))?)
+            }
             KeysCommand::Touch { id, ttl } => {
                 let name = BlobName::evaluation_key(tenant, id);
-                wait(store.touch(&name, Some(ttl)))?;
+                opened.wait(store.touch(&name, Some(ttl)))?;
                 let expires_in_seconds = ttl.seconds();
                 Named::new(&name, Outcome::Renewed { expires_in_seconds }).report(json)
             }
             KeysCommand::Revoke { id } => {
                 let name = BlobName::evaluation_key(tenant, id);
-                wait(store.remove(&name))?;
+                opened.wait(store.remove(&name))?;
                 Named::new(&name, Outcome::Revoked { revoked: true }).report(json)
             }
         }

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod dlq;
 pub(crate) mod encrypt;
 pub(crate) mod evaluate;
+pub(crate) mod fleet;
 mod function;
 pub(crate) mod gateway;
 pub(crate) mod import;

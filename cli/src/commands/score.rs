@@ -3,13 +3,13 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use cipherscore_common::ModelId;
 use cipherscore_common::topology::LaneChoice;
+use cipherscore_common::{ModelId, OwnerStore};
 use cipherscore_engine::artifact::MAX_ZIP_BYTES;
 use cipherscore_producer::events::Events;
+use cipherscore_producer::fleet::FleetAccess;
 use cipherscore_producer::key_folder::KeyFolder;
 use cipherscore_producer::model::{Chosen, ClientModel};
 use cipherscore_producer::rows::{RowFormat, RowReader, ScoreColumns};
@@ -18,8 +18,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::services::{ServiceOptions, Services};
-use super::store::wait;
+use super::fleet::{FleetOptions, OpenFleet};
 use super::{
     FormOption, InputColumns, encryption_of, is_standard, open_input, open_server, read_bounded,
     read_client, read_server, require_folder_of, require_one_model,
@@ -34,7 +33,7 @@ const COUNTED_ROWS: usize = 1 << 14;
 
 /// Score a file of rows of any length by the workers behind a queue.
 ///
-/// Rows are encrypted here and scores decrypted here; broker, store and workers see ciphertexts
+/// Rows are encrypted here and scores decrypted here; gateway, broker, store and workers see ciphertexts
 /// only. The input is cut into jobs, of which a bounded number is in flight. What became of them is
 /// kept in OUTPUT.ledger: after Ctrl-C or a crash the same command goes on, and publishes no job
 /// again that is done. The output appears at the end, in the order of the input; rows without
@@ -101,7 +100,7 @@ pub(crate) struct Score {
     passphrase: PassphraseSource,
 
     #[command(flatten)]
-    services: ServiceOptions,
+    fleet: FleetOptions,
 }
 
 impl Score {
@@ -114,8 +113,8 @@ impl Score {
         require_folder_of(&self.output)?;
         let model = read_client(&self.artifact.join("client.zip"))?;
         let (model_id, bootstraps) = self.model(&*model)?;
-        let mut services = self.services.open()?;
-        let settings = &mut services.settings.producer;
+        let mut opened = self.fleet.open()?;
+        let settings = &mut opened.settings.producer;
         settings.in_flight = self.in_flight.unwrap_or(settings.in_flight);
         settings.lane = self.lane.unwrap_or(settings.lane);
         let rows = count_rows(&self.input, &*model, self.columns.format())?;
@@ -143,7 +142,7 @@ impl Score {
             settings: settings.clone(),
         };
         let bar = progress::scores(json);
-        let outcome = run(&services, request, &bar);
+        let outcome = run(&opened, request, &bar);
         bar.finish_and_clear();
         match outcome? {
             Some(report) => finish(json, &Scored { report, form_reason: why }),
@@ -200,15 +199,16 @@ fn inspect(path: &Path, client: &dyn ClientModel) -> anyhow::Result<(ModelId, Op
 
 /// None when it was interrupted.
 fn run(
-    services: &Services,
+    opened: &OpenFleet,
     request: ScoreRequest,
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<ScoreReport>> {
-    let (broker, store) = (Arc::new(services.broker.clone()), Arc::new(services.store()?));
+    let FleetAccess { broker, store } = opened.fleet.clone();
     let watcher = Watcher::new(bar.clone());
     let events = Events::new(move |event| watcher.show(event));
-    wait(async {
-        services.require_store(&store).await?;
+    opened.wait(async {
+        // Later a store that is away is waited for; at the beginning its address may be wrong.
+        store.check(&request.settings.tenant).await?;
         tokio::select! {
             report = score(broker, store, request, events) => anyhow::Ok(report.map(Some)?),
             _ = tokio::signal::ctrl_c() => Ok(None),

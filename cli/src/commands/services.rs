@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use cipherscore_common::broker::amqp::{AmqpBroker, AmqpConfig};
 use cipherscore_common::config::{LogFormat, ServiceSettings};
-use cipherscore_common::{JobId, MarkStore, RedisStore, StoreError, telemetry};
+use cipherscore_common::{RedisStore, telemetry};
 use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 
@@ -27,6 +27,11 @@ pub(crate) struct BrokerUrl {
 }
 
 impl BrokerUrl {
+    /// Whether the command line or the environment says where it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.broker.is_some() || self.broker_url_file.is_some()
+    }
+
     /// Wins over what the settings say.
     pub(super) fn name(&self, section: &mut ServiceSettings) {
         section.name(self.broker.as_deref(), self.broker_url_file.as_deref());
@@ -52,6 +57,10 @@ pub(crate) struct ServiceOptions {
     store: StoreOptions,
 }
 
+pub(super) const NO_BROKER: &str = "which broker? Give --broker URL or --broker-url-file FILE, set \
+                                    CIPHERSCORE_BROKER_URL or CIPHERSCORE_BROKER_URL_FILE, or name \
+                                    it in --config FILE";
+
 /// What traces of these commands are called.
 const SERVICE: &str = "cipherscore";
 
@@ -64,13 +73,24 @@ pub(super) struct Services {
 impl ServiceOptions {
     /// Connects to nothing yet.
     pub(super) fn open(&self) -> anyhow::Result<Services> {
+        let settings = self.settings()?;
+        let broker = open_broker(&settings)?;
+        Ok(Services { settings, broker })
+    }
+
+    /// Whether the command line or the environment says where broker or store are.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_named() || self.store.is_named()
+    }
+
+    /// Defaults, file, environment, and flags. From here on there are log lines and traces.
+    pub(super) fn settings(&self) -> anyhow::Result<ProducerSettings> {
         let level = if self.log_format.is_some() { "info" } else { "off" };
         let level = self.log_level.as_deref().unwrap_or(level);
         telemetry::start(SERVICE, self.log_format.unwrap_or_default(), level)?;
         let mut settings = self.store.settings()?;
         self.url.name(&mut settings.broker);
-        let broker = open_broker(&settings)?;
-        Ok(Services { settings, broker })
+        Ok(settings)
     }
 }
 
@@ -78,21 +98,12 @@ impl Services {
     pub(super) fn store(&self) -> anyhow::Result<RedisStore> {
         open_store(&self.settings)
     }
-
-    /// Asks the store for something small. Later a store that is away is waited for; at the
-    /// beginning its address may be wrong.
-    pub(super) async fn require_store(&self, store: &RedisStore) -> Result<(), StoreError> {
-        store.marks(&self.settings.producer.tenant, JobId::random()).await.map(drop)
-    }
 }
 
 fn open_broker(settings: &ProducerSettings) -> anyhow::Result<AmqpBroker> {
     let service = &settings.broker;
     if service.url.is_none() && service.url_file.is_none() {
-        bail!(
-            "which broker? Give --broker URL or --broker-url-file FILE, set \
-             CIPHERSCORE_BROKER_URL or CIPHERSCORE_BROKER_URL_FILE, or name it in --config FILE"
-        );
+        bail!(NO_BROKER);
     }
     let config = AmqpConfig::from_settings(service)?
         .with_name("cipherscore")

@@ -1,4 +1,4 @@
-//! What `keys` and `models` share: which store, whose, and how to wait for it.
+//! What `keys` and `models` share: which store, whose, and what there is to say of it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use cipherscore_producer::settings::ProducerSettings;
 use clap::Args;
 use serde::Serialize;
 
+use super::fleet::OpenFleetStore;
 use super::{report, size};
 use crate::print::say;
 use crate::progress;
@@ -32,7 +33,16 @@ pub(crate) struct StoreUrl {
     redis_url_file: Option<PathBuf>,
 }
 
+pub(super) const NO_STORE: &str = "which store? Give --redis URL or --redis-url-file FILE, set \
+                                   CIPHERSCORE_REDIS_URL or CIPHERSCORE_REDIS_URL_FILE, or name it \
+                                   in --config FILE";
+
 impl StoreUrl {
+    /// Whether the command line or the environment says where it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.redis.is_some() || self.redis_url_file.is_some()
+    }
+
     /// Wins over what the settings say.
     pub(super) fn name(&self, section: &mut ServiceSettings) {
         section.name(self.redis.as_deref(), self.redis_url_file.as_deref());
@@ -49,12 +59,18 @@ pub(crate) struct StoreOptions {
     #[command(flatten)]
     url: StoreUrl,
 
-    /// Whose keys, models and jobs: 1 to 64 characters of a-z, 0-9 and -. "default" if not given.
+    /// Whose keys, models and jobs: 1 to 64 characters of a-z, 0-9 and -. "default" if not given;
+    /// of a gateway, its token says it.
     #[arg(long, global = true, value_name = "NAME", env = "CIPHERSCORE_TENANT")]
     tenant: Option<Tenant>,
 }
 
 impl StoreOptions {
+    /// Whether the command line or the environment says where the store is.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_named()
+    }
+
     /// Defaults, file, environment, and flags.
     pub(super) fn settings(&self) -> anyhow::Result<ProducerSettings> {
         let mut settings: ProducerSettings = load(self.config.as_deref(), &[])?;
@@ -64,20 +80,11 @@ impl StoreOptions {
         }
         Ok(settings)
     }
-
-    /// The store, and whose.
-    pub(super) fn open(&self) -> anyhow::Result<(RedisStore, Tenant)> {
-        let settings = self.settings()?;
-        Ok((open_store(&settings)?, settings.producer.tenant))
-    }
 }
 
 pub(super) fn open_store(settings: &ProducerSettings) -> anyhow::Result<RedisStore> {
     if settings.store.url.is_none() && settings.store.url_file.is_none() {
-        bail!(
-            "which store? Give --redis URL or --redis-url-file FILE, set CIPHERSCORE_REDIS_URL or \
-             CIPHERSCORE_REDIS_URL_FILE, or name it in --config FILE"
-        );
+        bail!(NO_STORE);
     }
     let config = RedisConfig::from_settings(&settings.store)?;
     Ok(RedisStore::new(&config)?)
@@ -93,14 +100,14 @@ pub(super) fn wait<T, E: Into<anyhow::Error>>(
 
 /// Puts a blob into the store, with a bar over its chunks.
 pub(super) fn push(
-    store: &RedisStore,
+    opened: &OpenFleetStore,
     blob: &Blob,
     lease: Option<Lease>,
     json: bool,
 ) -> anyhow::Result<Pushed> {
     let info = blob.info(lease);
     let bar = progress::bar(json, info.chunks(), "sending");
-    let put = wait(store.put(blob, lease, &|| bar.inc(1)));
+    let put = opened.wait(opened.store.put(blob, lease, &|| bar.inc(1)));
     bar.finish_and_clear();
     Ok(Pushed { state: put?, blob: info.into(), client: None })
 }

@@ -3,17 +3,16 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use cipherscore_common::topology::LaneChoice;
-use cipherscore_common::{Lease, ModelId};
+use cipherscore_common::{Lease, ModelId, OwnerStore};
 use cipherscore_producer::events::{Event, Events};
+use cipherscore_producer::fleet::FleetAccess;
 use cipherscore_producer::submit::{JobFiles, MAX_INPUT_BYTES, SubmitRequest, Submitted, submit};
 use clap::Args;
 
-use super::services::ServiceOptions;
-use super::store::wait;
+use super::fleet::FleetOptions;
 use super::{printable, report, require_folder_of, size};
 use crate::exit::Exit;
 use crate::print::say;
@@ -64,7 +63,7 @@ pub(crate) struct Submit {
     lane: Option<LaneChoice>,
 
     #[command(flatten)]
-    services: ServiceOptions,
+    fleet: FleetOptions,
 }
 
 impl Submit {
@@ -81,10 +80,9 @@ impl Submit {
             );
         }
         self.output.iter().try_for_each(|file| require_folder_of(file))?;
-        let services = self.services.open()?;
-        let store = Arc::new(services.store()?);
-        let broker = Arc::new(services.broker.clone());
-        let mut settings = services.settings.producer.clone();
+        let opened = self.fleet.open()?;
+        let FleetAccess { broker, store } = opened.fleet.clone();
+        let mut settings = opened.settings.producer.clone();
         settings.lane = self.lane.unwrap_or(settings.lane);
         let bar = progress::jobs(json, jobs.len() as u64);
         let events = events(Watcher::new(bar.clone()));
@@ -95,8 +93,9 @@ impl Submit {
             timeout: self.timeout,
             settings,
         };
-        let submitted = wait(async {
-            services.require_store(&store).await?;
+        let submitted = opened.wait(async {
+            // Later a store that is away is waited for; at the beginning its address may be wrong.
+            store.check(&request.settings.tenant).await?;
             anyhow::Ok(submit(broker, store, request, events).await?)
         });
         bar.finish_and_clear();

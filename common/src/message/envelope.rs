@@ -70,7 +70,8 @@ pub mod headers {
 }
 
 const JOB_TYPE: &str = "cipherscore.job";
-const REPLY_TYPE: &str = "cipherscore.reply";
+/// AMQP `type` of a reply.
+pub const REPLY_TYPE: &str = "cipherscore.reply";
 const SCORED: &str = "scored";
 /// Longest error code that a newer worker may use, in characters.
 const MAX_CODE_LENGTH: usize = 64;

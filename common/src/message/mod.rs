@@ -15,7 +15,7 @@ use thiserror::Error;
 
 pub use body::{BodyError, MAX_BODY_BYTES, MAX_INLINE_BYTES, MAX_REASON_BYTES};
 pub use code::{ErrorCode, UnknownErrorCode};
-pub use envelope::{HeaderValue, Message, Refusal, headers};
+pub use envelope::{HeaderValue, Message, REPLY_TYPE, Refusal, headers};
 pub use terms::{ADDED_PREFIX, DeadlineClass, InvalidDeadlineClass, JobTerms, MAX_PLANNED};
 pub use version::ProtocolVersion;
 

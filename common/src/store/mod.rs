@@ -5,6 +5,7 @@ mod error;
 pub mod fuzzing;
 pub(crate) mod marks;
 pub(crate) mod memory;
+pub(crate) mod owner;
 pub(crate) mod presence;
 pub(crate) mod reader;
 pub(crate) mod redis;
@@ -166,6 +167,11 @@ impl Blob {
         &self.name
     }
 
+    /// What is stored.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What the store will say of it.
     pub fn info(&self, lease: Option<Lease>) -> BlobInfo {
         BlobInfo {
@@ -210,6 +216,16 @@ pub struct BlobInfo {
 }
 
 impl BlobInfo {
+    /// What a store says of a payload or an evaluation key, whose ids are their digests.
+    pub fn of_digest(
+        name: &BlobName,
+        bytes: u64,
+        created_by: String,
+        expires_in: Option<Duration>,
+    ) -> Self {
+        Self { name: name.clone(), bytes, sha256: name.id, created_by, expires_in, upload: 0 }
+    }
+
     /// Number of chunks.
     pub fn chunks(&self) -> u64 {
         self.bytes.div_ceil(CHUNK_BYTES as u64)

@@ -81,8 +81,7 @@ pub struct Written {
 impl<'a, S: UploadStore> BlobWriter<'a, S> {
     /// Begins to send.
     pub fn new(store: &'a S, tenant: &Tenant, kind: BlobKind) -> Self {
-        let upload =
-            UploadName { tenant: tenant.clone(), kind, upload: super::random_upload() };
+        let upload = UploadName { tenant: tenant.clone(), kind, upload: super::random_upload() };
         let (waiting, hasher) = (Vec::new(), Hasher::default());
         Self { store, upload, waiting, hasher, bytes: 0, chunks: Vec::new() }
     }

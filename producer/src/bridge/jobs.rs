@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::telemetry::trace;
-use cipherscore_common::{FormName, Store};
+use cipherscore_common::{FormName, OwnerStore};
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span};
 
@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::matrix::Matrix;
 use crate::stream::StreamError;
 
-impl<B: Broker, S: Store> Pipeline<B, S> {
+impl<B: Broker, S: OwnerStore> Pipeline<B, S> {
     /// Each job takes as many events as the form wants that costs less.
     pub(super) fn score(self: &Arc<Self>, lane: &Arc<Lane>, group: Group) {
         let Group { mut events, slot } = group;

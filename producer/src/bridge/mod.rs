@@ -36,7 +36,7 @@ mod window;
 
 use std::sync::Arc;
 
-use cipherscore_common::Store;
+use cipherscore_common::OwnerStore;
 use cipherscore_common::broker::Broker;
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -105,7 +105,7 @@ pub struct BridgeReport {
 
 /// Takes events until the source ends, or until `stop`: then those that are underway are finished
 /// within the grace period, and others are left to the source.
-pub async fn run<B: Broker, S: Store>(
+pub async fn run<B: Broker, S: OwnerStore>(
     fleet: Stream<B, S>,
     ends: Ends,
     settings: BridgeSettings,
@@ -276,7 +276,7 @@ async fn open_models(
 }
 
 /// Lanes, and a task for each that makes jobs of its events.
-fn begin_lanes<B: Broker, S: Store>(
+fn begin_lanes<B: Broker, S: OwnerStore>(
     settings: &BridgeSettings,
     models: Vec<(ModelSection, Model)>,
     pipeline: &Arc<Pipeline<B, S>>,

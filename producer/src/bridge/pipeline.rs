@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, Settled};
 use cipherscore_common::telemetry::trace;
-use cipherscore_common::{Pauses, Store};
+use cipherscore_common::{OwnerStore, Pauses};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span};
@@ -40,7 +40,7 @@ pub(super) fn pauses() -> Pauses {
 }
 
 /// What the ways of all events share.
-pub(super) struct Pipeline<B: Broker, S: Store> {
+pub(super) struct Pipeline<B: Broker, S: OwnerStore> {
     pub(super) fleet: Stream<B, S>,
     pub(super) sink: Box<dyn ScoreSink>,
     pub(super) dead_letters: Box<dyn DeadLetterSink>,
@@ -68,7 +68,7 @@ impl Drop for Panics {
     }
 }
 
-impl<B: Broker, S: Store> Pipeline<B, S> {
+impl<B: Broker, S: OwnerStore> Pipeline<B, S> {
     /// Does it beside everything else, for as long as there is a bridge.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut alive = self.alive.clone();

@@ -14,6 +14,8 @@ use cipherscore_common::config::{LogSection, ServiceSettings, address_or_nothing
 use serde::{Deserialize, Deserializer};
 
 pub use self::http::HttpSection;
+use crate::fleet::FleetSections;
+use crate::gateway::GatewaySettings;
 use crate::model::FormChoice;
 use crate::settings::ProducerSection;
 
@@ -45,6 +47,8 @@ pub struct BridgeSettings {
     pub broker: ServiceSettings,
     /// Section `[store]`: Redis of the fleet.
     pub store: ServiceSettings,
+    /// Section `[gateway]`: in the place of both.
+    pub gateway: GatewaySettings,
     /// Section `[health]`: how it shows that it is well.
     pub health: BridgeHealthSection,
     /// Section `[log]`: what it says.
@@ -109,6 +113,11 @@ impl BridgeSettings {
     /// Where events go that have no scores.
     pub fn dead_letters_kind(&self) -> EndKind {
         self.dead_letters.kind.unwrap_or_else(|| self.source.kind.other_end())
+    }
+
+    /// What says where the fleet is.
+    pub fn fleet(&self) -> FleetSections<'_> {
+        FleetSections { broker: &self.broker, store: &self.store, gateway: &self.gateway }
     }
 
     /// Unsettled messages of the source's queue, at most: those that cannot be taken for want of memory

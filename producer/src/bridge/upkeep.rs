@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cipherscore_common::Store;
+use cipherscore_common::OwnerStore;
 use cipherscore_common::broker::Broker;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -19,7 +19,7 @@ use crate::stream::StreamError;
 /// Longest time between two renewals of a key.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl<B: Broker, S: Store> Pipeline<B, S> {
+impl<B: Broker, S: OwnerStore> Pipeline<B, S> {
     /// Puts the evaluation keys of all models into the store, or renews their leases.
     pub(super) async fn renew_keys(&self, lanes: &[Arc<Lane>]) -> Result<(), StreamError> {
         for lane in lanes {

@@ -20,7 +20,7 @@ use cipherscore_common::telemetry::trace;
 use cipherscore_common::topology::{Declare, Lane, LaneChoice, ReplyQueue, Topology, job_queue};
 use cipherscore_common::{
     Blob, BlobKind, BlobName, Digest, ErrorClass, EvaluationKeyId, FormName, JobId, Lease,
-    MAX_BLOB_BYTES, ModelId, OwnerId, Put, Store, StoreError, Tenant,
+    MAX_BLOB_BYTES, ModelId, OwnerId, OwnerStore, Put, StoreError, Tenant,
 };
 use thiserror::Error;
 use tracing::{Instrument, debug};
@@ -147,7 +147,7 @@ impl<B, S> Clone for Client<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Client<B, S> {
+impl<B: Broker, S: OwnerStore> Client<B, S> {
     /// Declares the reply queue, as `options` say. A broker that is away is an error here, since
     /// its address may be wrong; later it is waited for.
     pub async fn open(
@@ -289,7 +289,7 @@ impl<B: Broker, S: Store> Client<B, S> {
     /// Asks the workers not to evaluate a job. One that is not done by then is answered with
     /// [`Cancelled`](cipherscore_common::message::ErrorCode::Cancelled).
     pub async fn cancel(&self, job: JobId) -> Result<(), ClientError> {
-        Ok(self.shared.store.mark_cancelled(self.tenant(), job).await?)
+        Ok(self.shared.store.cancel(self.tenant(), job).await?)
     }
 
     /// How many jobs of a model wait in the lanes that this client's may take, and how many workers take

@@ -10,7 +10,7 @@ use cipherscore_common::message::{
 };
 use cipherscore_common::telemetry::trace;
 use cipherscore_common::{
-    BlobKind, BlobReader, Digest, ErrorClass, JobId, ModelId, Store, StoreError,
+    BlobKind, BlobReader, Digest, ErrorClass, JobId, ModelId, OwnerStore, StoreError,
 };
 
 use tracing::{Instrument, debug};
@@ -56,7 +56,7 @@ pub struct Replies<B: Broker, S> {
     subscription: Option<B::Subscription>,
 }
 
-impl<B: Broker, S: Store> Replies<B, S> {
+impl<B: Broker, S: OwnerStore> Replies<B, S> {
     pub(super) fn new(client: Client<B, S>) -> Self {
         Self { client, subscription: None }
     }
@@ -105,7 +105,7 @@ impl<B: Broker, S: Store> Replies<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Client<B, S> {
+impl<B: Broker, S: OwnerStore> Client<B, S> {
     async fn subscribe(&self) -> Result<B::Subscription, BrokerError> {
         self.declare_own().await?;
         let queue = self.shared.queue.to_string();
@@ -235,7 +235,7 @@ async fn settle(settlement: Settlement, disposition: Disposition) {
 }
 
 /// A reply that the broker keeps until [`Received::ack`]. Dropped without it, it comes again.
-pub struct Received<B: Broker, S: Store> {
+pub struct Received<B: Broker, S: OwnerStore> {
     /// Which job.
     pub job: JobId,
     /// Which model it names.
@@ -259,7 +259,7 @@ struct Open {
     reply: Option<Digest>,
 }
 
-impl<B: Broker, S: Store> Received<B, S> {
+impl<B: Broker, S: OwnerStore> Received<B, S> {
     /// The worker does not speak the version of the job. Says in which older one the next jobs of its
     /// model are written, for some minutes; none where there is none.
     pub(crate) fn speak_older(&self) -> Option<ProtocolVersion> {
@@ -288,7 +288,7 @@ impl<B: Broker, S: Store> Received<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Drop for Received<B, S> {
+impl<B: Broker, S: OwnerStore> Drop for Received<B, S> {
     fn drop(&mut self) {
         if self.open.is_some() {
             self.client.shared.expected.put_back(self.job);
@@ -296,7 +296,7 @@ impl<B: Broker, S: Store> Drop for Received<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> fmt::Debug for Received<B, S> {
+impl<B: Broker, S: OwnerStore> fmt::Debug for Received<B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "reply to job {} from {}: {:?}", self.job, self.worker, self.answer)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cipherscore_common::broker::{Broker, BrokerError, QueueState};
-use cipherscore_common::{JobId, ModelId, Store};
+use cipherscore_common::{JobId, ModelId, OwnerStore};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -22,13 +22,13 @@ pub(super) type Message<B, S> = Result<Received<B, S>, Arc<ClientError>>;
 
 /// Which units wait for which jobs. What is sent to them is bounded by the replies that the broker
 /// leaves unsettled.
-pub(super) struct Inboxes<B: Broker, S: Store> {
+pub(super) struct Inboxes<B: Broker, S: OwnerStore> {
     pub(super) client: Client<B, S>,
     events: Events,
     state: Mutex<State<B, S>>,
 }
 
-struct State<B: Broker, S: Store> {
+struct State<B: Broker, S: OwnerStore> {
     waiting: HashMap<JobId, Waiting<B, S>>,
     /// Why nothing is read any more.
     ended: Option<Arc<ClientError>>,
@@ -38,12 +38,12 @@ struct State<B: Broker, S: Store> {
     silent: bool,
 }
 
-struct Waiting<B: Broker, S: Store> {
+struct Waiting<B: Broker, S: OwnerStore> {
     model_id: ModelId,
     inbox: UnboundedSender<Message<B, S>>,
 }
 
-impl<B: Broker, S: Store> Inboxes<B, S> {
+impl<B: Broker, S: OwnerStore> Inboxes<B, S> {
     pub(super) fn new(client: Client<B, S>, events: Events) -> Arc<Self> {
         let (waiting, heard) = (HashMap::new(), Instant::now());
         let state = Mutex::new(State { waiting, ended: None, heard, silent: false });
@@ -117,15 +117,15 @@ impl<B: Broker, S: Store> Inboxes<B, S> {
 }
 
 /// However the task ends that reads replies, whoever waits hears of it.
-struct Listening<B: Broker, S: Store>(Arc<Inboxes<B, S>>);
+struct Listening<B: Broker, S: OwnerStore>(Arc<Inboxes<B, S>>);
 
-impl<B: Broker, S: Store> Drop for Listening<B, S> {
+impl<B: Broker, S: OwnerStore> Drop for Listening<B, S> {
     fn drop(&mut self) {
         self.0.end(ClientError::ShuttingDown);
     }
 }
 
-async fn hand_out<B: Broker, S: Store>(listening: Listening<B, S>) {
+async fn hand_out<B: Broker, S: OwnerStore>(listening: Listening<B, S>) {
     let inboxes = &listening.0;
     let mut replies = inboxes.client.replies();
     loop {
@@ -144,7 +144,7 @@ async fn hand_out<B: Broker, S: Store>(listening: Listening<B, S>) {
 }
 
 /// Looks for a reason when nobody answers.
-async fn watch<B: Broker, S: Store>(inboxes: Arc<Inboxes<B, S>>) {
+async fn watch<B: Broker, S: OwnerStore>(inboxes: Arc<Inboxes<B, S>>) {
     loop {
         let heard = inboxes.state().heard;
         sleep_until(heard + SILENCE).await;

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::ErrorCode;
-use cipherscore_common::{Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, Store};
+use cipherscore_common::{Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerStore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub struct Target {
 }
 
 /// What came of something that arrived.
-pub(crate) enum Taken<B: Broker, S: Store, End> {
+pub(crate) enum Taken<B: Broker, S: OwnerStore, End> {
     /// The unit has ended.
     Ended(End),
     /// The job that was counted on has no results.
@@ -79,7 +79,7 @@ pub(crate) enum Taken<B: Broker, S: Store, End> {
 }
 
 /// A job without results.
-pub(crate) struct Without<B: Broker, S: Store> {
+pub(crate) struct Without<B: Broker, S: OwnerStore> {
     job: JobId,
     reason: String,
     cause: Cause,
@@ -89,7 +89,7 @@ pub(crate) struct Without<B: Broker, S: Store> {
     received: Option<Box<Received<B, S>>>,
 }
 
-impl<B: Broker, S: Store> Without<B, S> {
+impl<B: Broker, S: OwnerStore> Without<B, S> {
     /// Whether a new job may have results.
     pub(crate) fn may_pass(&self) -> bool {
         self.step.is_some()
@@ -97,14 +97,14 @@ impl<B: Broker, S: Store> Without<B, S> {
 }
 
 /// How the next job of a unit is made.
-struct Next<B: Broker, S: Store> {
+struct Next<B: Broker, S: OwnerStore> {
     step: KeyStep,
     /// The reply to the job before, which can go when this one is in the journal.
     replaces: Option<Box<Received<B, S>>>,
 }
 
 /// Publishes jobs of units and gives each unit its answers.
-pub(crate) struct Driver<B: Broker, S: Store> {
+pub(crate) struct Driver<B: Broker, S: OwnerStore> {
     client: Client<B, S>,
     keys: EvaluationKeys<B, S>,
     /// Payloads that are encrypted and not yet at the broker or in the store.
@@ -117,7 +117,7 @@ pub(crate) struct Driver<B: Broker, S: Store> {
     tasks: JoinSet<()>,
 }
 
-impl<B: Broker, S: Store> Driver<B, S> {
+impl<B: Broker, S: OwnerStore> Driver<B, S> {
     /// Does nothing before [`Driver::listen`].
     pub(crate) fn new(
         client: Client<B, S>,
@@ -394,13 +394,16 @@ impl<B: Broker, S: Store> Driver<B, S> {
     }
 }
 
-fn heard<B: Broker, S: Store>(received: &Received<B, S>) -> Heard {
+fn heard<B: Broker, S: OwnerStore>(received: &Received<B, S>) -> Heard {
     Heard { job: received.job, worker: Some(received.worker.clone()) }
 }
 
 /// What is done about a job whose version its worker does not speak: the next one is written in an
 /// older version, if there is one.
-fn other_version<B: Broker, S: Store>(received: &Received<B, S>, reason: &str) -> (String, Remedy) {
+fn other_version<B: Broker, S: OwnerStore>(
+    received: &Received<B, S>,
+    reason: &str,
+) -> (String, Remedy) {
     let code = ErrorCode::UnsupportedVersion;
     match received.speak_older() {
         Some(older) => {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
-use cipherscore_common::{JobId, ModelId, Store};
+use cipherscore_common::{JobId, ModelId, OwnerStore};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError, InFlight, Received};
 use crate::model::Receipt;
 
 /// Something that concerns a unit.
-pub(crate) enum Arrived<B: Broker, S: Store> {
+pub(crate) enum Arrived<B: Broker, S: OwnerStore> {
     /// A reply to one of its jobs.
     Reply(Box<Received<B, S>>),
     /// The job that is awaited was not answered by its deadline.
@@ -25,16 +25,16 @@ pub(crate) enum Arrived<B: Broker, S: Store> {
 
 /// What one job has: rows, or the files of a submission. Dropped before its end, its jobs are left
 /// to a later process, or taken back when none comes.
-pub(crate) struct Unit<B: Broker, S: Store> {
+pub(crate) struct Unit<B: Broker, S: OwnerStore> {
     pub(super) jobs: Jobs<B, S>,
     pub(super) inbox: Inbox<B, S>,
 }
 
 /// What arrives for a unit.
-pub(super) struct Inbox<B: Broker, S: Store>(UnboundedReceiver<Message<B, S>>);
+pub(super) struct Inbox<B: Broker, S: OwnerStore>(UnboundedReceiver<Message<B, S>>);
 
 /// Jobs of a unit.
-pub(super) struct Jobs<B: Broker, S: Store> {
+pub(super) struct Jobs<B: Broker, S: OwnerStore> {
     inboxes: Arc<Inboxes<B, S>>,
     inbox: UnboundedSender<Message<B, S>>,
     outlive: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Counts {
     pub(crate) again: u32,
 }
 
-impl<B: Broker, S: Store> Unit<B, S> {
+impl<B: Broker, S: OwnerStore> Unit<B, S> {
     pub(super) fn new(inboxes: Arc<Inboxes<B, S>>, outlive: bool) -> Self {
         let (sender, receiver) = unbounded_channel();
         let jobs = Jobs { inboxes, inbox: sender, outlive, state: Mutex::default() };
@@ -150,7 +150,7 @@ impl<B: Broker, S: Store> Unit<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Drop for Unit<B, S> {
+impl<B: Broker, S: OwnerStore> Drop for Unit<B, S> {
     fn drop(&mut self) {
         let jobs = self.jobs.forget();
         if self.jobs.outlive || jobs.is_empty() {
@@ -176,7 +176,7 @@ impl<B: Broker, S: Store> Drop for Unit<B, S> {
 }
 
 /// Waits no more for jobs, and takes their rows out of the store.
-async fn take_back<B: Broker, S: Store>(client: Client<B, S>, jobs: Vec<JobId>, cancel: bool) {
+async fn take_back<B: Broker, S: OwnerStore>(client: Client<B, S>, jobs: Vec<JobId>, cancel: bool) {
     for job in jobs {
         if cancel {
             // A worker that has not begun has nothing to do; one that has, stops.
@@ -186,7 +186,7 @@ async fn take_back<B: Broker, S: Store>(client: Client<B, S>, jobs: Vec<JobId>, 
     }
 }
 
-impl<B: Broker, S: Store> Inbox<B, S> {
+impl<B: Broker, S: OwnerStore> Inbox<B, S> {
     /// The next reply. Dropped midway, nothing is lost.
     pub(super) async fn reply(&mut self) -> Result<Arrived<B, S>, ClientError> {
         match self.0.recv().await {
@@ -198,7 +198,7 @@ impl<B: Broker, S: Store> Inbox<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Jobs<B, S> {
+impl<B: Broker, S: OwnerStore> Jobs<B, S> {
     /// A job is made. Until it is known which, it is counted on under this name.
     pub(super) fn begin(&self, ticket: Ticket) {
         self.await_answer(ticket);

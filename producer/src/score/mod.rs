@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{FormName, JobId, ModelId, Store, StoreError};
+use cipherscore_common::{FormName, JobId, ModelId, OwnerStore, StoreError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -162,7 +162,7 @@ pub enum ScoreError {
 }
 
 /// Scores a file. Dropped at any time, it can be gone on with.
-pub async fn score<B: Broker, S: Store>(
+pub async fn score<B: Broker, S: OwnerStore>(
     broker: Arc<B>,
     store: Arc<S>,
     request: ScoreRequest,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
-use cipherscore_common::{Digest, JobId, Store};
+use cipherscore_common::{Digest, JobId, OwnerStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ScoreError;
@@ -27,7 +27,7 @@ const NOT_AGAIN: &str = "The same command does not try these rows again, as the 
 pub(super) type Rows = Arc<Matrix<f64>>;
 
 /// Everything that parts of a run share.
-pub(super) struct Scoring<B: Broker, S: Store> {
+pub(super) struct Scoring<B: Broker, S: OwnerStore> {
     pub(super) driver: Driver<B, S>,
     pub(super) encryption: Arc<dyn Encryption>,
     pub(super) ledger: Arc<Ledger>,
@@ -43,7 +43,7 @@ pub(super) struct Ended {
     pub(super) jobs: Counts,
 }
 
-impl<B: Broker, S: Store> Scoring<B, S> {
+impl<B: Broker, S: OwnerStore> Scoring<B, S> {
     pub(super) fn unit(&self) -> Unit<B, S> {
         self.driver.unit::<PartJournal>()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use cipherscore_common::Store;
+use cipherscore_common::OwnerStore;
 use cipherscore_common::broker::Broker;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -44,7 +44,7 @@ struct Part {
     busy: bool,
 }
 
-pub(super) struct Run<B: Broker, S: Store> {
+pub(super) struct Run<B: Broker, S: OwnerStore> {
     scoring: Arc<Scoring<B, S>>,
     events: Events,
     in_flight: usize,
@@ -57,7 +57,7 @@ pub(super) struct Run<B: Broker, S: Store> {
     outcome: Outcome,
 }
 
-impl<B: Broker, S: Store> Run<B, S> {
+impl<B: Broker, S: OwnerStore> Run<B, S> {
     /// Takes up what an earlier run left, and begins to read replies.
     pub(super) fn new(
         mut scoring: Scoring<B, S>,
@@ -214,7 +214,7 @@ impl<B: Broker, S: Store> Run<B, S> {
 }
 
 /// A part with jobs of an earlier run. The last of them is counted on, if the broker had it.
-fn earlier_unit<B: Broker, S: Store>(
+fn earlier_unit<B: Broker, S: OwnerStore>(
     scoring: &Scoring<B, S>,
     jobs: &[Unanswered],
     republish: bool,

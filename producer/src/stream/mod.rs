@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{FormName, JobId, ModelId, Store, StoreError};
+use cipherscore_common::{FormName, JobId, ModelId, OwnerStore, StoreError};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -103,11 +103,11 @@ struct Part<T> {
 }
 
 /// Connections, and what calls share. Calls run on the runtime in which they are awaited.
-pub struct Stream<B: Broker, S: Store> {
+pub struct Stream<B: Broker, S: OwnerStore> {
     shared: Arc<Shared<B, S>>,
 }
 
-struct Shared<B: Broker, S: Store> {
+struct Shared<B: Broker, S: OwnerStore> {
     driver: Driver<B, S>,
     /// Jobs of all calls, for each model that has any: those that nobody takes keep no other model's
     /// from the queue.
@@ -115,7 +115,7 @@ struct Shared<B: Broker, S: Store> {
     per_model: usize,
 }
 
-impl<B: Broker, S: Store> Stream<B, S> {
+impl<B: Broker, S: OwnerStore> Stream<B, S> {
     /// Reaches both services, and makes a reply queue that nobody else has. A service that is away
     /// is an error here, since its address may be wrong; later it is waited for.
     pub async fn open(
@@ -124,8 +124,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
         settings: ProducerSection,
         events: Events,
     ) -> Result<Self, StreamError> {
-        // Something small, to see whether it answers.
-        store.marks(&settings.tenant, JobId::random()).await?;
+        store.check(&settings.tenant).await?;
         let queue = ReplyQueue::new(&settings.tenant, &unique_client(&settings.client))
             .map_err(|error| StreamError::Ended(error.to_string()))?;
         let options = settings.client_options();
@@ -258,7 +257,7 @@ impl<B: Broker, S: Store> Stream<B, S> {
     }
 }
 
-impl<B: Broker, S: Store> Shared<B, S> {
+impl<B: Broker, S: OwnerStore> Shared<B, S> {
     fn room(&self, model: ModelId) -> Arc<Semaphore> {
         let mut in_flight = self.in_flight.lock();
         // A model with no job needs no place.

@@ -15,7 +15,7 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::message::Timestamp;
 use cipherscore_common::topology::{InvalidReplyQueue, ReplyQueue};
 use cipherscore_common::{
-    Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerId, Store, StoreError, Tenant,
+    Blob, EvaluationKeyId, FormName, JobId, Lease, ModelId, OwnerId, OwnerStore, StoreError, Tenant,
 };
 use cipherscore_engine::evaluator::EvaluationError;
 use serde::Serialize;
@@ -145,7 +145,7 @@ pub enum SubmitError {
 ///
 /// # Errors
 /// What keeps all jobs from results; what keeps one from them is in what came of it.
-pub async fn submit<B: Broker, S: Store>(
+pub async fn submit<B: Broker, S: OwnerStore>(
     broker: Arc<B>,
     store: Arc<S>,
     request: SubmitRequest,
@@ -234,7 +234,7 @@ struct PutKey {
     made_by: MadeBy,
 }
 
-async fn put_key<B: Broker, S: Store>(
+async fn put_key<B: Broker, S: OwnerStore>(
     driver: &Driver<B, S>,
     tenant: &Tenant,
     path: PathBuf,
@@ -267,7 +267,7 @@ fn require(content: Content, path: &Path, bytes: &[u8]) -> Result<(), SubmitErro
 }
 
 /// What jobs of one submission share.
-struct Submission<B: Broker, S: Store> {
+struct Submission<B: Broker, S: OwnerStore> {
     driver: Driver<B, S>,
     naming: Naming,
     target: Target,
@@ -276,7 +276,7 @@ struct Submission<B: Broker, S: Store> {
     events: Events,
 }
 
-impl<B: Broker, S: Store> Submission<B, S> {
+impl<B: Broker, S: OwnerStore> Submission<B, S> {
     /// Publishes every job and waits for every reply, until the deadline.
     async fn run(
         self: Arc<Self>,

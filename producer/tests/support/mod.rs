@@ -11,8 +11,8 @@ use cipherscore_common::broker::{Broker, Disposition, MemoryBroker, QueuePrefetc
 use cipherscore_common::message::{ErrorCode, Job, Outcome, Payload, Reply, Timings};
 use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{
-    Blob, BlobKind, BlobName, BlobReader, BlobStore, Digest, FormName, JobId, Lease, MemoryStore,
-    ModelId,
+    Blob, BlobKind, BlobName, BlobReader, Digest, FormName, JobId, Lease, MemoryStore, ModelId,
+    Store,
 };
 use cipherscore_compiler::{Bins, CompileOptions, WantedForms, compile, read};
 use cipherscore_concrete::evaluator::CircuitEvaluator;
@@ -183,16 +183,27 @@ impl Worker {
         owner: &Owner,
         decide: impl FnMut(usize, &Job) -> Conduct + Send + 'static,
     ) -> Self {
+        Self::start_at(services.broker.clone(), services.store.clone().into(), owner, decide).await
+    }
+
+    /// The same, with any broker and any store.
+    pub(crate) async fn start_at<B: Broker, S: Store>(
+        broker: B,
+        store: Arc<S>,
+        owner: &Owner,
+        decide: impl FnMut(usize, &Job) -> Conduct + Send + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
+        declare(&broker, owner).await;
         let bench = Bench {
-            services: services.clone(),
+            broker,
+            store,
             evaluator: Arc::clone(&owner.evaluator),
             rows_evaluator: owner.rows_evaluator.clone(),
             model_id: owner.model_id(),
             keys: HashMap::new(),
             seen: Arc::clone(&seen),
         };
-        serve(services, owner).await;
         let task = tokio::spawn(bench.run(Box::new(decide)));
         Self { task, seen }
     }
@@ -210,13 +221,18 @@ impl Worker {
 
 /// Declares what a worker of the model declares.
 pub(crate) async fn serve(services: &Services, owner: &Owner) {
+    declare(&services.broker, owner).await;
+}
+
+async fn declare<B: Broker>(broker: &B, owner: &Owner) {
     for topology in [Topology::shared(), Topology::of_model(owner.model_id())] {
-        services.broker.declare(&topology, Declare::Create).await.unwrap();
+        broker.declare(&topology, Declare::Create).await.unwrap();
     }
 }
 
-struct Bench {
-    services: Services,
+struct Bench<B, S> {
+    broker: B,
+    store: Arc<S>,
     evaluator: Arc<dyn Evaluator>,
     rows_evaluator: Option<Arc<dyn Evaluator>>,
     model_id: ModelId,
@@ -224,11 +240,11 @@ struct Bench {
     seen: Arc<Mutex<Vec<Job>>>,
 }
 
-impl Bench {
+impl<B: Broker, S: Store> Bench<B, S> {
     async fn run(mut self, mut decide: Decide) {
         let queues = Lane::ALL
             .map(|lane| QueuePrefetch { queue: job_queue(self.model_id, lane), prefetch: 100 });
-        let mut subscription = self.services.broker.subscribe(&queues).await.unwrap();
+        let mut subscription = self.broker.subscribe(&queues).await.unwrap();
         let mut kept = Vec::new();
         for number in 0.. {
             let delivery = subscription.next().await.unwrap();
@@ -254,7 +270,7 @@ impl Bench {
             };
             let times = if conduct == Conduct::AnswerOften { 3 } else { 1 };
             for _ in 0..times {
-                self.services.broker.publish(&reply.to_message(&job.reply_to)).await.unwrap();
+                self.broker.publish(&reply.to_message(&job.reply_to)).await.unwrap();
             }
             delivery.settlement.settle(Disposition::Ack).await.unwrap();
         }
@@ -278,14 +294,14 @@ impl Bench {
         }
         let (blob, stored) = Blob::payload(&job.tenant, BlobKind::Reply, outputs).unwrap();
         if conduct == Conduct::AnswerByStore {
-            self.services.store.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap();
+            self.store.put(&blob, Some(Lease::DEFAULT), &|| ()).await.unwrap();
         }
         Outcome::Scored(Payload::Stored(stored))
     }
 
     async fn evaluate(&mut self, job: &Job) -> Result<Vec<u8>, ErrorCode> {
         let read = async |name: &BlobName| {
-            let reader = BlobReader::open(&self.services.store, name).await.ok()?;
+            let reader = BlobReader::open(&*self.store, name).await.ok()?;
             reader.read_all(1 << 30).await.ok()
         };
         let payload = match &job.payload {
