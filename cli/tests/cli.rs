@@ -479,7 +479,7 @@ fn wrong_rows_are_named() {
     let columns = header.split(',').count();
     let bad = format!("{header}\n{}oops\n", "1,".repeat(columns - 1));
     let said = predict(&bad);
-    assert!(said.contains(&format!("line 2, column {last}: \"oops\"")), "{said}");
+    assert!(said.contains(&format!("line 2, column {last:?}: \"oops\"")), "{said}");
 }
 
 /// As Concrete ML saves it by default: a circuit that is not compiled.
@@ -565,7 +565,8 @@ fn a_trained_model_is_compiled_and_scored() {
     let rows = model.join("rows.csv");
     let compile = |extra: &[OsString]| {
         let all = arguments!["compile", model.join("model.json"), "-o", path("artifact"), "--json"];
-        [&all[..], &arguments!["--form", "bulk"], extra].concat()
+        // The rows have categories by their positions, one of them of none.
+        [&all[..], &arguments!["--form", "bulk", "--category-codes"], extra].concat()
     };
     let said = refusal(&compile(&[]));
     assert!(said.contains("need calibration rows"), "{said}");
@@ -590,7 +591,8 @@ fn a_trained_model_is_compiled_and_scored() {
     let encrypt = |input: &Path| {
         let (keys, output) = (path("keys"), path("rows.bin"));
         let known = arguments!["encrypt", "--client", client, "--keys", keys, "--json"];
-        [&known[..], &arguments!["--input", input, "--output", output][..]].concat()
+        let files = arguments!["--category-codes", "--input", input, "--output", output];
+        [&known[..], &files[..]].concat()
     };
     let count = std::fs::read_to_string(&rows).unwrap().lines().count() - 1;
     assert_eq!(json(&encrypt(&rows))["rows"], count);
@@ -613,7 +615,7 @@ fn a_trained_model_is_compiled_and_scored() {
     let (header, found) = lines(&std::fs::read_to_string(&scores).unwrap());
     let predict = |keys: &[OsString]| {
         let known = arguments!["predict", "--artifact", path("artifact"), "--input", rows];
-        let all = [&known[..], &arguments!["--output", "-"], keys].concat();
+        let all = [&known[..], &arguments!["--category-codes", "--output", "-"], keys].concat();
         lines(&text(&run(&all).stdout))
     };
     assert_eq!(predict(&[]), (header.clone(), found.clone()));

@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::expected::{Comparison, LibraryScores};
 use crate::read::{Format, ReadError, ReadModel, Rounds, read_rounds};
 use crate::suspects::{self, Doubtful, Suspect};
-use crate::trained::{Body, Link, Missing, TrainedModel, TreeNode};
+use crate::trained::{Body, Link, TrainedModel, TreeNode};
 
 /// A link that a converter may have left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub fn settle(
             .partial_cmp(&(b.beyond.len(), b.largest))
             .unwrap_or(a.beyond.len().cmp(&b.beyond.len()))
     });
-    let (comparison, mut closest) = closest.expect("there is one way at least");
+    let (comparison, closest) = closest.expect("there is one way at least");
     if !comparison.agrees() {
         let others = Told { rounds: None, ..told.clone() };
         let other = ways(bytes, hint, &others)?.into_iter().find_map(|way| {
@@ -130,11 +130,6 @@ pub fn settle(
             None => hint_of(&closest, &comparison, rows, expected),
         };
         return Err(Unsettled::Disagrees { comparison, hint });
-    }
-    let has_missing = rows.iter().flatten().any(|value| value.is_nan());
-    if closest.model.missing == Missing::Refused && has_missing {
-        // The library agrees about rows without values, too.
-        closest.model.missing = Missing::OfInputs;
     }
     Ok(closest)
 }

@@ -10,7 +10,7 @@ use cipherscore_common::broker::Broker;
 use cipherscore_common::{Digest, GatewayStore, StoreError, health};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,6 +78,7 @@ impl<B: Broker, S: GatewayStore> Gateway<B, S> {
             limits,
             tokens: RwLock::new(Arc::new(Tokens::of(lines))),
             tokens_changed: Notify::new(),
+            reply_queues: watch::Sender::default(),
             waiters: Waiters::default(),
             metrics: Metrics::default(),
             condition: GatewayCondition::default(),

@@ -47,6 +47,9 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
         refuse_settled(&state)?;
         // A reply says that the broker had it, whatever was noted.
         let before = JobNote::of(&state).filter(|note| note.accepted || state.ended);
+        if before.is_none() {
+            self.wait_for_reply_queue(&tenant).await?;
+        }
         let (job, sha256) = {
             let _turn = self.limits.transfer(&gate).await?;
             self.receive(order, &tenant, &gate, body, before.is_some()).await?
@@ -65,7 +68,7 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
             return known(&there, &note);
         }
         let message = order.message(job);
-        self.send(message).await.inspect_err(|error| {
+        self.send(message, &there).await.inspect_err(|error| {
             debug!(job = %order.id, code = ?error.code(), "not accepted");
         })?;
         let accepted = note.accepted_now();
@@ -136,7 +139,7 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
     }
 
     /// Publishes, and waits for the confirm.
-    async fn send(&self, mut message: Message) -> Result<(), Problem> {
+    async fn send(&self, mut message: Message, noted: &JobNote) -> Result<(), Problem> {
         // Follows whoever asked over HTTP.
         let span = trace::receive(&message).in_scope(|| trace::send(&message));
         trace::carry(&span, &mut message);
@@ -145,16 +148,14 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
         self.metrics.confirmed(began.elapsed(), &published);
         let Err(error) = published else { return Ok(()) };
         let id = message.job_id().zip(message.reply_queue());
-        if let (BrokerError::Full { .. } | BrokerError::Unroutable { .. }, Some((job, queue))) =
-            (&error, id)
-        {
-            // It certainly has none: nothing is known of the job, and nothing waits for it.
+        if let (BrokerError::Unroutable { .. }, Some((job, queue))) = (&error, id) {
+            // No queue takes it. Another gateway may have accepted it since, or be about to: then its note and
+            // its rows stay. Otherwise rows go with their lease, and the same again has them.
             let tenant = queue.tenant();
             let note = self.store.noted(tenant, NoteName::Job(job)).await;
             let note = note.ok().flatten().and_then(|note| JobNote::parse(&note));
-            let _ = self.store.forget_note(tenant, NoteName::Job(job)).await;
-            if let Some(payload) = note.and_then(|note| note.payload) {
-                self.remove(tenant, BlobKind::Job, payload).await;
+            if note.is_some_and(|note| !note.accepted && note.is_own(noted)) {
+                let _ = self.store.forget_note(tenant, NoteName::Job(job)).await;
             }
         }
         Err(error.into())

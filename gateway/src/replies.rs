@@ -16,16 +16,20 @@ use cipherscore_common::topology::{Declare, ReplyQueue, Topology};
 use cipherscore_common::{
     BlobKind, BlobName, ErrorClass, GatewayStore, JobId, Pauses, StoreError, Tenant,
 };
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::kept::{Kept, correlated};
 use crate::order::GATEWAY_CLIENT;
+use crate::problem::{Problem, ProblemCode};
 use crate::shared::Shared;
 use crate::wake::Awaited;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a job waits for the reply queue of its tenant.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 fn queue_of(tenant: &Tenant) -> Option<ReplyQueue> {
     ReplyQueue::new(tenant, GATEWAY_CLIENT).ok()
@@ -42,6 +46,8 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
             };
             self.condition.is_consuming.store(false, Ordering::Relaxed);
             let Err(error) = taken else { return };
+            // The broker may have lost them: they are declared again.
+            self.reply_queues.send_replace(BTreeSet::new());
             let again_in = pauses.take();
             warn!(reason = %error, ?again_in, "no replies are taken for now");
             tokio::select! {
@@ -56,43 +62,74 @@ impl<B: Broker, S: GatewayStore> Shared<B, S> {
             declare_shared(&self.broker).await?;
         }
         let mut taken_from = BTreeSet::new();
+        // What is not kept when the subscription ends comes again in the next one.
+        let mut keeping = JoinSet::new();
         let mut subscription = self.broker.subscribe(&[]).await?;
         loop {
             // Before looking, so that no change is missed.
             let changed = self.tokens_changed.notified();
+            let mut is_one_missing = false;
             for tenant in self.tenants() {
-                if !taken_from.contains(&tenant) {
-                    self.start(&mut subscription, &tenant).await?;
-                    taken_from.insert(tenant);
+                if taken_from.contains(&tenant) {
+                    continue;
+                }
+                match self.start(&mut subscription, &tenant).await? {
+                    true => _ = taken_from.insert(tenant),
+                    false => is_one_missing = true,
                 }
             }
             self.condition.is_consuming.store(true, Ordering::Relaxed);
             pauses.reset();
             let mut changed = std::pin::pin!(changed);
+            let mut try_again = std::pin::pin!(sleep(LONGEST_PAUSE));
             loop {
                 tokio::select! {
                     delivery = subscription.next() => {
                         let (shared, delivery) = (Arc::clone(self), delivery?);
                         // At most as many as the prefetch of each queue.
-                        self.tasks.spawn(async move { shared.keep(delivery).await });
+                        keeping.spawn(async move { shared.keep(delivery).await });
                     }
+                    Some(_) = keeping.join_next() => {}
                     () = &mut changed => break,
+                    () = &mut try_again, if is_one_missing => break,
                 }
             }
         }
     }
 
+    /// Begins to take the replies of a tenant; says no where the broker refuses its queue, on which no other
+    /// tenant waits.
     async fn start(
         &self,
         subscription: &mut B::Subscription,
         tenant: &Tenant,
-    ) -> Result<(), BrokerError> {
-        let Some(queue) = queue_of(tenant) else { return Ok(()) };
-        self.broker.declare(&Topology::of_client(&queue), self.settings.topology).await?;
+    ) -> Result<bool, BrokerError> {
+        let Some(queue) = queue_of(tenant) else { return Ok(true) };
+        match self.broker.declare(&Topology::of_client(&queue), self.settings.topology).await {
+            Err(error) if !error.is_temporary() => {
+                warn!(%tenant, reason = %error, "no replies are taken of this tenant");
+                return Ok(false);
+            }
+            declared => declared?,
+        }
+        self.reply_queues.send_modify(|there| _ = there.insert(tenant.clone()));
         let prefetch = self.settings.prefetch.max(1);
         subscription.start(&QueuePrefetch { queue: queue.to_string(), prefetch }).await?;
         info!(%tenant, "replies are taken");
-        Ok(())
+        Ok(true)
+    }
+
+    /// Until the replies of a tenant have a queue: one that came before would go to nobody.
+    pub(crate) async fn wait_for_reply_queue(&self, tenant: &Tenant) -> Result<(), Problem> {
+        let mut queues = self.reply_queues.subscribe();
+        let there = timeout(QUEUE_WAIT, queues.wait_for(|there| there.contains(tenant))).await;
+        match there.is_ok_and(|there| there.is_ok()) {
+            true => Ok(()),
+            false => {
+                let detail = "the replies of this tenant have no queue yet";
+                Err(Problem::new(ProblemCode::Unavailable, detail))
+            }
+        }
     }
 
     /// Writes a reply to the store, however long that takes, and settles it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cipherscore_common::broker::Broker;
 use cipherscore_common::{BlobKind, BlobName, Digest, GatewayStore, Lease, StoreError, Tenant};
 use parking_lot::RwLock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -33,6 +33,8 @@ pub(crate) struct Shared<B, S> {
     pub(crate) tokens: RwLock<Arc<Tokens>>,
     /// Told when the tokens are others.
     pub(crate) tokens_changed: Notify,
+    /// Tenants whose reply queue is there, and bound.
+    pub(crate) reply_queues: watch::Sender<BTreeSet<Tenant>>,
     pub(crate) waiters: Waiters,
     pub(crate) metrics: Metrics,
     pub(crate) condition: GatewayCondition,

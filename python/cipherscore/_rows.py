@@ -111,10 +111,17 @@ def _coded(values: Any, categories: Sequence[Optional[Category]]) -> Any:
         name = values.columns[column]
 
         def code(value: Any, name: Any = name) -> float:
-            if value is None or value != value:
+            if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
                 return math.nan
-            found = known.get(str(value) if texts is not None else float(value))
-            if found is None and (refused or (texts is not None and not isinstance(value, str))):
+            try:
+                found = known.get(str(value) if texts is not None else float(value))
+            except (TypeError, ValueError):
+                found, is_other = None, True
+            else:
+                # A number beside texts, or one that may be a code, which is another category.
+                is_text = texts is not None
+                is_other = not isinstance(value, str) if is_text else 0 <= float(value) < len(known)
+            if found is None and (refused or is_other):
                 raise RowsError(
                     f"column {name!r}: {value!r} is none of the categories {list(known)[:4]}"
                 )

@@ -156,6 +156,8 @@ def _answers(model: Any, rows: Any) -> Optional[npt.NDArray[np.float64]]:
             matrix = xgboost.DMatrix(rows, enable_categorical=is_frame(rows))
             answers = model.predict(matrix, validate_features=False)
         else:
+            names = _names(model)
+            rows = rows[names] if is_frame(rows) and names else rows
             answers = scores(rows)
     answers = np.asarray(answers, dtype=np.float64)
     return np.ascontiguousarray(answers.reshape(len(answers), -1))

@@ -40,7 +40,7 @@ def test_a_booster_predicts_by_all_rounds_and_a_classifier_by_the_best(tmp_path,
         {"objective": "binary:logistic", "max_depth": 3},
         data,
         60,
-        evals=[(held_back, "held back")],
+        evals=[(held_back, "test")],
         early_stopping_rounds=5,
         verbose_eval=False,
     )

@@ -171,7 +171,8 @@ def test_through_a_gateway(gateway, workers, served, rows, monkeypatch):
 
 
 def test_a_wrong_gateway_is_an_error_that_shows_no_token(monkeypatch, tmp_path):
-    for name in ("GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_TOKEN_FILE", "BROKER_URL", "REDIS_URL"):
+    gateway = ("GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_TOKEN_FILE")
+    for name in (*gateway, "BROKER_URL", "REDIS_URL", "BROKER__URL", "STORE__URL"):
         monkeypatch.delenv(f"CIPHERSCORE_{name}", raising=False)
     token = "s3cret-and-wrong"
     open_to_others = tmp_path / "token"

@@ -226,6 +226,13 @@ impl InputColumns {
         (!self.missing.is_empty()).then(|| MissingMarks::of(marks))
     }
 
+    /// The numbers among them. A text says nothing about numbers, so that there are none and they stay open.
+    fn missing_numbers(&self) -> Option<Vec<f64>> {
+        let numbers = self.marks().map(|marks| marks.numbers)?;
+        let is_said = !numbers.is_empty() || self.missing.iter().any(|mark| mark == NO_MARKS);
+        is_said.then_some(numbers)
+    }
+
     fn format(&self) -> RowFormat {
         RowFormat {
             separator: self.separator,

@@ -36,8 +36,8 @@ pub enum CompileError {
     #[error(
         "calibration row {row}: feature {feature:?} has no value, and the file does not say where rows \
          without one go: skl2onnx does not convert it. Compile the model from Python \
-         (FHEModelDev(folder, model)), which asks the model itself; or give --expected with what the \
-         library answers to the calibration rows; or leave such rows out, and the model will refuse them"
+         (FHEModelDev(folder, model)), which reads the model itself; or leave such rows out, and the model \
+         will refuse them"
     )]
     MissingInCalibration {
         /// Its number, from 1.

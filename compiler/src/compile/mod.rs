@@ -145,7 +145,10 @@ fn with_missing(
     let marks = options.missing_numbers.clone();
     for (row, values) in options.calibration.iter_mut().flatten().enumerate() {
         for (value, feature) in values.iter_mut().zip(&model.features) {
-            if marks.iter().any(|&mark| feature.rounded(mark) == feature.rounded(*value)) {
+            // Codes of named categories are no numbers that a mark is meant for.
+            let is_number = feature.categories.is_none();
+            let is_mark = |&mark: &f64| feature.rounded(mark) == feature.rounded(*value);
+            if is_number && marks.iter().any(is_mark) {
                 *value = f64::NAN;
             }
             if value.is_nan() && model.missing == Missing::Zero {

@@ -43,6 +43,13 @@ fn convert(document: &Document, wanted: Rounds) -> Result<ReadModel, ReadError> 
     let booster = &learner.gradient_booster;
     let mut features = features(&learner.feature_names, parameters.num_feature)?;
     let (body, rounds) = match (booster.name.as_str(), &booster.model, &booster.gbtree) {
+        // It has no rounds to choose from.
+        ("gblinear", ..) if matches!(wanted, Rounds::First(_)) => {
+            return Err(ReadError::unsupported(
+                "gradient_booster",
+                "gblinear by a number of rounds",
+            ));
+        }
         ("gblinear", Some(model), _) => (linear(model, &base, parameters.num_feature)?, None),
         ("gbtree", Some(model), _) | ("dart", _, Some(Dropped { model })) => {
             name_categories(&mut features, &model.cats)?;

@@ -226,7 +226,7 @@ impl Compile {
         let told = Told {
             rounds: self.rounds,
             link: self.link.map(LinkChoice::link),
-            missing: self.columns.marks().map(|marks| marks.numbers),
+            missing: self.columns.missing_numbers(),
         };
         let read = settle(bytes, format, &told, rows.as_deref(), expected.as_ref());
         let mut read = read.with_context(named)?;

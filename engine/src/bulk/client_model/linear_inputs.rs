@@ -36,6 +36,17 @@ impl LinearFeature {
         self.low / 2.0 + self.high / 2.0
     }
 
+    /// One of `others + 1` values within the range, by its number; the first is the middle.
+    pub(super) fn within(&self, number: usize, others: usize) -> f64 {
+        match number {
+            0 => self.mid(),
+            _ => {
+                let part = number as f64 / (others + 2) as f64;
+                self.low * (1.0 - part) + self.high * part
+            }
+        }
+    }
+
     /// Distance of neighbouring values; 0 where there are no steps.
     pub fn step(&self) -> f64 {
         match self.steps {
@@ -159,8 +170,8 @@ mod tests {
             refused(90.5)
                 .contains("row 6, column \"age\": 90.5 is outside of the range from -10 to 90")
         );
-        assert!(refused(f64::INFINITY).contains("is inf"));
-        assert!(refused(f64::NAN).contains("age of row 6 is missing"));
+        assert!(refused(f64::INFINITY).contains("inf is outside"));
+        assert!(refused(f64::NAN).contains("row 6, column \"age\": the value is missing"));
     }
 
     #[test]

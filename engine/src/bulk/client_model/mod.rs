@@ -167,7 +167,11 @@ impl BulkClientModel {
             return row.into();
         }
         let single = |feature| self.inputs.is_single_precision(feature);
-        let number = |(index, &value): (usize, &f64)| self.reading.number(value, single(index));
+        let number = |(index, &value): (usize, &f64)| match self.reading.has_categories(index) {
+            // A code, which no mark is meant for.
+            true => self.reading.code(value),
+            false => self.reading.number(value, single(index)),
+        };
         row.iter().enumerate().map(number).collect()
     }
 
@@ -190,11 +194,21 @@ impl BulkClientModel {
     }
 
     /// A row that the model takes, whatever it is of.
+    ///
+    /// A mark of missing values is at most one of the values that are tried.
     pub fn any_row(&self) -> Vec<f64> {
-        match &self.inputs {
-            Inputs::Linear(inputs) => inputs.features.iter().map(LinearFeature::mid).collect(),
-            Inputs::Predicates(predicates) => vec![0.0; predicates.features.len()],
-        }
+        let marks = self.reading.missing_numbers.len();
+        let row = |step: usize| -> Vec<f64> {
+            match &self.inputs {
+                Inputs::Linear(inputs) => {
+                    inputs.features.iter().map(|feature| feature.within(step, marks)).collect()
+                }
+                Inputs::Predicates(predicates) => vec![step as f64; predicates.features.len()],
+            }
+        };
+        let mut rows = (0..=marks).map(row);
+        let taken = rows.find(|row| self.refusal(row, 0).is_none());
+        taken.unwrap_or_else(|| row(0))
     }
 }
 

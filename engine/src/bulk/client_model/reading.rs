@@ -128,6 +128,20 @@ impl Reading {
         self.missing_numbers.is_empty() && self.missing != Missing::Zero
     }
 
+    /// Whether a feature's values are codes of categories with names.
+    pub(super) fn has_categories(&self, feature: usize) -> bool {
+        let key = |categories: &FeatureCategories| categories.feature as usize;
+        self.categories.binary_search_by_key(&feature, key).is_ok()
+    }
+
+    /// What the code of a category is, NaN where it is missing: marks are of numbers, and may be equal to codes.
+    pub(super) fn code(&self, value: f64) -> f64 {
+        match value.is_nan() && self.missing == Missing::Zero {
+            true => 0.0,
+            false => value,
+        }
+    }
+
     /// What a number is, NaN where it is missing. Marks are compared in the precision in which the
     /// library does.
     pub(super) fn number(&self, value: f64, single_precision: bool) -> f64 {
