@@ -23,7 +23,7 @@ use crate::matrix::Matrix;
 use crate::model::{
     ClientModel, Encryption, EncryptionError, FormChoice, InputFeature, encryption_in_form,
 };
-use crate::rows::{CategoryFields, Field};
+use crate::rows::{CategoryFields, Field, MissingMarks};
 use crate::stream::Target;
 
 /// Asks for the passphrase of client keys; it is asked again when keys are read again.
@@ -274,8 +274,10 @@ fn features(section: &ModelSection, client: &dyn ClientModel) -> Result<Vec<Feat
     }
     let path =
         |name: &String| section.features.get(name).cloned().unwrap_or_else(|| paths::of_name(name));
+    let texts = features.missing().to_vec();
+    let marks = Arc::new(MissingMarks { texts, ..MissingMarks::default() });
     let categories = |feature: &InputFeature| {
-        let field = || Field::of(feature, CategoryFields::Names, Arc::default());
+        let field = || Field::of(feature, CategoryFields::Names, Arc::clone(&marks));
         feature.categories.is_some().then(field)
     };
     let feature = features.iter().map(|feature| FeaturePath {

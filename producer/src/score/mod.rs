@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use cipherscore_common::broker::Broker;
 use cipherscore_common::topology::ReplyQueue;
-use cipherscore_common::{FormName, JobId, ModelId, OwnerStore, StoreError};
+use cipherscore_common::{Digest, FormName, JobId, ModelId, OwnerStore, StoreError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -53,7 +53,7 @@ use crate::driver::{Driver, Target};
 use crate::evaluation_keys::KeySource;
 use crate::events::{Event, Events};
 use crate::key_folder::{KeyFolder, KeyFolderError};
-use crate::model::{Encryption, EncryptionError, RefusedRow};
+use crate::model::{ClientModel, Encryption, EncryptionError, RefusedRow};
 use crate::rows::{RowFormat, ScoreColumns, WriteScoresError};
 use crate::settings::ProducerSection;
 
@@ -190,6 +190,7 @@ pub async fn score<B: Broker, S: OwnerStore>(
         client_key_sha256: client_key,
         tenant: settings.tenant.clone(),
         input_sha256: checked.sha256,
+        reading: reading_of(&format, encryption.model(), &checked.refused),
         rows: checked.rows,
         rows_per_job: rows_per_job.get(),
         outputs: encryption.model().interface().outputs,
@@ -231,6 +232,22 @@ pub async fn score<B: Broker, S: OwnerStore>(
     };
     let header = blocking(write).await??;
     Ok(ScoreReport { form, ..report(&header, totals, output, started) })
+}
+
+/// What decides which values the rows of an input have, beside its bytes; none where nothing is said of it and no
+/// row is refused.
+fn reading_of(
+    format: &RowFormat,
+    model: &dyn ClientModel,
+    refused: &[RefusedRow],
+) -> Option<Digest> {
+    let marks = model.interface().features.missing();
+    let usual = RowFormat::from(format.first_line);
+    let RowFormat { separator, missing, categories, .. } = format;
+    let is_usual = *format == usual && marks.is_empty() && refused.is_empty();
+    let rows: Vec<_> = refused.iter().map(|refused| refused.row).collect();
+    let text = || format!("{separator:?} {missing:?} {categories:?} {marks:?} {rows:?}");
+    (!is_usual).then(|| Digest::of(text().as_bytes()))
 }
 
 /// Rows that the model does not take, of jobs that did not fail, whose rows are counted already.

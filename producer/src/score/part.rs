@@ -182,6 +182,7 @@ mod tests {
             client_key_sha256: digest,
             tenant: "tenant".parse().unwrap(),
             input_sha256: digest,
+            reading: None,
             rows: 3,
             rows_per_job: 1,
             outputs: 1,

@@ -64,6 +64,9 @@ pub(super) struct Header {
     pub(super) client_key_sha256: Digest,
     pub(super) tenant: Tenant,
     pub(super) input_sha256: Digest,
+    /// How the input is read, and which rows of it are refused; none where it is as it always was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reading: Option<Digest>,
     pub(super) rows: u64,
     pub(super) rows_per_job: u32,
     /// Integers of a row's result.
@@ -79,6 +82,8 @@ pub enum Difference {
     Format,
     /// The rows.
     Input,
+    /// What the fields of rows mean.
+    Reading,
     /// The model.
     Model,
     /// The keys.
@@ -96,6 +101,10 @@ impl fmt::Display for Difference {
         f.write_str(match self {
             Self::Format => "it is of another version of cipherscore",
             Self::Input => "it is of another input",
+            Self::Reading => {
+                "its rows were read in another way: give --missing, --separator and --category-codes as \
+                 before, with the same client.zip"
+            }
             Self::Model => "it is of another model",
             Self::Keys => "it is of other keys",
             Self::Form => "its rows are in the other form: give --form as before",
@@ -120,6 +129,8 @@ impl Header {
             (self.format_version == run.format_version, Difference::Format),
             (input(self) == input(run), Difference::Input),
             (model(self) == model(run), Difference::Model),
+            // A row that was refused has the score of another one in the results.
+            (self.reading == run.reading, Difference::Reading),
             // Before the keys: each form has its own.
             (self.form == run.form, Difference::Form),
             (keys(self) == keys(run), Difference::Keys),
