@@ -118,7 +118,7 @@ fn refused_before_anything_is_published(fixture: &Fixture, tree: &Example, linea
     let rows = fs::read_to_string(tree.file("rows.csv")).unwrap();
     fs::write(&bad, rows + "1,2,many,4\n").unwrap();
     let said = fixture.refusal(&tree.score(&bad, &output, &[]));
-    let named = said.contains("bad.csv: line 40, column petal_length");
+    let named = said.contains("bad.csv: line 40, column \"petal_length\"");
     assert!(named && said.matches("line 40").count() == 1, "{said}");
     let rows = tree.file("rows.csv");
     assert!(fixture.refusal(&linear.score(&rows, &output, &[])).contains("30 features"));
