@@ -1,10 +1,12 @@
 //! Jobs, from the request to the outputs.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use cipherscore_common::broker::Broker as _;
 use cipherscore_common::contract::fixtures::{bytes, tenant};
 use cipherscore_common::message::{ErrorCode, Job, MAX_INLINE_BYTES, Outcome, Payload, headers};
-use cipherscore_common::topology::{Declare, Topology};
+use cipherscore_common::topology::{Declare, Lane, Topology, job_queue};
 use cipherscore_common::{BlobKind, BlobName, BlobReader, Digest, JobId, MarkStore as _, ModelId};
 
 use super::World;
@@ -152,11 +154,13 @@ async fn a_job_that_no_queue_takes_is_not_accepted_and_may_come_again() {
     let path = format!("/v1/models/{other}/jobs/{job}");
     let rows = bytes(2 << 20);
     world.ask("PUT", &path, &[("cs-rows", "1")], &rows).await.refused(404, "unknown_model");
-    assert_eq!(world.blobs("bank", BlobKind::Job).await, 0);
+    // The rows stay for their lease: another gateway may have accepted the same job, and names them.
+    assert_eq!(world.blobs("bank", BlobKind::Job).await, 1);
     world.ask("GET", &format!("/v1/jobs/{job}"), &[], b"").await.refused(404, "unknown_job");
     world.broker.declare(&Topology::of_model(other), Declare::Create).await.unwrap();
     let answer = world.ask("PUT", &path, &[("cs-rows", "1")], &rows).await;
     assert_eq!(answer.json()["state"], "accepted");
+    assert_eq!(world.blobs("bank", BlobKind::Job).await, 1);
 }
 
 #[tokio::test]
@@ -198,4 +202,19 @@ async fn a_second_reply_changes_nothing() {
     world.score(b"second").await;
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert_eq!(world.ask("GET", &waits, &[], b"").await.body, b"first");
+}
+
+/// A reply to nobody is gone, and nothing would tell the gateway.
+#[tokio::test]
+async fn no_job_is_accepted_before_its_reply_has_a_queue() {
+    let world = World::new().await;
+    let there = world.shared.reply_queues.send_replace(BTreeSet::new());
+    let (path, said) = (world.job_path(JobId::random()), [("cs-rows", "1")]);
+    world.ask("PUT", &path, &said, b"rows").await.refused(503, "unavailable");
+    let queue = job_queue(world.model, Lane::Normal);
+    let waiting = || async { world.broker.queue_state(&queue).await.unwrap().unwrap().messages };
+    assert_eq!(waiting().await, 0);
+    world.shared.reply_queues.send_replace(there);
+    assert_eq!(world.ask("PUT", &path, &said, b"rows").await.status, StatusCode::ACCEPTED);
+    assert_eq!(waiting().await, 1);
 }
