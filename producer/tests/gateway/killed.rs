@@ -187,12 +187,12 @@ async fn rows_that_are_too_many_for_a_message_go_by_the_store_and_with_their_job
     let _running = Running::start(&mut place, || behind);
     let client = Arc::new(place.client().await);
     let mut request = request(&owner, &place);
-    request.input = owner.input(400);
-    request.rows_per_job = RowsPerJob::Given(NonZeroU32::new(1600).unwrap());
+    request.input = owner.input(2000);
+    request.rows_per_job = RowsPerJob::Given(NonZeroU32::new(8000).unwrap());
     let scored = score(Arc::clone(&client), Arc::clone(&client), request, Events::ignored()).await;
     let report = scored.unwrap();
-    assert_eq!((report.rows_scored, report.jobs_published), (3200, 2));
-    assert_eq!(scoring::integers(&report.output), scoring::all(owner.expected(400)));
+    assert_eq!((report.rows_scored, report.jobs_published), (16000, 2));
+    assert_eq!(scoring::integers(&report.output), scoring::all(owner.expected(2000)));
     let stored = |payload: &Payload| matches!(payload, Payload::Stored(_));
     assert!(worker.seen().iter().all(|job| stored(&job.payload)));
     for kind in [BlobKind::Job, BlobKind::Reply] {
