@@ -24,7 +24,7 @@ const OR_GATEWAY: &str =
 /// A gateway in the place of broker and store.
 #[derive(Args)]
 pub(crate) struct GatewayOptions {
-    /// Gateway of the fleet, as https://HOST[:PORT][/PATH], in the place of --broker and --redis. Its
+    /// Gateway of the fleet, as https://HOST:PORT/PATH, in the place of --broker and --redis. Its
     /// token is in CIPHERSCORE_GATEWAY_TOKEN or in a file, and says the tenant.
     #[arg(long, global = true, value_name = "URL", env = "CIPHERSCORE_GATEWAY_URL")]
     #[arg(hide_env_values = true)]
