@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Nothing that matters is in memory: any gateway answers for any job, and each may be killed at any
-//! moment. [`publish`] is the way of a job, [`replies`] that of a reply.
+//! moment. `publish` is the way of a job, `replies` that of a reply.
 
 mod caller;
 mod cml;
