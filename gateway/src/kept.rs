@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cipherscore_common::message::{HeaderValue, Message, Refusal, Reply};
+use cipherscore_common::message::{HeaderValue, Message, REPLY_TYPE, Refusal, Reply};
 use cipherscore_common::topology::REPLIES;
 use cipherscore_common::{FeedEntry, JobId};
 use serde::{Deserialize, Serialize};
 
-/// What the message of a reply is, in AMQP's words.
-const REPLY_TYPE: &str = "cipherscore.reply";
 /// Longest head, in bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 

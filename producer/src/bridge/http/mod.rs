@@ -24,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -303,7 +304,8 @@ impl Server {
         };
         let given = Digest::of(token.trim().as_bytes());
         // All of them, whichever it is.
-        self.section.tokens.iter().fold(false, |is_known, known| is_known | is_same(*known, given))
+        let is_same = |known: &Digest| bool::from(known.to_bytes().ct_eq(&given.to_bytes()));
+        self.section.tokens.iter().fold(false, |is_known, known| is_known | is_same(known))
     }
 
     fn wait(&self, headers: &HeaderMap) -> Result<Duration, Problem> {
@@ -321,12 +323,6 @@ impl Server {
         let queued = self.queue.send(Queued { record, asker });
         queued.map(|()| answered).map_err(|_| Problem::stopping())
     }
-}
-
-/// Takes the same time wherever they differ.
-fn is_same(one: Digest, other: Digest) -> bool {
-    let pairs = one.to_bytes().into_iter().zip(other.to_bytes());
-    pairs.fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
 }
 
 /// The body of a request, if it is not too large.
