@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes users of the broker and the store, with random passwords, below a folder for secrets.
 #
-#     deploy/setup.sh                   the worker, the operator, and metrics (KEDA, exporters)
+#     deploy/setup.sh                   worker, gateway, operator, and metrics (KEDA, exporters)
 #     deploy/setup.sh alice bob         and these tenants, now or later
 #
 # What is there is kept: remove a user's files to give it another password. For compose the names

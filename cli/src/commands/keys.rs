@@ -42,7 +42,7 @@ enum KeysCommand {
         #[arg(long, value_name = "TIME", default_value_t = Lease::DEFAULT)]
         ttl: Lease,
     },
-    /// Show the evaluation keys in the store.
+    /// Show the evaluation keys in the store. A gateway has no list of them.
     List,
     /// Renew the lease of an evaluation key.
     Touch {

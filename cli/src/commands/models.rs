@@ -33,7 +33,8 @@ pub(crate) struct Models {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
-    /// Send a server.zip that was imported or compiled. Prints its model id.
+    /// Send a server.zip that was imported or compiled to the store, not through a gateway. Prints its
+    /// model id.
     Push {
         /// What `cipherscore import` or `cipherscore compile` wrote; a raw zip, with machine code,
         /// is refused.

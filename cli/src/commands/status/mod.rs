@@ -20,7 +20,7 @@ use super::store::wait;
 use super::{printable, report, size};
 use crate::print::say;
 
-/// Show queues, their consumers, and workers.
+/// Show queues, their consumers, workers, and what their models are.
 ///
 /// Queues are those of the models of --model, else of the tenant's models in the store and of every
 /// worker; those that wait to be tried again (cs.retry); jobs that nobody will try again
